@@ -1,0 +1,91 @@
+"""A second model with the same architecture: adapted copies and float64 twins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model:
+    """An independent model with the same configuration and weights.
+
+    Args:
+        model: a built model that Keras can rebuild from its configuration.
+        weights: None, or an array for each of `model.variables` to use instead.
+
+    Returns:
+        A built `keras.Model` of the same class.
+
+    Raises:
+        ValueError: if the model cannot be rebuilt from `get_config()`.
+    """
+    config = keras.saving.serialize_keras_object(model)
+    return _rebuilt(model, config, weights)
+
+
+def float64_twin(model: keras.Model) -> keras.Model:
+    """A copy of `model` that computes in float64, for checks against differences."""
+    config = _widened(keras.saving.serialize_keras_object(model))
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    try:
+        keras.config.set_floatx("float64")
+        keras.config.set_dtype_policy("float64")
+        return _rebuilt(model, config, None)
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def _rebuilt(
+    model: keras.Model, config: dict[str, Any], weights: list[Any] | None
+) -> keras.Model:
+    try:
+        # The class itself is at hand, so it need not be registered with Keras.
+        with keras.saving.CustomObjectScope(_custom_objects(model)):
+            copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    except Exception as error:
+        raise ValueError(
+            f"Model '{model.name}' of class {type(model).__name__} cannot be rebuilt "
+            "from its configuration. Give the class a `get_config` that returns its "
+            f"constructor's arguments. ({type(error).__name__}: {error})"
+        ) from error
+    values = weights or [np.asarray(v) for v in model.variables]
+    if [tuple(v.shape) for v in copy.variables] != [tuple(np.shape(v)) for v in values]:
+        raise ValueError(
+            f"Model '{model.name}' was rebuilt from its configuration with other "
+            f"variables: {[v.path for v in copy.variables]} instead of "
+            f"{[v.path for v in model.variables]}. Create all layers in `__init__` "
+            "from arguments that `get_config` returns."
+        )
+    for variable, value in zip(copy.variables, values):
+        variable.assign(value)
+    return copy
+
+
+def _custom_objects(model: keras.Model) -> dict[str, Any]:
+    return {
+        keras.saving.get_registered_name(type(layer)): type(layer)
+        for layer in model._flatten_layers()
+        if not type(layer).__module__.startswith("keras.")
+    }
+
+
+def _widened(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {
+            key: _wide_dtype(value) if key == "dtype" else _widened(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, (list, tuple)):
+        return type(config)(_widened(item) for item in config)
+    return config
+
+
+def _wide_dtype(value: Any) -> Any:
+    if isinstance(value, dict):
+        return "float64"  # A serialised DTypePolicy.
+    if isinstance(value, str) and ("float" in value):
+        return "float64"
+    return value

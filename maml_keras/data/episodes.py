@@ -1,0 +1,167 @@
+"""episodes: a task family as a `tf.data.Dataset` of batches."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data.family import TaskFamily
+from maml_keras.data.seeds import seed_from
+
+TASK_KEYS = {"support_x", "support_y", "query_x"}
+
+
+def episodes(
+    tasks: TaskFamily,
+    *,
+    batch_size: int,
+    seed: int,
+    num_episodes: int | None = None,
+    start: Any = 0,
+) -> Any:
+    """Batches of episodes; episode i is a pure function of `(tasks, seed, i)`.
+
+    `episode_i = sample_many(fold_in(seed, i // chunk), chunk)[i % chunk]`
+
+    It depends on neither the batch size nor the process nor where one starts. So
+    "the same 600 test tasks" is a seed, and resuming is a counter.
+
+    Args:
+        tasks: the family to draw from.
+        batch_size: int, tasks per batch.
+        seed: int of any size and sign; two seeds give unrelated streams.
+        num_episodes: int, or None for an endless stream. The last batch of a finite
+            one may be short. Every pass repeats the same episodes in the same order.
+        start: the index of the first episode: an int, or a scalar integer
+            `tf.Variable` (on the CPU) that each new iterator reads when it fetches
+            its first batch. A finite stream begins at `start % num_episodes` and
+            ends, as always, after episode `num_episodes - 1`.
+
+    Returns:
+        A `tf.data.Dataset` of `({"support_x", "support_y", "query_x"}, query_y)`,
+        each `[tasks, examples, ...]`. Its attribute `starting_at` is a function
+        `start -> Dataset`: the same stream from elsewhere. (Like any attribute it
+        does not survive a further transformation.)
+
+    Raises:
+        ValueError: an argument is of the wrong type or out of range, or `tasks` does
+            not produce episodes.
+
+    >>> from maml_keras.data import Sinusoid
+    >>> batches = episodes(Sinusoid(shots=5), batch_size=4, seed=1, num_episodes=10)
+    >>> [int(query_y.shape[0]) for _, query_y in batches]
+    [4, 4, 2]
+    >>> task, query_y = next(iter(batches))
+    >>> task["support_x"].shape, query_y.shape
+    (TensorShape([4, 5, 1]), TensorShape([4, 10, 1]))
+    """
+    if not isinstance(tasks, TaskFamily):
+        raise ValueError(
+            f"`tasks` must be a TaskFamily. Received: {tasks!r} (type "
+            f"{type(tasks).__name__}). Pass e.g. `Sinusoid()` or `NWayKShot(pool, "
+            "...)`, or subclass `TaskFamily`."
+        )
+    _check_whole("batch_size", batch_size, at_least=1)
+    if num_episodes is not None:
+        _check_whole("num_episodes", num_episodes, at_least=1)
+    _check_start(start)
+    base = seed_from(seed)
+    chunk = tasks.chunk
+
+    def plan_rows(index: Any, position: Any) -> Any:
+        plan = tasks.plan(tf.random.fold_in(base, index), chunk)
+        low = tf.maximum(position - index * chunk, 0)
+        high = tf.minimum(_end(num_episodes) - index * chunk, chunk)
+        # In a dictionary, as tf.data would unpack a tuple into arguments.
+        return {"plan": tf.nest.map_structure(lambda t: t[low:high], plan)}
+
+    # Plans are cut at the ends and re-batched while small: the examples themselves
+    # are produced once, in the batch they leave in.
+    dataset = (
+        _chunks_from(start, num_episodes, chunk)
+        .map(plan_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .rebatch(batch_size, drop_remainder=num_episodes is None)
+        .map(
+            lambda row: tasks.fill(row["plan"]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+    )
+    _check_episode(tasks, dataset.element_spec)
+    if num_episodes is None:
+        dataset = dataset.apply(
+            tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        )
+    elif not isinstance(start, tf.Variable):
+        batches = math.ceil((num_episodes - start % num_episodes) / batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+
+    def starting_at(start: Any) -> Any:
+        return episodes(
+            tasks,
+            batch_size=batch_size,
+            seed=seed,
+            num_episodes=num_episodes,
+            start=start,
+        )
+
+    resume: Callable[[Any], Any] = starting_at
+    dataset.starting_at = resume
+    return dataset
+
+
+def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:
+    """Dataset of `(index of a chunk, first episode wanted)`."""
+
+    def chunks(position: Any) -> Any:
+        position = tf.cast(position, tf.int64)
+        if num_episodes is not None:
+            position %= num_episodes
+        stop = -(-_end(num_episodes) // chunk)
+        return tf.data.Dataset.range(position // chunk, stop).map(
+            lambda index: (index, position)
+        )
+
+    if isinstance(start, tf.Variable):
+        # Read inside a function of the pipeline, so by each iterator anew.
+        return tf.data.Dataset.from_tensors(0).flat_map(
+            lambda _: chunks(start.read_value())
+        )
+    return chunks(start)
+
+
+def _end(num_episodes: int | None) -> int:
+    # Half the range: sums of positions and chunks stay clear of overflow.
+    return 2**62 if num_episodes is None else num_episodes
+
+
+def _check_whole(name: str, value: Any, *, at_least: int) -> None:
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < at_least:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {at_least}. Received: "
+            f"{value!r}. Pass e.g. {name}={max(at_least, 1)}."
+        )
+
+
+def _check_start(start: Any) -> None:
+    if not isinstance(start, tf.Variable):
+        _check_whole("start", start, at_least=0)
+    elif not start.dtype.is_integer or start.shape.rank != 0:
+        raise ValueError(
+            "`start` must be an integer or a scalar integer tf.Variable. Received: a "
+            f"variable with dtype={start.dtype.name}, shape={start.shape}. Pass e.g. "
+            "tf.Variable(0, dtype=tf.int64)."
+        )
+
+
+def _check_episode(tasks: TaskFamily, spec: Any) -> None:
+    pair = isinstance(spec, tuple) and len(spec) == 2
+    if not pair or not isinstance(spec[0], dict) or set(spec[0]) != TASK_KEYS:
+        raise ValueError(
+            f"`tasks` must produce ({{'support_x', 'support_y', 'query_x'}}, query_y)."
+            f" Received from {tasks!r}: {spec}. Return that pair from `sample`."
+        )

@@ -1,0 +1,111 @@
+"""TaskFamily: a distribution over tasks, as a pure function of a seed."""
+
+import abc
+from typing import Any
+
+import tensorflow as tf
+
+from maml_keras.data.seeds import as_seed
+
+Episode = tuple[dict[str, Any], Any]
+
+
+class TaskFamily(abc.ABC):
+    """A distribution over tasks.
+
+    `(task, query_y) = sample(seed)`
+
+    A family of one's own is one class with one method. `sample` must be made of TF
+    ops and draw all its randomness from `seed` with the `tf.random.stateless_*`
+    functions: that is what makes episode i the same in every process and run.
+
+    The other three methods make it faster and may be overridden. `episodes` calls
+    `plan` for `chunk` tasks at once, re-batches the plans, and calls `fill` on each
+    batch, so a family with large examples plans row numbers and fills in examples.
+
+    Attributes:
+        chunk: int, how many tasks `episodes` plans in one call. Part of the
+            definition of episode i, as one seed serves one chunk.
+
+    >>> class Lines(TaskFamily):
+    ...     "y = slope * x"
+    ...     def sample(self, seed):
+    ...         x = tf.random.stateless_uniform([6, 1], seed)
+    ...         y = x * tf.random.stateless_normal([], tf.random.fold_in(seed, 1))
+    ...         task = {"support_x": x[:3], "support_y": y[:3], "query_x": x[3:]}
+    ...         return task, y[3:]
+    >>> task, query_y = Lines().sample_many([0, 1], 4)
+    >>> task["support_x"].shape, query_y.shape
+    (TensorShape([4, 3, 1]), TensorShape([4, 3, 1]))
+    """
+
+    chunk: int = 64
+
+    @abc.abstractmethod
+    def sample(self, seed: Any) -> Episode:
+        """One task.
+
+        Args:
+            seed: int tensor `[2]`.
+
+        Returns:
+            `({"support_x", "support_y", "query_x"}, query_y)`, each a tensor
+            `[examples, ...]` whose shape does not depend on the seed.
+        """
+
+    def sample_many(self, seed: Any, count: int) -> Episode:
+        """Many independent tasks from one seed.
+
+        Args:
+            seed: int tensor `[2]`.
+            count: int.
+
+        Returns:
+            What `sample` returns, each tensor `[count, examples, ...]`.
+        """
+        trace = tf.function(self.sample, autograph=False).get_concrete_function(
+            tf.TensorSpec([2], tf.int64)
+        )
+        signature = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype), trace.structured_outputs
+        )
+        seeds = tf.random.split(as_seed(seed), count)
+        episodes: Episode = tf.map_fn(self.sample, seeds, fn_output_signature=signature)
+        return episodes
+
+    def plan(self, seed: Any, count: int) -> Any:
+        """The compact form of many tasks: all the randomness, none of the examples.
+
+        Args:
+            seed: int tensor `[2]`.
+            count: int.
+
+        Returns:
+            A nest of tensors `[count, ...]`; by default the tasks themselves.
+        """
+        return self.sample_many(seed, count)
+
+    def fill(self, plan: Any) -> Episode:
+        """The tasks of a plan, row by row: `sample_many = fill(plan(seed, count))`.
+
+        Args:
+            plan: any rows, in any batching, of what `plan` returned.
+
+        Returns:
+            What `sample` returns, each tensor `[rows, examples, ...]`.
+        """
+        episodes: Episode = plan
+        return episodes
+
+
+def first_row(episodes: Episode) -> Episode:
+    """The first of many tasks.
+
+    Args:
+        episodes: what `TaskFamily.sample_many` returns, tensors `[count, ...]`.
+
+    Returns:
+        The same nest without the leading axis.
+    """
+    row: Episode = tf.nest.map_structure(lambda t: t[0], episodes)
+    return row

@@ -1,0 +1,193 @@
+"""NWayKShot: few-shot classification tasks from a pool."""
+
+from typing import Any, final
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data.family import Episode, TaskFamily, first_row
+from maml_keras.data.pool import Pool
+from maml_keras.data.seeds import as_seed
+
+
+@final
+class NWayKShot(TaskFamily):
+    """N-way K-shot classification.
+
+    `ways` classes without replacement, of each `shots + queries` examples without
+    replacement, so support and query never share one. Every choice is uniform, also
+    when classes differ in size. Class numbers are assigned at random in each episode
+    and both sets are shuffled: neither the class nor the position tells the label.
+
+    Args:
+        pool: the classes to draw from.
+        ways: int, classes of a task.
+        shots: int, support examples per class.
+        queries: int, query examples per class.
+        rotate_classes: turn each class of each episode by a multiple of 90 degrees
+            of its own, drawn anew, the same for its support and query. Needs square
+            images, and holds the pool four times.
+
+    Raises:
+        ValueError: the pool is too small, or its examples cannot be rotated.
+
+    >>> from maml_keras.data import from_arrays
+    >>> x, y = np.zeros([60, 8, 8, 1], np.uint8), np.arange(60) % 6
+    >>> tasks = NWayKShot(from_arrays(x, y), ways=5, shots=1, queries=3)
+    >>> task, query_y = tasks.sample([0, 1])
+    >>> task["support_x"].shape, sorted(query_y.numpy().tolist())[:4]
+    (TensorShape([5, 8, 8, 1]), [0, 0, 0, 1])
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        ways: int,
+        shots: int,
+        queries: int,
+        rotate_classes: bool = False,
+    ) -> None:
+        _check(pool, ways, shots, queries)
+        self.pool = pool
+        self.ways = ways
+        self.shots = shots
+        self.queries = queries
+        self.rotate_classes = rotate_classes
+        table = _with_rotations(pool.examples) if rotate_classes else pool.examples
+        # init_scope and the device: tf.data runs on the CPU, and the table must be a
+        # tensor that its functions capture, not a constant inside each of them.
+        with tf.init_scope(), tf.device("CPU:0"):
+            self._table = tf.constant(table)
+            self._counts = tf.constant(pool.counts, tf.int32)
+            self._offsets = tf.constant(pool.offsets, tf.int32)
+        self._largest = int(pool.counts.max())
+
+    def __repr__(self) -> str:
+        return (
+            f"NWayKShot({self.pool!r}, ways={self.ways}, shots={self.shots}, "
+            f"queries={self.queries}, rotate_classes={self.rotate_classes})"
+        )
+
+    def sample(self, seed: Any) -> Episode:
+        """One task: the first of `sample_many(seed, 1)`."""
+        return first_row(self.sample_many(seed, 1))
+
+    def sample_many(self, seed: Any, count: int) -> Episode:
+        """Many tasks.
+
+        Args:
+            seed: int tensor `[2]`.
+            count: int.
+
+        Returns:
+            `support_x [count, ways * shots, ...]`, `query_x [count, ways * queries,
+            ...]`, and their labels, int32 in `[0, ways)`.
+        """
+        return self.fill(self.plan(seed, count))
+
+    def plan(self, seed: Any, count: int) -> dict[str, Any]:
+        """Labels and row numbers of many tasks; int32 tensors `[count, examples]`."""
+        seeds = tf.unstack(tf.random.split(as_seed(seed), 5))
+        classes = _ranking(seeds[0], [count, self.pool.num_classes], self.ways)
+        picks = _ranking(
+            seeds[1],
+            [count, self.ways, self._largest],
+            self.shots + self.queries,
+            sizes=tf.gather(self._counts, classes),
+        )
+        rows = tf.gather(self._offsets, classes)[..., None] + picks
+        if self.rotate_classes:
+            turns = tf.random.stateless_uniform(
+                [count, self.ways, 1], seeds[2], 0, 4, tf.int32
+            )
+            rows += turns * len(self.pool.examples)
+        support = _shuffled(seeds[3], rows[..., : self.shots])
+        query = _shuffled(seeds[4], rows[..., self.shots :])
+        return {
+            "support_rows": support[0],
+            "support_y": support[1],
+            "query_rows": query[0],
+            "query_y": query[1],
+        }
+
+    def fill(self, plan: Any) -> Episode:
+        """The tasks of a plan: its row numbers replaced by examples."""
+        task = {
+            "support_x": self._gather(plan["support_rows"]),
+            "support_y": plan["support_y"],
+            "query_x": self._gather(plan["query_rows"]),
+        }
+        return task, plan["query_y"]
+
+    def _gather(self, rows: Any) -> Any:
+        examples = tf.gather(self._table, rows)
+        if examples.dtype == tf.uint8:
+            examples = tf.cast(examples, tf.float32) / 255.0
+        return examples
+
+
+def _ranking(seed: Any, shape: list[int], k: int, sizes: Any = None) -> Any:
+    """`k` different numbers below the last axis, or below `sizes`, in random order."""
+    # The k largest of independent keys are a uniform ordered sample. Whole-range
+    # integers, as float32 keys have 2**23 values and ties would favour low numbers.
+    keys = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
+    if sizes is not None:
+        # A tie with the mask goes to the lower, thus unmasked, number.
+        exists = tf.range(shape[-1]) < sizes[..., None]
+        keys = tf.where(exists, keys, tf.int32.min)
+    return tf.math.top_k(keys, k).indices
+
+
+def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
+    """Rows `[count, ways, k]` as rows and labels `[count, ways * k]`, shuffled."""
+    count, ways, k = rows.shape
+    order = _ranking(seed, [count, ways * k], ways * k)
+    flat = tf.reshape(rows, [count, ways * k])
+    return tf.gather(flat, order, batch_dims=1), order // k
+
+
+def _with_rotations(examples: Any) -> Any:
+    """`[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is i turned r times."""
+    if examples.ndim < 3 or examples.shape[1] != examples.shape[2]:
+        raise ValueError(
+            "`rotate_classes` needs square images [n, h, h, ...]. Received: examples "
+            f"of shape {examples.shape[1:]}. Resize them or pass rotate_classes=False."
+        )
+    return np.concatenate([np.rot90(examples, r, axes=(1, 2)) for r in range(4)])
+
+
+def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:
+    if not isinstance(pool, Pool):
+        raise ValueError(
+            f"`pool` must be a Pool. Received: type {type(pool).__name__}. Make one, "
+            "e.g. with from_arrays(x, y)."
+        )
+    counts = {"ways": (ways, 2), "shots": (shots, 1), "queries": (queries, 1)}
+    for name, (value, least) in counts.items():
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise ValueError(
+                f"`{name}` must be an integer of at least {least}. Received: "
+                f"{value!r}. Pass e.g. {name}=5."
+            )
+    if not pool.num_classes:
+        raise ValueError(
+            "`pool` must have classes to draw from. Received: an empty pool. If it "
+            "comes from `split_classes`, give this part more than 0 classes."
+        )
+    if ways > pool.num_classes:
+        raise ValueError(
+            "`ways` must not exceed the number of classes. Received: "
+            f"ways={ways}, but the pool has {pool.num_classes} classes. Lower it, or "
+            "give this part of the split more classes."
+        )
+    smallest = int(np.argmin(pool.counts))
+    if shots + queries > pool.counts[smallest]:
+        raise ValueError(
+            "`shots + queries` must fit in the smallest class. Received: "
+            f"shots={shots}, queries={queries}, but class "
+            f"{pool.class_names[smallest]!r} has {pool.counts[smallest]} examples. "
+            "Lower one, or drop it with "
+            f"`pool.drop_smaller_than({shots + queries})`."
+        )

@@ -1,0 +1,154 @@
+"""Omniglot as the papers use it, prepared once and cached."""
+
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import uuid
+import warnings
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.sources import open_tfds, resize
+
+# Raise it when the preparation below changes, so that old caches are not read.
+FORMAT = 1
+
+
+def omniglot(
+    *,
+    split: str = "train+test",
+    size: int = 28,
+    data_dir: str | None = None,
+    download: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Pool:
+    """Pool of the handwritten characters of 50 alphabets, 20 drawings each.
+
+    One channel, ink 255 on 0, resized with antialiased Lanczos. A drawing that two
+    splits share (small1 and small2 overlap) is in the pool once.
+
+    Args:
+        split: TFDS split: "train+test" are all 1623 characters, "train" the 964 of
+            the background set, "small1" and "small2" parts of that.
+        size: int, height and width.
+        data_dir: directory of prepared TFDS data sets. Defaults to the environment
+            variable TFDS_DATA_DIR, then to TFDS's own default.
+        download: whether to download and prepare the data if it is not there.
+        cache_dir: where the prepared arrays are kept. Defaults to the environment
+            variable MAML_KERAS_CACHE, then to ~/.cache/maml_keras.
+
+    Returns:
+        A `Pool` of uint8 `[n, size, size, 1]`, classes named as "Greek/character03",
+        groups being the alphabets.
+
+    Raises:
+        DatasetNotFoundError: the data is not there.
+        ValueError: unknown split, or a size that is not a positive integer.
+
+    Reference: Lake et al., 2015, https://github.com/brendenlake/omniglot
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ValueError(
+            f"`size` must be a positive integer. Received: {size!r}. Pass e.g. size=28."
+        )
+    builder, dataset = open_tfds(
+        "omniglot", split=split, data_dir=data_dir, download=download
+    )
+    path = _cache_path(builder, split, size, cache_dir)
+    pool = _read(path)
+    if pool is None:
+        pool = _prepare(builder, dataset, size)
+        _write(path, pool)
+    return pool
+
+
+def _prepare(builder: Any, dataset: Any, size: int) -> Pool:
+    def drawing(row: Any) -> Any:
+        ink = 255 - row["image"][..., :1]
+        small = resize(ink, (size, size), method="lanczos3")
+        return small, ink, row["label"], row["alphabet"], row["alphabet_char_id"]
+
+    drawings: dict[tuple[int, bytes], tuple[Any, ...]] = {}
+    mapped = dataset.map(drawing, num_parallel_calls=tf.data.AUTOTUNE)
+    for small, ink, *labels in mapped.as_numpy_iterator():
+        # Equality is decided before resizing, which may merge different drawings.
+        content = hashlib.sha256(ink.tobytes()).digest()
+        drawings[int(labels[0]), content] = (small, *labels)
+    # Sorted by label and content: "small1+small2" is the same pool as "small2+small1".
+    rows = [drawings[key] for key in sorted(drawings)]
+    images, label, alphabet, character = (
+        np.stack(column) for column in zip(*rows, strict=True)
+    )
+    _, first, numbers = np.unique(label, return_index=True, return_inverse=True)
+    alphabets = builder.info.features["alphabet"].names
+    groups = [alphabets[number] for number in alphabet[first]]
+    names = [
+        f"{group}/character{int(number) + 1:02d}"  # As in Omniglot's directories.
+        for group, number in zip(groups, character[first], strict=True)
+    ]
+    return from_arrays(images, numbers, class_names=names, groups=groups)
+
+
+def _cache_path(
+    builder: Any, split: str, size: int, cache_dir: str | os.PathLike[str] | None
+) -> pathlib.Path:
+    key = {
+        "format": FORMAT,
+        "version": str(builder.version),
+        "source": os.path.realpath(os.fspath(builder.data_dir)),
+        "split": split,
+        "examples": {n: s.num_examples for n, s in builder.info.splits.items()},
+        "size": size,
+    }
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    directory = cache_dir or os.environ.get("MAML_KERAS_CACHE")
+    root = pathlib.Path(directory or "~/.cache/maml_keras").expanduser()
+    return root / f"omniglot-{digest[:16]}.npz"
+
+
+def _read(path: pathlib.Path) -> Pool | None:
+    """The cached pool, or None if there is none that is whole."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
+            pool = Pool(
+                saved["examples"],
+                counts=saved["counts"],
+                class_names=saved["class_names"].tolist(),
+                groups=saved["groups"].tolist(),
+            )
+            whole = str(saved["fingerprint"]) == pool.fingerprint()
+    except Exception:
+        # A damaged archive fails in many ways, and all mean the same: build it anew.
+        return None
+    return pool if whole else None
+
+
+def _write(path: pathlib.Path, pool: Pool) -> None:
+    # Under another name first: a reader never sees half a file. Not by `tempfile`,
+    # whose files only their owner may read, while a cache may be shared.
+    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(partial, "xb") as file:
+            np.savez_compressed(
+                file,
+                examples=pool.examples,
+                counts=pool.counts,
+                class_names=np.array(pool.class_names),
+                groups=np.array(pool.groups),
+                fingerprint=np.array(pool.fingerprint()),
+            )
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        warnings.warn(
+            f"Omniglot could not be cached in {str(path.parent)!r}: {error}. It will "
+            "be prepared again next time; pass a writable cache_dir to avoid that.",
+            stacklevel=3,
+        )

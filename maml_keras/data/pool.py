@@ -1,0 +1,263 @@
+"""Pool: labelled examples grouped by class."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Pool:
+    """Labelled examples in memory, sorted by class.
+
+    Class c owns the rows `examples[offsets[c] : offsets[c] + counts[c]]`.
+
+    Most pools come from `from_arrays`, `from_tfds` or `omniglot`. Images of dtype
+    uint8 stay so, a quarter of the memory, and are scaled to float32 in [0, 1] when
+    an episode is gathered. Floats become float32; other integers (tokens, say) stay.
+
+    Args:
+        examples: array `[n, ...]`, sorted by class.
+        counts: ints `[classes]`, the number of examples of each class.
+        class_names: one unique name per class.
+        groups: the group of each class (e.g. its alphabet), or None.
+
+    Raises:
+        ValueError: the arguments do not fit one another.
+
+    >>> Pool(np.zeros([5, 2]), counts=[2, 3], class_names=["a", "b"])
+    Pool(2 classes, 5 examples of shape (2,) float32, 2 to 3 per class)
+    """
+
+    def __init__(
+        self,
+        examples: Any,
+        *,
+        counts: Sequence[int] | npt.NDArray[Any],
+        class_names: Sequence[str],
+        groups: Sequence[str] | None = None,
+    ) -> None:
+        self.examples = _as_examples(examples)
+        self.examples.flags.writeable = False
+        self.counts = np.asarray(counts, dtype=np.int64)
+        self.offsets = np.cumsum(self.counts) - self.counts
+        self.class_names = tuple(str(name) for name in class_names)
+        self.groups = None if groups is None else tuple(str(g) for g in groups)
+        self._check()
+
+    def _check(self) -> None:
+        classes = len(self.class_names)
+        if self.counts.shape != (classes,):
+            raise ValueError(
+                "`counts` must have one entry per class name. Received: shape "
+                f"{self.counts.shape} for {classes} names. Pass one count per class."
+            )
+        if (self.counts < 1).any():
+            empty = self.class_names[int(np.argmin(self.counts))]
+            raise ValueError(
+                "`counts` must be at least 1. Received: "
+                f"{int(self.counts.min())} for class {empty!r}. Leave that class out."
+            )
+        if int(self.counts.sum()) != len(self.examples):
+            raise ValueError(
+                "`counts` must add up to the number of examples. Received: a sum of "
+                f"{int(self.counts.sum())} for {len(self.examples)} examples. Count "
+                "again, or let `from_arrays` do it."
+            )
+        if len(set(self.class_names)) != classes:
+            twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
+            raise ValueError(
+                f"`class_names` must be unique. Received: {twice!r} more than once. "
+                "Rename or merge those classes."
+            )
+        if self.groups is not None and len(self.groups) != classes:
+            raise ValueError(
+                "`groups` must name one group per class. Received: "
+                f"{len(self.groups)} groups for {classes} classes. Pass one per class."
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    def __repr__(self) -> str:
+        shape, dtype = self.examples.shape[1:], self.examples.dtype
+        if not self.num_classes:
+            return f"Pool(no classes, examples of shape {shape} {dtype})"
+        low, high = int(self.counts.min()), int(self.counts.max())
+        each = f"{low}" if low == high else f"{low} to {high}"
+        groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
+        return (
+            f"Pool({self.num_classes} classes{groups}, {len(self.examples)} examples "
+            f"of shape {shape} {dtype}, {each} per class)"
+        )
+
+    def select(self, class_indices: Sequence[int] | npt.NDArray[Any]) -> "Pool":
+        """The pool of some classes, in the order given.
+
+        Args:
+            class_indices: ints in `[0, num_classes)`, none twice.
+
+        Returns:
+            A new `Pool`.
+
+        Raises:
+            ValueError: an index is out of range or repeated.
+
+        >>> pool = from_arrays(np.arange(4.0), [0, 0, 1, 2])
+        >>> pool.select([2, 0]).class_names
+        ('2', '0')
+        """
+        indices = np.asarray(class_indices, dtype=np.int64).reshape(-1)
+        inside = (indices >= 0) & (indices < self.num_classes)
+        if not inside.all() or len(set(indices.tolist())) != len(indices):
+            raise ValueError(
+                "`class_indices` must be different integers in "
+                f"[0, {self.num_classes}). Received: {indices.tolist()[:20]}. "
+                "Look the positions up in `pool.class_names`."
+            )
+        rows = [
+            np.arange(self.offsets[c], self.offsets[c] + self.counts[c])
+            for c in indices
+        ]
+        flat = np.concatenate(rows) if rows else np.zeros([0], np.int64)
+        return Pool(
+            self.examples[flat],
+            counts=self.counts[indices],
+            class_names=[self.class_names[c] for c in indices],
+            groups=None if self.groups is None else [self.groups[c] for c in indices],
+        )
+
+    def drop_smaller_than(self, examples: int) -> "Pool":
+        """The pool of the classes with at least so many examples.
+
+        Args:
+            examples: int, e.g. `shots + queries`.
+
+        Returns:
+            A new `Pool`.
+
+        Raises:
+            ValueError: no class is that large.
+
+        >>> from_arrays(np.arange(3.0), [0, 0, 1]).drop_smaller_than(2).class_names
+        ('0',)
+        """
+        kept = np.flatnonzero(self.counts >= examples)
+        if not len(kept):
+            largest = int(self.counts.max()) if self.num_classes else 0
+            raise ValueError(
+                "`examples` must not exceed the largest class. Received: "
+                f"{examples}, but the largest class has {largest}. Lower it."
+            )
+        return self.select(kept)
+
+    def fingerprint(self) -> str:
+        """Hexadecimal sha256 of names, groups, sizes and examples, in order.
+
+        Two pools with one fingerprint give the same episodes from the same seed.
+
+        >>> len(from_arrays(np.arange(3.0), [0, 0, 1]).fingerprint())
+        64
+        """
+        head = {
+            "class_names": self.class_names,
+            "groups": self.groups,
+            "counts": self.counts.tolist(),
+            "shape": self.examples.shape,
+            "dtype": self.examples.dtype.str,
+        }
+        digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        digest.update(self.examples.tobytes())
+        return digest.hexdigest()
+
+
+def from_arrays(
+    x: Any,
+    y: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Pool:
+    """Pool of labelled arrays.
+
+    Args:
+        x: array `[n, ...]`: uint8 images, floats (cast to float32) or integers.
+        y: labels `[n]`, integers or strings. Classes are sorted by label; within a
+            class the order of the examples stays.
+        class_names: the name of label c at position c (integer labels only); names
+            without examples are left out. Defaults to the labels themselves.
+        groups: the group of each class, aligned with `class_names`, or without them
+            with the sorted labels.
+
+    Returns:
+        A `Pool`.
+
+    Raises:
+        ValueError: lengths differ, there is nothing, x is not finite or not numeric,
+            or the labels do not fit the names.
+
+    >>> from_arrays(np.zeros([3, 28, 28, 1], np.uint8), [7, 3, 7])
+    Pool(2 classes, 3 examples of shape (28, 28, 1) uint8, 1 to 2 per class)
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if y.ndim != 1 or x.ndim < 1 or len(x) != len(y):
+        raise ValueError(
+            "`x` and `y` must have the same length, y of shape [n]. Received: x of "
+            f"shape {x.shape}, y of shape {y.shape}. Pass one label per example "
+            "(class numbers, not one-hot rows)."
+        )
+    if not len(x):
+        raise ValueError(
+            f"`x` must hold at least one example. Received: shape {x.shape}. "
+            "Check the path or filter it came through."
+        )
+    if y.dtype.kind not in "iuU":
+        raise ValueError(
+            "`y` must be integers or strings. Received: dtype "
+            f"{y.dtype}. Convert it, e.g. with y.astype(int)."
+        )
+    labels, counts = np.unique(y, return_counts=True)
+    kept = np.arange(len(labels))
+    names = [str(label) for label in labels.tolist()]
+    if class_names is not None:
+        known = len(class_names)
+        if y.dtype.kind == "U" or labels[0] < 0 or labels[-1] >= known:
+            raise ValueError(
+                "`class_names` must cover integer labels. Received: "
+                f"{known} names for labels {names[0]} to {names[-1]}. Pass the name of "
+                "label c at position c, and none with string labels."
+            )
+        kept, names = labels, [str(class_names[int(c)]) for c in labels]
+    if groups is not None:
+        expected = len(names) if class_names is None else len(class_names)
+        if len(groups) != expected:
+            raise ValueError(
+                "`groups` must name one group per class. Received: "
+                f"{len(groups)} groups for {expected} classes. Pass one per class."
+            )
+        groups = [groups[int(c)] for c in kept]
+    order = np.argsort(y, kind="stable")
+    return Pool(x[order], counts=counts, class_names=names, groups=groups)
+
+
+def _as_examples(x: Any) -> npt.NDArray[Any]:
+    x = np.asarray(x)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(
+            f"`x` must be numeric. Received: dtype {x.dtype}. Encode it first, e.g. "
+            "text as token numbers of one length."
+        )
+    if x.dtype.kind in "bf":
+        x = x.astype(np.float32)
+        if not np.isfinite(x).all():
+            raise ValueError(
+                "`x` must be finite. Received: "
+                f"{int((~np.isfinite(x)).sum())} NaN or infinite values. Remove or "
+                "replace them first."
+            )
+    examples: npt.NDArray[Any] = np.ascontiguousarray(x).view()
+    return examples

@@ -1,0 +1,164 @@
+"""split_classes: disjoint classes for training, validation and test."""
+
+import difflib
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from maml_keras.data.pool import Pool
+
+Part = int | float | Sequence[str] | None
+
+
+def split_classes(
+    pool: Pool,
+    *,
+    train: Part,
+    validation: Part,
+    test: Part,
+    seed: int = 0,
+    by: Literal["class", "group"] = "class",
+) -> tuple[Pool, Pool, Pool]:
+    """Three pools without a class in common.
+
+    Classes are dealt in the order of `sha256(seed, name)`, so the result depends on
+    the names alone: not on the process, the platform, or the order of the pool.
+    Listed names are dealt first, then counts and fractions, then the remainder.
+
+    Args:
+        pool: the pool to split.
+        train: a number of classes, a fraction of all classes, a list of names, or
+            None for the remainder (for one of the three).
+        validation: likewise; 0 gives a pool without classes.
+        test: likewise.
+        seed: int.
+        by: "class", or "group" to count, list and deal whole groups (alphabets).
+
+    Returns:
+        Train, validation and test `Pool`, classes sorted by name.
+
+    Raises:
+        ValueError: parts overlap, ask for too much, name an unknown class, or leave
+            nothing for train or test.
+
+    >>> from maml_keras.data import from_arrays
+    >>> pool = from_arrays(np.zeros([10, 2]), np.arange(10))
+    >>> [p.num_classes for p in split_classes(pool, train=0.6, validation=1, test=None)]
+    [6, 1, 3]
+    """
+    if by not in ("class", "group"):
+        raise ValueError(
+            f"`by` must be 'class' or 'group'. Received: {by!r}. Pass by='class'."
+        )
+    if by == "group" and pool.groups is None:
+        raise ValueError(
+            "`by='group'` needs a pool with groups. Received: "
+            f"{pool!r}. Pass by='class', or groups=... to `from_arrays`."
+        )
+    unit_of = pool.class_names if by == "class" else (pool.groups or ())
+    parts = {"train": train, "validation": validation, "test": test}
+    dealt = _deal(sorted(set(unit_of)), parts, seed, by)
+    for name in ("train", "test"):
+        if not dealt[name]:
+            raise ValueError(
+                f"`{name}` must get at least one {by}. Received: {name}="
+                f"{parts[name]!r} of {len(set(unit_of))}. Ask for more, or lower the "
+                "other parts."
+            )
+    by_name = np.argsort(np.array(pool.class_names, dtype=object))
+    pools = [
+        pool.select([c for c in by_name if unit_of[c] in dealt[name]]) for name in parts
+    ]
+    return pools[0], pools[1], pools[2]
+
+
+def _deal(
+    units: list[str], parts: dict[str, Part], seed: int, by: str
+) -> dict[str, set[str]]:
+    listed = {n: _listed(n, p, units, by) for n, p in parts.items() if _is_list(p)}
+    taken: dict[str, str] = {}
+    for name, members in listed.items():
+        for unit in members:
+            if unit in taken:
+                raise ValueError(
+                    "`train`, `validation` and `test` must not overlap. Received: "
+                    f"{unit!r} in {taken[unit]} and {name}. Remove it from one."
+                )
+            taken[unit] = name
+    sizes = _sizes({n: p for n, p in parts.items() if n not in listed}, len(units))
+    free = sorted((u for u in units if u not in taken), key=lambda u: _rank(seed, u))
+    wanted = sum(size for size in sizes.values() if size is not None)
+    if wanted > len(free):
+        raise ValueError(
+            "`train`, `validation` and `test` must fit in the pool. Received: "
+            f"{wanted} wanted, but {len(free)} of {len(units)} left to deal by {by}. "
+            "Lower them."
+        )
+    dealt = {name: set(members) for name, members in listed.items()}
+    for name, size in sizes.items():
+        if size is not None:
+            dealt[name], free = set(free[:size]), free[size:]
+    for name, size in sizes.items():
+        if size is None:
+            dealt[name] = set(free)
+    return dealt
+
+
+def _is_list(part: Any) -> bool:
+    return isinstance(part, (list, tuple, set, frozenset, np.ndarray))
+
+
+def _listed(name: str, part: Any, units: list[str], by: str) -> list[str]:
+    members = [str(unit) for unit in part]
+    for unit in members:
+        if unit not in units:
+            near = difflib.get_close_matches(unit, units, n=3, cutoff=0.5)
+            hint = f"Did you mean {near}?" if near else f"There are {units[:5]}, ..."
+            raise ValueError(
+                f"`{name}` must list names of a {by} in the pool. Received: "
+                f"{unit!r}. {hint}"
+            )
+    if len(set(members)) != len(members):
+        twice = next(unit for unit in members if members.count(unit) > 1)
+        raise ValueError(
+            f"`{name}` must list each name once. Received: {twice!r} more than once. "
+            "Remove the repetition."
+        )
+    return members
+
+
+def _sizes(parts: dict[str, Any], total: int) -> dict[str, int | None]:
+    """Number of units of each unlisted part; None is the remainder."""
+    sizes: dict[str, int | None] = {}
+    passed = 0.0
+    for name, part in parts.items():
+        if part is None:
+            sizes[name] = None
+        elif isinstance(part, (float, np.floating)) and 0 <= part <= 1:
+            # Differences of rounded running sums: 0.6 + 0.2 + 0.2 leaves nothing over.
+            before, passed = round(passed * total), passed + float(part)
+            sizes[name] = round(passed * total) - before
+        elif (
+            isinstance(part, (int, np.integer))
+            and not isinstance(part, bool)
+            and part >= 0
+        ):
+            sizes[name] = int(part)
+        else:
+            raise ValueError(
+                f"`{name}` must be a count, a fraction in [0, 1], a list of names or "
+                f"None. Received: {part!r}. Pass e.g. {name}=0.2."
+            )
+    if list(sizes.values()).count(None) > 1:
+        rest = [name for name, size in sizes.items() if size is None]
+        raise ValueError(
+            "At most one of `train`, `validation` and `test` must be None, the "
+            f"remainder. Received: None for {rest}. Give one a count."
+        )
+    return sizes
+
+
+def _rank(seed: int, unit: str) -> bytes:
+    return hashlib.sha256(f"{seed}\0{unit}".encode()).digest()

@@ -1,0 +1,116 @@
+"""The episode: what a learner may see, what it is graded on, and the checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+KEYS = ("support_x", "support_y", "query_x")
+
+
+def check_batch(task: Any, query_y: Any = None) -> None:
+    """Refuses a batch of episodes whose form is wrong, by its static shapes.
+
+    Args:
+        task: dict of `support_x`, `support_y` and `query_x`, each `[tasks, examples,
+            ...]` or a nest of such.
+        query_y: None, or targets `[tasks, examples, ...]`.
+
+    Raises:
+        ValueError: naming the entry, what was expected and what came.
+
+    >>> check_batch({"support_x": tf.zeros([2, 5, 3])})
+    Traceback (most recent call last):
+    ...
+    ValueError: A task must be a dict with exactly the keys support_x, support_y, \
+query_x. Received: ['support_x'].
+    """
+    if not isinstance(task, dict) or set(task) != set(KEYS):
+        received = sorted(task) if isinstance(task, dict) else type(task).__name__
+        raise ValueError(
+            f"A task must be a dict with exactly the keys {', '.join(KEYS)}. "
+            f"Received: {received}."
+        )
+    entries = dict(task) if query_y is None else {**task, "query_y": query_y}
+    for name, value in entries.items():
+        for leaf in tf.nest.flatten(value):
+            if leaf.shape.rank is not None and leaf.shape.rank < 2:
+                raise ValueError(
+                    f"`{name}` must have shape [tasks, examples, ...]. Received: "
+                    f"shape={tuple(leaf.shape)}. A single task needs a first axis of "
+                    "length 1; `maml.adapt(support_x, support_y)` takes one without."
+                )
+            if leaf.shape.rank is not None and leaf.shape[1] == 0:
+                raise ValueError(
+                    f"`{name}` must hold at least one example for each task. "
+                    f"Received: shape={tuple(leaf.shape)}."
+                )
+    _check_equal(entries, 0, list(entries), "the same number of tasks")
+    _check_equal(entries, 1, ["support_x", "support_y"], "as many examples")
+    if query_y is not None:
+        _check_equal(entries, 1, ["query_x", "query_y"], "as many examples")
+    _check_same_inputs(task["support_x"], task["query_x"])
+
+
+def check_values(name: str, value: Any) -> None:
+    """Refuses NaN and infinity in the arrays of `value`, naming the entry."""
+    for leaf in tf.nest.flatten(value):
+        array = np.asarray(leaf)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            bad = int(np.size(array) - np.isfinite(array).sum())
+            raise ValueError(
+                f"`{name}` must be finite. Received: {bad} of {array.size} values "
+                "are NaN or infinite. Clean the data before training."
+            )
+
+
+def check_labels(name: str, labels: Any, width: int) -> None:
+    """Refuses class numbers that do not fit the model's output.
+
+    Args:
+        name: str, the entry's name for the message.
+        labels: int array `[..., examples]`.
+        width: int, classes in the model's output.
+
+    Raises:
+        ValueError: if the classes in `labels` are not exactly `0 .. width - 1`.
+
+    >>> check_labels("support_y", np.array([0, 1, 2, 2]), 3)
+    """
+    labels = np.asarray(labels)
+    ways = int(labels.max()) + 1
+    if labels.min() < 0 or ways != width:
+        raise ValueError(
+            f"An episode must have as many ways as the model has outputs. Received: "
+            f"`{name}` with labels {int(labels.min())}..{ways - 1}, but {width} "
+            f"outputs. Make episodes with ways={width}, or a model with {ways} outputs."
+        )
+
+
+def _check_equal(
+    entries: dict[str, Any], axis: int, names: list[str], what: str
+) -> None:
+    sizes = {
+        name: leaf.shape[axis]
+        for name in names
+        for leaf in tf.nest.flatten(entries[name])
+        if leaf.shape.rank is not None and leaf.shape[axis] is not None
+    }
+    if len(set(sizes.values())) > 1:
+        found = ", ".join(f"{name}: {size}" for name, size in sizes.items())
+        raise ValueError(
+            f"{' and '.join(f'`{n}`' for n in names)} must have {what} (axis {axis}). "
+            f"Received: {found}."
+        )
+
+
+def _check_same_inputs(support_x: Any, query_x: Any) -> None:
+    tf.nest.assert_same_structure(support_x, query_x)
+    for support, query in zip(tf.nest.flatten(support_x), tf.nest.flatten(query_x)):
+        if not support.shape[2:].is_compatible_with(query.shape[2:]):
+            raise ValueError(
+                "`support_x` and `query_x` must hold examples of one shape. Received: "
+                f"{tuple(support.shape[2:])} and {tuple(query.shape[2:])}."
+            )

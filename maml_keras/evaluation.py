@@ -1,0 +1,282 @@
+"""How well a learned initialisation adapts to tasks it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras import episode
+from maml_keras.inner import check_steps
+from maml_keras.maml import MAML
+
+# A task whose query loss exceeds the mean loss before adaptation this many times has
+# run away: a legitimate failure stays near it, a divergence is far past it in one step.
+DIVERGED_RATIO = 100.0
+
+Metric = Callable[[Any, Any], Any]
+
+
+def half_width(values: Any) -> float:
+    """Half the 95% confidence interval of a mean over tasks.
+
+    `1.96 * std / sqrt(n)`, with the standard deviation of a sample (n - 1).
+
+    Args:
+        values: floats `[tasks]`, at least two.
+
+    >>> round(half_width([1.0, 2.0, 3.0, 4.0]), 4)
+    1.2652
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.size < 2:
+        return float("nan")
+    return float(1.96 * values.std(ddof=1) / np.sqrt(values.size))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The metric on new tasks, after 0, 1, .. K adaptation steps.
+
+    A task counts as diverged at a step if its query loss is not finite there, or
+    above 100 times the mean loss of all tasks before adaptation. Means are over the
+    tasks that did not diverge, whose number is always given; medians are over all.
+
+    Attributes:
+        metric: str, `"accuracy"`, `"loss"` or the function's name.
+        per_episode: `[tasks, K + 1]`, the metric of each task at each step.
+        diverged_tasks: bool `[tasks, K + 1]`.
+        batch_norm: str, the policy.
+        queries: int, query examples of a task.
+        higher_is_better: bool.
+    """
+
+    metric: str
+    per_episode: Any
+    diverged_tasks: Any
+    batch_norm: str
+    queries: int
+    higher_is_better: bool
+
+    @property
+    def steps(self) -> int:
+        """K, the number of adaptation steps."""
+        return int(self.per_episode.shape[1]) - 1
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks were evaluated, diverged ones included."""
+        return int(self.per_episode.shape[0])
+
+    @property
+    def curve(self) -> Any:
+        """Mean at each step `0..K`, over the tasks that did not diverge there."""
+        return np.array([_mean(self._kept(k)) for k in range(self.steps + 1)])
+
+    @property
+    def half_widths(self) -> Any:
+        """Half-width of the mean's 95% confidence interval at each step."""
+        return np.array([half_width(self._kept(k)) for k in range(self.steps + 1)])
+
+    @property
+    def medians(self) -> Any:
+        """Median at each step over all tasks, a diverged one counting as the worst."""
+        worst = -np.inf if self.higher_is_better else np.inf
+        return np.median(np.where(self.diverged_tasks, worst, self.per_episode), axis=0)
+
+    @property
+    def diverged(self) -> Any:
+        """Number of diverged tasks at each step."""
+        return self.diverged_tasks.sum(axis=0)
+
+    @property
+    def mean(self) -> float:
+        """Mean after the last step."""
+        return float(self.curve[-1])
+
+    @property
+    def half_width(self) -> float:
+        """Half-width after the last step."""
+        return float(self.half_widths[-1])
+
+    def summary(self) -> dict[str, Any]:
+        """The figures and what they depend on, as plain data for a card."""
+        return {
+            "metric": self.metric,
+            "tasks": self.num_tasks,
+            "queries_per_task": self.queries,
+            "batch_norm": self.batch_norm,
+            "steps": list(range(self.steps + 1)),
+            "mean": _plain(self.curve),
+            "half_width_95": _plain(self.half_widths),
+            "median": _plain(self.medians),
+            "diverged_tasks": [int(n) for n in self.diverged],
+        }
+
+    def table(self) -> str:
+        """A line for each step: mean, half-width, median, diverged tasks."""
+        head = f"{'step':>4}  {self.metric:>10}  {'95% CI':>9}  {'median':>10}  diverged"
+        lines = [
+            f"{k:>4}  {self._form(m):>10}  ±{self._form(h):>8}  {self._form(d):>10}  {n}"
+            for k, (m, h, d, n) in enumerate(
+                zip(self.curve, self.half_widths, self.medians, self.diverged)
+            )
+        ]
+        return "\n".join([head, *lines])
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} {self._form(self.mean)} ± {self._form(self.half_width)} "
+            f"(95% CI over {self.num_tasks} tasks, {self.queries} queries a task, after "
+            f"{self.steps} steps; median {self._form(self.medians[-1])}; "
+            f"{self.diverged[-1]} of {self.num_tasks} tasks diverged and are left out "
+            f"of the mean; batch norm: {self.batch_norm})"
+        )
+
+    def _kept(self, step: int) -> Any:
+        return self.per_episode[~self.diverged_tasks[:, step], step]
+
+    def _form(self, value: float) -> str:
+        return f"{value:.2%}" if self.metric == "accuracy" else f"{value:.4g}"
+
+
+def evaluate_episodes(
+    maml: MAML,
+    episodes: Any,
+    *,
+    steps: int | None = None,
+    num_tasks: int = 600,
+    metric: str | Metric | None = None,
+    verbose: str | int = "auto",
+) -> Evaluation:
+    """The metric on `num_tasks` tasks at every adaptation step from 0 to `steps`.
+
+    `m_i(k) = mean(metric(query_i; phi_k))`, averaged over tasks i. The model and its
+    moving statistics stay as they are.
+
+    Args:
+        maml: the model.
+        episodes: batches `(task, query_y)`: a `tf.data.Dataset` or any iterable.
+        steps: int, K; None for as many as in training.
+        num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
+        metric: `"accuracy"`, `"loss"`, or `f(y_true, y_pred)` that returns a value for
+            each example. None: accuracy for class labels, else the outer loss.
+        verbose: 0 for silence, else a progress bar.
+
+    Returns:
+        An `Evaluation`; `str()` of it says all that the figure depends on.
+
+    Raises:
+        ValueError: if there is no episode, or an argument does not fit.
+
+    >>> from maml_keras.inner import InnerLoop
+    >>> from maml_keras.rules import SGD
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> x = np.ones([4, 5, 1], "float32")
+    >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 2 * x
+    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> evaluate_episodes(maml, [batch], steps=3, verbose=0).curve.shape
+    (4,)
+    """
+    steps = maml.inner.steps if steps is None else steps
+    check_steps(steps)
+    if num_tasks < 1:
+        raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    name, function = _metric(maml, metric)
+    compiled = _compiled_curve(maml, steps, name, function)
+    bar = keras.utils.Progbar(num_tasks, unit_name="task", verbose=0 if not verbose else 1)
+    values, losses, queries, done = [], [], 0, 0
+    for batch in episodes:
+        task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        task, query_y = tf.nest.map_structure(
+            lambda a: tf.convert_to_tensor(a)[: num_tasks - done], (task, query_y)
+        )
+        episode.check_batch(task, query_y)
+        value, loss = compiled(task, query_y)
+        values.append(value.numpy())
+        losses.append(loss.numpy())
+        queries = int(tf.nest.flatten(query_y)[0].shape[1])
+        done += len(values[-1])
+        bar.update(done, [(name, float(np.nanmean(values[-1][:, -1])))])
+        if done >= num_tasks:
+            break
+    if not done:
+        raise ValueError("`episodes` must hold at least one batch. Received: none.")
+    per_episode, loss = np.concatenate(values), np.concatenate(losses)
+    with np.errstate(invalid="ignore", over="ignore"):
+        limit = DIVERGED_RATIO * np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
+        diverged = ~(np.isfinite(loss) & np.isfinite(per_episode)) | (loss > limit)
+    return Evaluation(
+        metric=name,
+        per_episode=per_episode,
+        diverged_tasks=diverged,
+        batch_norm=maml.learner.batch_norm.name,
+        queries=queries,
+        higher_is_better=name == "accuracy",
+    )
+
+
+def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) -> Any:
+    """`(task, query_y) -> metric, loss`, each `[tasks, steps + 1]`, traced once."""
+    cache = maml.__dict__.setdefault("_curves", {})
+    key = (steps, function or name, maml._outer_loss)
+    if key not in cache:
+        learner = maml.learner
+
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            task, query_y = element["task"], element["query_y"]
+            points = maml.inner.trajectory(
+                learner,
+                learner.weights(),
+                learner.state(),
+                task["support_x"],
+                task["support_y"],
+                steps=steps,
+            )
+            outputs = [
+                learner(p.weights, p.state, task["query_x"], training=False).predictions
+                for p in points
+            ]
+            losses = [maml._outer_loss(query_y, output) for output in outputs]
+            values = losses
+            if function is not None:
+                values = [
+                    tf.reduce_mean(tf.cast(function(query_y, output), tf.float32))
+                    for output in outputs
+                ]
+            return (), (tf.stack(values), tf.stack(losses))
+
+        def curve(task: Any, query_y: Any) -> Any:
+            return maml.task_map(one, {"task": task, "query_y": query_y})[1]
+
+        cache[key] = tf.function(curve, autograph=False, reduce_retracing=True)
+    return cache[key]
+
+
+def _metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:
+    if metric is None:
+        sparse = maml._outer_loss.is_sparse_categorical
+        metric = "accuracy" if sparse else "loss"
+    if metric == "loss":
+        return "loss", None
+    if metric == "accuracy":
+        return "accuracy", keras.metrics.sparse_categorical_accuracy
+    if callable(metric):
+        return getattr(metric, "__name__", type(metric).__name__), metric
+    raise ValueError(
+        "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
+        f"Received: metric={metric!r}."
+    )
+
+
+def _mean(values: Any) -> float:
+    return float(values.mean()) if values.size else float("nan")
+
+
+def _plain(values: Any) -> list[float | None]:
+    # JSON has no infinity and no NaN: None says that no such figure exists.
+    return [float(v) if np.isfinite(v) else None for v in values]

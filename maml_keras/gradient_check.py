@@ -1,0 +1,154 @@
+"""The meta-gradient against finite differences, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.copies import float64_twin
+from maml_keras.inner import InnerLoop
+from maml_keras.maml import MAML
+
+STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7)
+
+
+class MetaGradientError(AssertionError):
+    """A meta-gradient differs from the finite differences of the query loss."""
+
+
+@dataclass(frozen=True)
+class VariableCheck:
+    """The derivative along one random direction of one variable.
+
+    Attributes:
+        path: the variable's path.
+        analytic: what `compute_meta_gradients` says.
+        numeric: the central difference at the best step size.
+        error: their relative difference.
+        decided: False if the differences do not converge as the step shrinks, as
+            where a ReLU or a pooling winner switches; `error` means nothing then.
+    """
+
+    path: str
+    analytic: float
+    numeric: float
+    error: float
+    decided: bool
+
+
+def check_meta_gradient(
+    maml: MAML, batch: Any, *, tolerance: float = 1e-6, seed: int = 0
+) -> list[VariableCheck]:
+    """Compares the meta-gradient with central differences, variable by variable.
+
+    `(L(theta + e d) - L(theta - e d)) / 2e  =  g . d`  for a random direction d in
+    each variable, on a float64 twin of the model, at several step sizes e.
+
+    Args:
+        maml: the model to check. It is not changed.
+        batch: `(task, query_y)`; one or two tasks are enough.
+        tolerance: float, the largest relative difference that passes.
+        seed: int, draws the directions and fixes dropout's masks.
+
+    Returns:
+        A `VariableCheck` for each trainable variable.
+
+    Raises:
+        MetaGradientError: naming each variable whose gradient is wrong. First-order
+            MAML is not the gradient of the query loss, and fails by design.
+
+    >>> from maml_keras.rules import SGD
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> x = np.array([[[1.0], [2.0]]])
+    >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 3 * x
+    >>> [check.decided for check in check_meta_gradient(maml, batch)]
+    [True, True]
+    """
+    twin = _twin(maml)
+    task, query_y = tf.nest.map_structure(_wide, tuple(batch[:2]))
+    fixed = tf.constant([seed, 1])
+
+    @tf.function(autograph=False)
+    def losses_and_gradients() -> Any:
+        return twin.compute_meta_gradients((task, query_y), seed=fixed)
+
+    @tf.function(autograph=False)
+    def loss_alone() -> Any:
+        return twin.compute_meta_gradients((task, query_y), seed=fixed)[0]
+
+    loss, gradients = losses_and_gradients()
+    generator = np.random.default_rng(seed)
+    checks = [
+        _check(variable, gradient.numpy(), loss_alone, abs(float(loss)), generator)
+        for variable, gradient in zip(twin.trainable_variables, gradients)
+    ]
+    wrong = [c for c in checks if c.decided and c.error > tolerance]
+    if wrong:
+        lines = "; ".join(
+            f"{c.path}: {c.analytic:.9g}, but differences give {c.numeric:.9g} "
+            f"(relative error {c.error:.2g})"
+            for c in wrong
+        )
+        hint = (
+            ""
+            if maml.inner.second_order
+            else " `second_order=False` drops terms of the gradient by design."
+        )
+        raise MetaGradientError(
+            f"The meta-gradient is wrong beyond {tolerance:g} for {lines}.{hint}"
+        )
+    return checks
+
+
+def _check(
+    variable: Any, gradient: Any, loss: Any, scale: float, generator: Any
+) -> VariableCheck:
+    theta = variable.numpy()
+    direction = generator.normal(size=theta.shape)
+    direction /= np.linalg.norm(direction)
+    analytic = float(np.sum(gradient * direction))
+    numeric = []
+    for size in STEP_SIZES:
+        values = []
+        for sign in (1.0, -1.0):
+            variable.assign(theta + sign * size * direction)
+            values.append(float(loss()))
+        numeric.append((values[0] - values[1]) / (2 * size))
+    variable.assign(theta)
+    # Relative to the variable's own gradient, and not finer than float64 can tell a
+    # difference of losses of this size at the best step.
+    unit = max(abs(analytic), 0.01 * float(np.linalg.norm(gradient)), 1e-4 * scale)
+    errors = [abs(n - analytic) / unit for n in numeric]
+    best = int(np.argmin(errors))
+    # Two neighbouring step sizes that agree have converged, whatever they agree on.
+    decided = any(abs(a - b) <= 1e-4 * unit for a, b in zip(numeric, numeric[1:]))
+    error = errors[best]
+    return VariableCheck(variable.path, analytic, numeric[best], error, decided)
+
+
+def _twin(maml: MAML) -> MAML:
+    inner = InnerLoop.from_config(maml.inner.get_config())
+    for ours, theirs in zip(inner.rule.variables, maml.inner.rule.variables):
+        ours.assign(theirs)
+    twin = MAML(
+        float64_twin(maml.model),
+        inner,
+        meta_gradient=maml.meta_gradient,
+        task_map=maml._task_map_identifier,
+        batch_norm=maml.learner.batch_norm,
+        seed=0,
+    )
+    twin._outer_loss = maml._outer_loss
+    return twin
+
+
+def _wide(value: Any) -> Any:
+    tensor = tf.convert_to_tensor(value)
+    return tf.cast(tensor, tf.float64) if tensor.dtype.is_floating else tensor
+
+

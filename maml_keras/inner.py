@@ -1,0 +1,220 @@
+"""The inner loop: a task's support set turned into a sequence of weights."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_keras.learner import Learner
+from maml_keras.losses import LossIdentifier, PureLoss
+from maml_keras.rules import UpdateRule
+from maml_keras.selectors import Selector, all_weights
+
+
+class Point(NamedTuple):
+    """Where the inner loop stands after some steps.
+
+    Attributes:
+        weights: list of tensors `phi_k`, one for each trainable variable.
+        state: list of tensors, one for each non-trainable variable.
+        rule_state: the update rule's own state.
+    """
+
+    weights: list[Any]
+    state: list[Any]
+    rule_state: Any
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class InnerLoop:
+    """Gradient steps on the support set, differentiable in where they start.
+
+    `phi_0 = theta`, `phi_{k+1} = rule(phi_k, grad loss(support; phi_k))`
+
+    Args:
+        loss: any Keras loss identifier, a `keras.losses.Loss`, or a function
+            `f(y_true, y_pred)`. The model's own losses (regularisers) are added.
+        rule: an `UpdateRule`, such as `SGD(0.4)`.
+        steps: int, inner steps in training, not negative.
+        adapt: a selector of the weights that adapt; None for all of them.
+        second_order: bool. False drops the gradient's own derivative (first-order
+            MAML): cheaper, and no longer the gradient of the query loss.
+
+    Raises:
+        TypeError: if `rule` or `adapt` is of another kind.
+        ValueError: if `steps` is negative or no integer.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> from maml_keras.rules import SGD
+    >>> InnerLoop("mse", SGD(0.01), steps=5).steps
+    5
+    """
+
+    def __init__(
+        self,
+        loss: LossIdentifier,
+        rule: UpdateRule,
+        *,
+        steps: int = 1,
+        adapt: Selector | None = None,
+        second_order: bool = True,
+    ) -> None:
+        if not isinstance(rule, UpdateRule):
+            raise TypeError(
+                "`rule` must be an UpdateRule, such as `SGD(0.01)`. Received: "
+                f"rule={rule!r} of type {type(rule).__name__}."
+            )
+        if adapt is not None and not isinstance(adapt, Selector):
+            raise TypeError(
+                "`adapt` must be a selector, such as `last_layer()`. Received: "
+                f"adapt={adapt!r} of type {type(adapt).__name__}."
+            )
+        check_steps(steps)
+        self.loss = loss if isinstance(loss, PureLoss) else PureLoss(loss)
+        self.rule = rule
+        self.steps = int(steps)
+        self.adapt_selector = adapt or all_weights()
+        self.second_order = bool(second_order)
+
+    def start(self, learner: Learner, weights: list[Any], state: list[Any]) -> Point:
+        """The initialisation as the first point of a trajectory."""
+        chosen = self._selected(learner, weights)
+        return Point(list(weights), list(state), self.rule.start(chosen))
+
+    def step(
+        self,
+        learner: Learner,
+        point: Point,
+        x: Any,
+        y: Any,
+        *,
+        step: Any,
+        training: bool,
+        learning_rate: Any = None,
+    ) -> Point:
+        """One inner step on the support set `x`, `y`.
+
+        Args:
+            learner: the model as a pure function.
+            point: where the loop stands.
+            x: support inputs `[examples, ...]`.
+            y: support targets `[examples, ...]`.
+            step: int or int tensor, counted from 0.
+            training: bool, whether dropout is active.
+            learning_rate: None, or a scalar that overrides the rule's own.
+        """
+        chosen = self._selected(learner, point.weights)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(chosen)
+            weights = self._merged(learner, point.weights, chosen)
+            output = learner(weights, point.state, x, training=training)
+            loss = self.loss(y, output.predictions)
+            loss += tf.cast(output.penalty, loss.dtype)
+        # Embeddings give IndexedSlices; a weight the loss ignores gives None.
+        gradients = [
+            tf.convert_to_tensor(g)
+            for g in tape.gradient(loss, chosen, unconnected_gradients="zero")
+        ]
+        if not self.second_order:
+            gradients = [tf.stop_gradient(g) for g in gradients]
+        chosen, rule_state = self.rule.update(
+            chosen, gradients, point.rule_state, step=step, learning_rate=learning_rate
+        )
+        return Point(
+            self._merged(learner, point.weights, chosen),
+            learner.advance(point.state, output.state),
+            rule_state,
+        )
+
+    def trajectory(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        steps: int | None = None,
+        training: bool = False,
+    ) -> list[Point]:
+        """The points `phi_0 .. phi_K`, unrolled so that each can be differentiated."""
+        points = [self.start(learner, weights, state)]
+        for k in range(self.steps if steps is None else steps):
+            points.append(
+                self.step(learner, points[-1], x, y, step=k, training=training)
+            )
+        return points
+
+    def adapt(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        steps: Any,
+        learning_rate: Any = None,
+    ) -> Point:
+        """The last point after `steps` steps, a number known only at run time.
+
+        A loop in the graph: it compiles once for every number of steps, and is meant
+        for adaptation, not for being differentiated.
+        """
+        first = self.start(learner, weights, state)
+
+        def body(k: Any, point: Point) -> tuple[Any, Point]:
+            stepped = self.step(
+                learner, point, x, y, step=k, training=False, learning_rate=learning_rate
+            )
+            return k + 1, stepped
+
+        steps = tf.cast(steps, tf.int32)
+        _, last = tf.while_loop(
+            lambda k, point: k < steps, body, (tf.constant(0), first)
+        )
+        return Point(*last)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "loss": self.loss.serialize(),
+            "rule": keras.saving.serialize_keras_object(self.rule),
+            "steps": self.steps,
+            "adapt": keras.saving.serialize_keras_object(self.adapt_selector),
+            "second_order": self.second_order,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> InnerLoop:
+        """The inner loop that `get_config` described."""
+        return cls(
+            PureLoss.deserialize(config["loss"]),
+            keras.saving.deserialize_keras_object(config["rule"]),
+            steps=config["steps"],
+            adapt=keras.saving.deserialize_keras_object(config["adapt"]),
+            second_order=config["second_order"],
+        )
+
+    def _mask(self, learner: Learner) -> list[bool]:
+        return self.adapt_selector.select(learner.model)
+
+    def _selected(self, learner: Learner, weights: list[Any]) -> list[Any]:
+        return [w for w, chosen in zip(weights, self._mask(learner)) if chosen]
+
+    def _merged(
+        self, learner: Learner, weights: list[Any], chosen: list[Any]
+    ) -> list[Any]:
+        rest = iter(chosen)
+        return [next(rest) if c else w for w, c in zip(weights, self._mask(learner))]
+
+
+def check_steps(steps: Any) -> None:
+    """Refuses a number of inner steps that is negative or no integer."""
+    if isinstance(steps, bool) or int(steps) != steps or steps < 0:
+        raise ValueError(
+            "`steps` must be an integer, 0 or more. Received: " f"steps={steps!r}."
+        )

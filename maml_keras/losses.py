@@ -1,0 +1,130 @@
+"""A Keras loss as a pure function of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Union
+
+import keras
+import tensorflow as tf
+
+LossIdentifier = Union[
+    str, keras.losses.Loss, Callable[[Any, Any], Any], dict[str, Any], list[Any]
+]
+
+
+class PureLoss:
+    """The mean loss of one task's examples, free of state and of scaling.
+
+    A `keras.losses.Loss` that is called under a distribution strategy divides by the
+    number of replicas. In an inner loop that shrinks the step without a word, so the
+    values are taken before Keras reduces them, and reduced here.
+
+    Args:
+        identifier: any Keras loss identifier (`"mse"`), a `keras.losses.Loss`, a
+            function `f(y_true, y_pred)` that returns a value for each example or a
+            scalar, or for several outputs a dict or list of these, which are summed.
+
+    Raises:
+        ValueError: if Keras knows no such loss.
+
+    >>> loss = PureLoss("mse")
+    >>> float(loss(tf.constant([[1.0], [2.0]]), tf.constant([[1.0], [4.0]])))
+    2.0
+    """
+
+    def __init__(self, identifier: LossIdentifier) -> None:
+        if identifier is None:
+            raise ValueError(
+                "`loss` must be a Keras loss identifier, a `keras.losses.Loss`, a "
+                "function f(y_true, y_pred), or a dict or list of these. "
+                "Received: loss=None."
+            )
+        self.identifier = identifier
+        self._parts: Any
+        if isinstance(identifier, dict):
+            self._parts = {key: PureLoss(part) for key, part in identifier.items()}
+        elif isinstance(identifier, (list, tuple)):
+            self._parts = [PureLoss(part) for part in identifier]
+        else:
+            self._parts = None
+            self._function = keras.losses.get(identifier)
+
+    @property
+    def is_sparse_categorical(self) -> bool:
+        """True if targets are class numbers and the last axis of outputs is classes."""
+        name = getattr(self._function, "name", None) if self._parts is None else None
+        name = name or getattr(getattr(self, "_function", None), "__name__", "")
+        return "sparse_categorical_crossentropy" in str(name)
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+        """The scalar loss, at least float32.
+
+        Args:
+            y_true: targets `[examples, ...]`.
+            y_pred: predictions `[examples, ...]`.
+            sample_weight: None or `[examples]`; as in Keras, the weighted values are
+                divided by the number of examples, not by the sum of the weights.
+        """
+        if self._parts is not None:
+            keys = self._parts if isinstance(self._parts, dict) else range(
+                len(self._parts)
+            )
+            terms = [
+                self._parts[key](y_true[key], y_pred[key], sample_weight)
+                for key in keys
+            ]
+            return tf.add_n(terms)
+        mask = getattr(y_pred, "_keras_mask", None)
+        y_true, y_pred = _aligned(y_true, _wide(y_pred))
+        if isinstance(self._function, keras.losses.Loss):
+            values = self._function.call(y_true, y_pred)
+            reduction = self._function.reduction
+        else:
+            values, reduction = self._function(y_true, y_pred), "mean"
+        return _reduced(_wide(values), sample_weight, mask, reduction)
+
+    def serialize(self) -> Any:
+        """The identifier as plain data, for `get_config`."""
+        return keras.saving.serialize_keras_object(self.identifier)
+
+    @classmethod
+    def deserialize(cls, config: Any) -> PureLoss:
+        """The loss that `serialize` wrote down."""
+        return cls(keras.saving.deserialize_keras_object(config))
+
+
+def _wide(x: Any) -> Any:
+    return tf.nest.map_structure(
+        lambda t: tf.cast(t, tf.float32) if t.dtype.size < 4 else t,
+        tf.nest.map_structure(tf.convert_to_tensor, x),
+    )
+
+
+def _aligned(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
+    # As Keras does it: targets [n, 1] against predictions [n] and the reverse.
+    if tf.nest.is_nested(y_true) or tf.nest.is_nested(y_pred):
+        return y_true, y_pred
+    y_true = tf.convert_to_tensor(y_true)
+    true_rank, rank = y_true.shape.rank, y_pred.shape.rank
+    if true_rank is not None and rank is not None:
+        if true_rank == rank + 1 and y_true.shape[-1] == 1:
+            y_true = tf.squeeze(y_true, -1)
+        elif rank == true_rank + 1 and y_pred.shape[-1] == 1:
+            y_true = tf.expand_dims(y_true, -1)
+    return y_true, y_pred
+
+
+def _reduced(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:
+    total = tf.cast(tf.size(values), values.dtype)
+    if mask is not None:
+        mask = tf.cast(mask, values.dtype)
+        values, total = values * mask, tf.maximum(tf.reduce_sum(mask), 1)
+    if sample_weight is not None:
+        weight = tf.cast(sample_weight, values.dtype)
+        while weight.shape.rank < values.shape.rank:
+            weight = tf.expand_dims(weight, -1)
+        values = values * weight
+    if reduction == "sum":
+        return tf.reduce_sum(values)
+    return tf.reduce_sum(values) / total

@@ -1,0 +1,458 @@
+"""MAML: a Keras model whose training step learns to adapt."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras import episode, task_maps
+from maml_keras.batch_norm import BatchNormPolicy
+from maml_keras.copies import copy_of
+from maml_keras.inner import InnerLoop, check_steps
+from maml_keras.learner import Learner, Output
+from maml_keras.losses import LossIdentifier, PureLoss
+from maml_keras.meta_gradients import Backprop, MetaGradient
+from maml_keras.task_maps import TaskMap
+
+logger = logging.getLogger(__name__)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class MAML(keras.Model):
+    """Learns an initialisation from which a new task needs few examples and steps.
+
+    `theta <- theta - outer(mean_i d L_i(query_i; phi_i(theta)) / d theta)`, where
+    `phi_i(theta)` is what the inner loop makes of theta on task i's support set.
+
+    A batch is `({"support_x", "support_y", "query_x"}, query_y)`, each array
+    `[tasks, examples, ...]`. Calling the model adapts to each task's support set and
+    predicts its query set, so `evaluate`, `predict` and metrics mean: after adaptation.
+
+    Args:
+        model: any built `keras.Model`; its weights are the initialisation theta.
+        inner: an `InnerLoop`.
+        meta_gradient: a `MetaGradient`; None for `Backprop()`.
+        task_map: `"auto"`, `"sequential"`, `"parallel"`, `"vectorized"` or a `TaskMap`.
+            All give the same numbers; `str(maml.task_map)` says what was chosen.
+        batch_norm: `"transductive"` (each pass uses its own batch's statistics, as in
+            the papers) or `"running"` (in evaluation the moving statistics). In
+            training, moving statistics move once a meta-step: each task's query pass
+            at its adapted weights moves them as Keras would, and the tasks are
+            averaged. Evaluation and adaptation never change them.
+        seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
+
+    Raises:
+        TypeError, ValueError: if an argument does not fit, or `model` is not built.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> from maml_keras.rules import SGD
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> task = {"support_x": np.zeros([4, 5, 1]), "support_y": np.ones([4, 5, 1]),
+    ...         "query_x": np.zeros([4, 3, 1])}
+    >>> maml.predict(task, verbose=0).shape  # [tasks, query examples, outputs]
+    (4, 3, 1)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        inner: InnerLoop,
+        *,
+        meta_gradient: MetaGradient | None = None,
+        task_map: str | TaskMap = "auto",
+        batch_norm: str | BatchNormPolicy = "transductive",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(inner, InnerLoop):
+            raise TypeError(
+                "`inner` must be an InnerLoop, such as InnerLoop('mse', SGD(0.01)). "
+                f"Received: inner={inner!r} of type {type(inner).__name__}."
+            )
+        learner = Learner(model, batch_norm=batch_norm)
+        # Inputs are cast by the model itself, once it has its share of the batch.
+        super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
+        self.model = model
+        self.inner = inner
+        self.rule = inner.rule
+        self.learner = learner
+        self.meta_gradient = meta_gradient or Backprop()
+        self.task_map = task_maps.get(task_map, model)
+        self._task_map_identifier = task_map
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.episodes_seen = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            name="episodes_seen",
+        )
+        inner.adapt_selector.select(model)  # A selector that fits nothing fails here.
+        self._outer_loss = inner.loss
+        self._adapt_function: Any = None
+        self.built = True
+        logger.info("task map: %s", self.task_map)
+
+    # Keras's training contract -------------------------------------------------
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing is left to build: the wrapped model is."""
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: LossIdentifier | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`; the optimizer is the outer one.
+
+        Args:
+            optimizer: a Keras optimizer or its identifier.
+            loss: the outer loss, on the query sets; None reuses the inner loss.
+            **kwargs: `metrics`, `run_eagerly`, `jit_compile`, `steps_per_execution`, ...
+        """
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                "`loss_weights` is not supported. Received: loss_weights="
+                f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
+            )
+        self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
+        super().compile(
+            optimizer=optimizer, loss=self._outer_loss.identifier, **kwargs
+        )
+
+    def call(self, task: dict[str, Any], training: bool = False) -> Any:
+        """Predictions on each task's query inputs after adaptation to its support set.
+
+        Args:
+            task: dict of `support_x`, `support_y`, `query_x`, `[tasks, examples, ...]`.
+            training: bool, whether dropout is active.
+
+        Returns:
+            Predictions `[tasks, query examples, ...]`.
+        """
+        episode.check_batch(task)
+        weights = self.learner.weights()
+
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            state = self.learner.state(element.get("seeds"))
+            support = element["task"]["support_x"], element["task"]["support_y"]
+            last = self.inner.trajectory(
+                self.learner, weights, state, *support, training=training
+            )[-1]
+            query_x = element["task"]["query_x"]
+            output = self.learner(last.weights, last.state, query_x, training=training)
+            return (), output.predictions
+
+        elements = {"task": task, **(self._seeds(task, None) if training else {})}
+        return self.task_map(one, elements)[1]
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One meta-step: adapt to every task, average the meta-gradients, apply."""
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        scale = self.optimizer.scale_loss(tf.ones([]))
+        loss, gradients, predictions, state = self._meta_step(
+            task, query_y, sample_weight, seed=None, scale=scale
+        )
+        self.optimizer.apply(gradients, self.trainable_variables)
+        for variable, value in state:
+            variable.assign(value)
+        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
+        self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=tasks)
+        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks."""
+        return self._outer_loss(_joined(y), _joined(y_pred), _joined(sample_weight))
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Updates the metrics, which see `[tasks * examples, ...]`."""
+        metrics: dict[str, Any] = super().compute_metrics(
+            x, _joined(y), _joined(y_pred), _joined(sample_weight)
+        )
+        return metrics
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`, on batches of episodes.
+
+        Wrong data is refused before training starts. An endless dataset of
+        `maml_keras.data.episodes` starts at the first episode that this model has not
+        seen, so a run that was interrupted and restored goes on where it stopped.
+        """
+        self._assert_compile_called("fit")
+        self._check_first_batch(x, y)
+        starting_at = getattr(x, "starting_at", None)
+        if starting_at and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+            # Read when the iterator is made, after callbacks have restored weights.
+            x = starting_at(self.episodes_seen.value)
+        return super().fit(x, y, **kwargs)
+
+    # Meta-gradients ------------------------------------------------------------
+
+    def compute_meta_gradients(
+        self, batch: Any, *, seed: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """What `train_step` applies.
+
+        `g = mean_i d L_i(query_i; phi_i(theta)) / d theta`
+
+        Args:
+            batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
+            seed: None to draw dropout's from the model, or an int tensor `[2]`.
+
+        Returns:
+            The mean query loss, a scalar, and a list of gradients of
+            `maml.trainable_variables`.
+        """
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
+        loss, gradients, _, _ = self._meta_step(
+            task, query_y, sample_weight, seed=seed, scale=tf.ones([])
+        )
+        return loss, gradients
+
+    def _meta_step(
+        self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
+    ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
+        episode.check_batch(task, query_y)
+        learner, weights = self.learner, self.learner.weights()
+        elements = {"task": task, "query_y": query_y, **self._seeds(task, seed)}
+        if sample_weight is not None:
+            elements["sample_weight"] = tf.convert_to_tensor(sample_weight)
+
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            def query_loss(output: Output) -> Any:
+                loss = self._outer_loss(
+                    element["query_y"],
+                    output.predictions,
+                    element.get("sample_weight"),
+                )
+                loss += tf.cast(output.penalty, loss.dtype)
+                return loss * tf.cast(scale, loss.dtype)
+
+            state = learner.state(element.get("seeds"))
+            estimate = self.meta_gradient(
+                learner, self.inner, weights, state, element["task"], query_loss
+            )
+            moved = learner.moved(state, estimate.state)
+            averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
+            others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
+            return (
+                (estimate.loss, estimate.gradients, averaged),
+                (estimate.predictions, others),
+            )
+
+        (loss, gradients, averaged), (predictions, others) = self.task_map(
+            one, elements
+        )
+        # What cannot be averaged, such as a counter, is taken from the first task.
+        state = {**averaged, **{i: v[0] for i, v in others.items()}}
+        variables = learner.state_variables
+        assignments = [(variables[i], value) for i, value in state.items()]
+        return loss / tf.cast(scale, loss.dtype), gradients, predictions, assignments
+
+    def _seeds(self, task: Any, seed: Any) -> dict[str, Any]:
+        if not self.learner.num_seeds:
+            return {}
+        seed = self.seed_generator.next() if seed is None else seed
+        tasks = tf.shape(tf.nest.flatten(task)[0])[0]
+        # Every generator of every task starts at a place of its own.
+        seeds = tf.random.stateless_uniform(
+            [tasks, self.learner.num_seeds, 2],
+            tf.cast(seed, tf.int32),
+            minval=0,
+            maxval=tf.int32.max,
+            dtype=tf.int32,
+        )
+        return {"seeds": seeds}
+
+    # One task, and out of the library ------------------------------------------
+
+    def adapt(
+        self,
+        support_x: Any,
+        support_y: Any,
+        *,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+    ) -> keras.Model:
+        """An ordinary model, adapted to one task; this one stays as it is.
+
+        `phi_K`, from the initialisation by K inner steps on the support set.
+
+        Args:
+            support_x: inputs `[examples, ...]`.
+            support_y: targets `[examples, ...]`.
+            steps: int, inner steps; None for as many as in training.
+            learning_rate: float that overrides the rule's own.
+
+        Returns:
+            A `keras.Model` of the wrapped model's class. An ordinary model predicts
+            with moving statistics: under the transductive policy those of its batch
+            norm layers are set to the support set's.
+
+        Raises:
+            ValueError: if the support set is empty, not finite or does not fit.
+        """
+        steps = self.inner.steps if steps is None else steps
+        check_steps(steps)
+        support_x, support_y = self._checked_support(support_x, support_y)
+        if self._adapt_function is None:
+            self._adapt_function = tf.function(self._adapted, reduce_retracing=True)
+        rate = None if learning_rate is None else tf.constant(float(learning_rate))
+        values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
+        by_variable = dict(
+            zip(
+                map(id, [*self.learner.variables, *self.learner.state_variables]),
+                values,
+            )
+        )
+        return copy_of(
+            self.model, [by_variable[id(v)].numpy() for v in self.model.variables]
+        )
+
+    def _adapted(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> list[Any]:
+        learner, weights = self.learner, self.learner.weights()
+        last = self.inner.adapt(
+            learner,
+            weights,
+            learner.state(),
+            x,
+            y,
+            steps=steps,
+            learning_rate=learning_rate,
+        )
+        state = learner.state()
+        if self.learner.batch_norm.uses_batch_statistics(training=False):
+            state = learner.batch_statistics(last.weights, x)
+        return [*last.weights, *state]
+
+    def export(self, path: Any, *, card: dict[str, Any] | None = None) -> Any:
+        """Writes the initialisation as a SavedModel that needs only TensorFlow.
+
+        The folder holds the SavedModel (functions `serve`, `adapt`, `predict_with`,
+        `adapt_and_predict`, `fine_tune`, `reset`), `learner.keras`, and `card.json`.
+
+        Args:
+            path: str or path of a folder, made if need be.
+            card: dict of what else the card should say: data, command, metrics.
+
+        Returns:
+            The folder's `pathlib.Path`.
+        """
+        from maml_keras.export import write
+
+        return write(self.learner, self.inner, path, card=card)
+
+    # Configuration -------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        if isinstance(self._task_map_identifier, TaskMap):
+            raise ValueError(
+                "`task_map` must be one of the named maps to be saved. Received: "
+                f"task_map={self._task_map_identifier!r}. Wrap the loaded model anew."
+            )
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "inner": keras.saving.serialize_keras_object(self.inner),
+            "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
+            "task_map": self._task_map_identifier,
+            "batch_norm": self.learner.batch_norm.name,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MAML:
+        """The model that `get_config` described, with fresh weights."""
+        revived = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects)
+            for key in ("model", "inner", "meta_gradient")
+        }
+        return cls(**{**config, **revived})
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as the saved model was, with the optimizer's state to be loaded."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    # Checks --------------------------------------------------------------------
+
+    def _checked_support(self, x: Any, y: Any) -> tuple[Any, Any]:
+        batched = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[None], (x, y))
+        episode.check_batch(
+            {"support_x": batched[0], "support_y": batched[1], "query_x": batched[0]}
+        )
+        episode.check_values("support_x", x)
+        episode.check_values("support_y", y)
+        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+        if self.inner.loss.is_sparse_categorical:
+            width = self._output_width(tf.nest.map_structure(lambda a: a[:1], x))
+            labels = np.asarray(y)
+            if labels.min() < 0 or labels.max() >= width:
+                raise ValueError(
+                    f"`support_y` must hold labels 0..{width - 1}. Received: labels "
+                    f"{int(labels.min())}..{int(labels.max())}."
+                )
+        return x, y
+
+    def _check_first_batch(self, x: Any, y: Any) -> None:
+        batch = _first_batch(x, y)
+        if batch is None:
+            return
+        task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
+        episode.check_batch(task, query_y)
+        for name, value in {**task, "query_y": query_y}.items():
+            episode.check_values(name, value)
+        if self.inner.loss.is_sparse_categorical:
+            example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
+            episode.check_labels(
+                "support_y", task["support_y"], self._output_width(example)
+            )
+
+    def _output_width(self, example: Any) -> int:
+        learner = self.learner
+        output = learner(learner.weights(), learner.state(), example, training=False)
+        return int(output.predictions.shape[-1])
+
+
+def _joined(values: Any) -> Any:
+    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, in each array of a nest."""
+
+    def join(t: Any) -> Any:
+        shape = tf.shape(t)
+        joined = tf.reshape(t, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+        joined.set_shape([None, *t.shape[2:]])
+        return joined
+
+    return None if values is None else tf.nest.map_structure(join, values)
+
+
+def _first_batch(x: Any, y: Any) -> Any:
+    """The first batch of what `fit` was given, or None if looking would consume it."""
+    if isinstance(x, tf.data.Dataset):
+        return next(iter(x), None)
+    if isinstance(x, keras.utils.PyDataset):
+        return x[0]
+    if isinstance(x, dict):
+        return x, y
+    return None

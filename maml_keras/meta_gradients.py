@@ -1,0 +1,117 @@
+"""One task's estimate of the gradient of the initialisation."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner import InnerLoop
+from maml_keras.learner import Learner, Output
+from maml_keras.objectives import FinalStep, Objective
+
+
+class Estimate(NamedTuple):
+    """What a meta-gradient returns for one task.
+
+    Attributes:
+        loss: scalar query loss.
+        gradients: list of tensors, for the learner's variables and then the rule's.
+        predictions: of the query inputs, after adaptation.
+        state: list of tensors, the non-trainable variables after the query pass.
+    """
+
+    loss: Any
+    gradients: list[Any]
+    predictions: Any
+    state: list[Any]
+
+
+class MetaGradient(abc.ABC):
+    """Turns one task into a gradient of the initialisation; tasks are averaged later."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+    ) -> Estimate:
+        """The estimate of one task.
+
+        Args:
+            learner: the model as a pure function.
+            inner: the inner loop.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            task: `support_x`, `support_y` and `query_x` of one task.
+            query_loss: maps a query pass to the task's scalar loss.
+        """
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Backprop(MetaGradient):
+    """The derivative of the objective through every inner step.
+
+    `d L(query; phi_K) / d theta`, with `phi_K` a function of `theta`. With
+    `InnerLoop(second_order=False)` the inner gradients count as constants, and this is
+    first-order MAML: the query gradient at `phi_K`.
+
+    Args:
+        objective: an `Objective`; None for `FinalStep()`.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+    """
+
+    def __init__(self, objective: Objective | None = None) -> None:
+        self.objective = objective or FinalStep()
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+    ) -> Estimate:
+        # A task map traces this in a function of its own, where the tape must see
+        # the weights enter: a tensor captured from outside would have no gradient.
+        weights = [tf.identity(w) for w in weights]
+        rule_variables = inner.rule.trainable_variables
+        rule_weights = [tf.convert_to_tensor(v.value) for v in rule_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([weights, rule_weights])
+            with keras.StatelessScope(list(zip(rule_variables, rule_weights))):
+                trajectory = inner.trajectory(
+                    learner,
+                    weights,
+                    state,
+                    task["support_x"],
+                    task["support_y"],
+                    training=True,
+                )
+            result = self.objective(
+                learner, trajectory, task["query_x"], query_loss, training=True
+            )
+        gradients = tape.gradient(result.loss, [*weights, *rule_weights])
+        gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
+        return Estimate(result.loss, gradients, result.predictions, result.state)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"objective": keras.saving.serialize_keras_object(self.objective)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Backprop:
+        """The estimator that `get_config` described."""
+        return cls(keras.saving.deserialize_keras_object(config["objective"]))

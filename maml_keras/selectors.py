@@ -1,0 +1,150 @@
+"""Which weights the inner loop adapts."""
+
+from __future__ import annotations
+
+import abc
+import re
+from typing import Any
+
+import keras
+
+
+class Selector(abc.ABC):
+    """Chooses, among a model's trainable variables, those that adapt to a task."""
+
+    @abc.abstractmethod
+    def select(self, model: keras.Model) -> list[bool]:
+        """One bool for each of `model.trainable_variables`, True if it adapts."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Selector:
+        """The selector with that configuration."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class AllWeights(Selector):
+    """Every trainable variable adapts (MAML)."""
+
+    def select(self, model: keras.Model) -> list[bool]:
+        return [True] * len(model.trainable_variables)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class LastLayer(Selector):
+    """Only the last layer that has trainable weights adapts (ANIL)."""
+
+    def select(self, model: keras.Model) -> list[bool]:
+        last = {id(v) for v in _last_layer_variables(model)}
+        return [id(v) in last for v in model.trainable_variables]
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class AllButLastLayer(Selector):
+    """Everything adapts but the last layer that has trainable weights (BOIL)."""
+
+    def select(self, model: keras.Model) -> list[bool]:
+        selected = [not chosen for chosen in LastLayer().select(model)]
+        return _at_least_one(selected, model, self)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Matching(Selector):
+    """The variables whose path matches a regular expression adapt.
+
+    Args:
+        pattern: str, searched for in `variable.path`, such as `"dense_1/kernel"`.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"`pattern` must be a regular expression. Received: "
+                f"pattern={pattern!r} ({error})."
+            ) from error
+        self.pattern = pattern
+
+    def select(self, model: keras.Model) -> list[bool]:
+        selected = [
+            re.search(self.pattern, v.path) is not None
+            for v in model.trainable_variables
+        ]
+        return _at_least_one(selected, model, self)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"pattern": self.pattern}
+
+
+def all_weights() -> AllWeights:
+    """Every trainable variable adapts: MAML, https://arxiv.org/abs/1703.03400."""
+    return AllWeights()
+
+
+def last_layer() -> LastLayer:
+    """Only the head adapts: ANIL (Raghu et al., 2020), arXiv 1909.09157.
+
+    The head is the last layer, in the order of `model.layers`, that owns trainable
+    variables. Name it with `matching` if your model's order is another.
+    """
+    return LastLayer()
+
+
+def all_but_last_layer() -> AllButLastLayer:
+    """Only the body adapts: BOIL (Oh et al., 2021), arXiv 2008.08882."""
+    return AllButLastLayer()
+
+
+def matching(pattern: str) -> Matching:
+    r"""The variables whose path matches a regular expression adapt.
+
+    Args:
+        pattern: str, searched for in `variable.path`.
+
+    Returns:
+        A selector.
+
+    Raises:
+        ValueError: if it is no regular expression, or at use, if nothing matches.
+
+    >>> matching(r"head/(kernel|bias)$")
+    Matching(pattern='head/(kernel|bias)$')
+    """
+    return Matching(pattern)
+
+
+def _last_layer_variables(model: keras.Model) -> list[Any]:
+    trainable = {id(v) for v in model.trainable_variables}
+    for layer in reversed(model.layers):
+        if isinstance(layer, keras.Model) and layer.layers:
+            found = _last_layer_variables(layer)
+        else:
+            found = list(layer.trainable_variables)
+        found = [v for v in found if id(v) in trainable]
+        if found:
+            return found
+    raise ValueError(
+        f"The last layer of model '{model.name}' was asked for, but none of its "
+        "layers has trainable variables. Choose the weights with `matching(regex)`."
+    )
+
+
+def _at_least_one(
+    selected: list[bool], model: keras.Model, selector: Selector
+) -> list[bool]:
+    if not any(selected):
+        paths = ", ".join(v.path for v in model.trainable_variables)
+        raise ValueError(
+            f"`adapt` must choose at least one weight. {selector} chose none of: "
+            f"{paths}."
+        )
+    return selected
