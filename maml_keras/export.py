@@ -39,14 +39,20 @@ def write(
         The folder.
 
     Raises:
-        ValueError: if the model does not tell its input shape.
+        ValueError: if the model does not tell the shape of its inputs or outputs.
         FileExistsError: if the folder holds something that is no export.
     """
     path = pathlib.Path(path)
-    _check_replaceable(path)
-    root = _saved_functions(learner, inner, *_signature(learner, inner, input_signature))
+    if path.exists() and not (path / "saved_model.pb").exists():
+        raise FileExistsError(
+            f"`path` must be a new folder or an earlier export. Received: {path}, "
+            "which holds something else. Choose another path."
+        )
+    x_spec, y_spec = input_signature or _signature(learner, inner)
+    root = _Export(learner, inner, x_spec, y_spec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=path.name) as folder:
+    # Written beside it and moved: a reader never finds half an export.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         new = pathlib.Path(folder) / path.name
         signatures = {
             "serving_default": root.serve,
@@ -54,123 +60,226 @@ def write(
         }
         tf.saved_model.save(root, str(new), signatures=signatures)
         learner.model.save(new / "learner.keras")
-        text = json.dumps(_card(learner, inner, card or {}), indent=2)
+        text = json.dumps({**_card(learner, inner), **(card or {})}, indent=2)
         (new / "card.json").write_text(text + "\n", encoding="utf-8")
         if path.exists():
             shutil.rmtree(path)
-        # Written whole or not at all: a reader never finds half an export.
         shutil.move(new, path)
     return path
 
 
-def _saved_functions(
-    learner: Learner, inner: InnerLoop, x_spec: Any, y_spec: Any
-) -> tf.Module:
-    """A module whose functions read and change variables of its own."""
-    root = tf.Module(name="maml_keras_export")
-    theta = [
-        tf.Variable(w, name=v.name, trainable=True)
-        for w, v in zip(learner.weights(), learner.variables)
-    ]
-    state = [tf.Variable(s, trainable=False) for s in learner.state()]
-    names = _names(learner)
-    chosen = inner.adapt_selector.select(learner.model)
-    default_steps = max(inner.steps, 1)
-    default_rate = float(getattr(inner.rule, "learning_rate", 0.0))
-    scalars = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)]
-    support = [x_spec, y_spec, *scalars]
-    weights_spec = {
-        name: tf.TensorSpec(v.shape, v.dtype)
-        for name, v, c in zip(names, theta, chosen)
-        if c
-    }
+class _Export(tf.__internal__.tracking.AutoTrackable):
+    """What is written: variables, and the functions that read and change them.
 
-    def adapted(x: Any, y: Any, steps: Any, learning_rate: Any) -> list[Any]:
-        start = [tf.convert_to_tensor(v) for v in theta]
-        values = [tf.convert_to_tensor(s) for s in state]
-        return inner.adapt(
-            learner, start, values, x, y, steps=steps, learning_rate=learning_rate
-        ).weights
+    The variables are the export's own, so saving touches nothing of the model.
+    """
 
-    def predicted(weights: list[Any], x: Any) -> Any:
-        values = [tf.convert_to_tensor(s) for s in state]
-        return learner(weights, values, x, training=False).predictions
-
-    def serve(x: Any) -> Any:
-        return predicted([tf.convert_to_tensor(v) for v in theta], x)
-
-    def adapt(
-        support_x: Any,
-        support_y: Any,
-        steps: Any = default_steps,
-        learning_rate: Any = default_rate,
-    ) -> Any:
-        weights = adapted(support_x, support_y, steps, learning_rate)
-        return {n: w for n, w, c in zip(names, weights, chosen) if c}
-
-    def predict_with(weights: Any, x: Any) -> Any:
-        merged = [
-            weights[n] if c else tf.convert_to_tensor(v)
-            for n, v, c in zip(names, theta, chosen)
+    def __init__(
+        self, learner: Learner, inner: InnerLoop, x_spec: Any, y_spec: Any
+    ) -> None:
+        self._learner, self._inner = _untracked(learner), _untracked(inner)
+        self.trainable_variables = [
+            tf.Variable(value, name=variable.name)
+            for value, variable in zip(learner.weights(), learner.variables)
         ]
-        return predicted(merged, x)
+        self.non_trainable_variables = [
+            tf.Variable(value, name=variable.name, trainable=False)
+            for value, variable in zip(learner.state(), learner.state_variables)
+        ]
+        self.snapshot = _Snapshot(self.trainable_variables)
+        # A resource does not track what it holds, so the copies are named here.
+        self.initial_values = self.snapshot.copies
+        chosen = inner.adapt_selector.select(learner.model)
+        names = _unique([v.path for v in learner.variables])
+        self._adapted = {n: i for i, (n, c) in enumerate(zip(names, chosen)) if c}
+        self._compile(x_spec, y_spec)
 
-    def adapt_and_predict(
-        support_x: Any,
-        support_y: Any,
-        query_x: Any,
-        steps: Any = default_steps,
-        learning_rate: Any = default_rate,
-    ) -> Any:
-        weights = adapted(support_x, support_y, steps, learning_rate)
-        return predicted(weights, query_x)
+    def _compile(self, x_spec: Any, y_spec: Any) -> None:
+        weights = {
+            name: tf.TensorSpec(self.trainable_variables[i].shape, self._dtype(i), name)
+            for name, i in self._adapted.items()
+        }
+        how = [
+            tf.TensorSpec([], tf.int32, "steps"),
+            tf.TensorSpec([], tf.float32, "learning_rate"),
+        ]
+        support = [_named(x_spec, "support_x"), _named(y_spec, "support_y")]
+        x, query_x = _named(x_spec, "x"), _named(x_spec, "query_x")
+        signatures = {
+            "serve": [x],
+            "adapt": [*support, *how],
+            "predict_with": [weights, x],
+            "adapt_and_predict": [*support, query_x, *how],
+            "fine_tune": [x, _named(y_spec, "y"), *how],
+            "reset": [],
+        }
+        inner = self._inner()
+        steps = max(inner.steps, 1)
+        rate = float(getattr(inner.rule, "learning_rate", 0.0))
 
-    def fine_tune(
-        x: Any,
-        y: Any,
-        steps: Any = default_steps,
-        learning_rate: Any = default_rate,
-    ) -> Any:
-        weights = adapted(x, y, steps, learning_rate)
-        for variable, value in zip(theta, weights):
-            variable.assign(value)
-        return inner.loss(y, predicted(weights, x))
+        # Closures, because a tf.function's defaults are part of its signature.
+        def adapt(
+            support_x: Any, support_y: Any, steps: Any = steps, learning_rate: Any = rate
+        ) -> Any:
+            return self._adapt(support_x, support_y, steps, learning_rate)
 
-    initial = _Initialisation(theta)
-    functions = {
-        "serve": (serve, [x_spec]),
-        "adapt": (adapt, support),
-        "predict_with": (predict_with, [weights_spec, x_spec]),
-        "adapt_and_predict": (adapt_and_predict, [x_spec, y_spec, x_spec, *scalars]),
-        "fine_tune": (fine_tune, support),
-        "reset": (initial.restore, []),
+        def adapt_and_predict(
+            support_x: Any,
+            support_y: Any,
+            query_x: Any,
+            steps: Any = steps,
+            learning_rate: Any = rate,
+        ) -> Any:
+            weights = self._adapt(support_x, support_y, steps, learning_rate)
+            return self._predict(weights, query_x)
+
+        def fine_tune(
+            x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
+        ) -> Any:
+            weights = self._adapt(x, y, steps, learning_rate)
+            for name, i in self._adapted.items():
+                self.trainable_variables[i].assign(weights[name])
+            return inner.loss(y, self._predict(weights, x))
+
+        functions = {
+            "serve": lambda x: self._predict({}, x),
+            "adapt": adapt,
+            "predict_with": self._predict,
+            "adapt_and_predict": adapt_and_predict,
+            "fine_tune": fine_tune,
+            "reset": self.snapshot.restore,
+        }
+        for name, function in functions.items():
+            compiled = tf.function(
+                function, input_signature=signatures[name], autograph=False
+            )
+            setattr(self, name, compiled)
+
+    def _adapt(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> dict[str, Any]:
+        point = self._inner().adapt(
+            self._learner(),
+            [tf.convert_to_tensor(v) for v in self.trainable_variables],
+            [tf.convert_to_tensor(v) for v in self.non_trainable_variables],
+            x,
+            y,
+            steps=steps,
+            learning_rate=learning_rate,
+        )
+        return {name: point.weights[i] for name, i in self._adapted.items()}
+
+    def _predict(self, weights: dict[str, Any], x: Any) -> Any:
+        values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
+        for name, value in weights.items():
+            values[self._adapted[name]] = value
+        state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
+        return self._learner()(values, state, x, training=False).predictions
+
+    def _dtype(self, index: int) -> Any:
+        return self.trainable_variables[index].dtype
+
+
+class _Snapshot(tf.saved_model.experimental.TrackableResource):
+    """The initialisation, kept for `reset` without a second copy on disk.
+
+    The copies are empty in the file. TensorFlow runs `_initialize` of a resource when
+    it has loaded a SavedModel and restored its variables: there they are filled.
+    """
+
+    def __init__(self, variables: list[Any]) -> None:
+        super().__init__(device="")
+        self.variables = variables
+        self.copies = [
+            tf.Variable(
+                tf.zeros([0], v.dtype), shape=tf.TensorShape(None), trainable=False
+            )
+            for v in variables
+        ]
+        self._resource_handle = self._create_resource()
+
+    def _create_resource(self) -> Any:
+        return tf.raw_ops.VarHandleOp(
+            dtype=tf.bool, shape=[], shared_name="maml_keras_initialisation"
+        )
+
+    def _initialize(self) -> Any:
+        for variable, copy in zip(self.variables, self.copies):
+            copy.assign(variable)
+        return tf.constant(True)
+
+    def restore(self) -> Any:
+        for variable, copy in zip(self.variables, self.copies):
+            variable.assign(tf.ensure_shape(copy.read_value(), variable.shape))
+        return tf.constant(True)
+
+
+def _untracked(value: Any) -> Any:
+    # An attribute that is no trackable is left out of the SavedModel.
+    return lambda: value
+
+
+def _signature(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
+    """Specs of the inputs and targets, from the model's symbolic inputs."""
+    model = learner.model
+    try:
+        # `input` keeps the nest of several inputs, which a Sequential model lacks.
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+        outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+        x = keras.tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), inputs
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Model '{model.name}' does not tell the shape of its inputs. Pass "
+            "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
+            "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
+        ) from error
+    if inner.loss.is_sparse_categorical:
+        return x, tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
+    y = keras.tree.map_structure(
+        lambda t: tf.TensorSpec([None, *t.shape[1:]], tf.float32), outputs
+    )
+    return x, y
+
+
+def _named(spec: Any, name: str) -> Any:
+    if isinstance(spec, tf.TensorSpec):
+        return tf.TensorSpec(spec.shape, spec.dtype, name)
+    return spec
+
+
+def _unique(names: list[str]) -> list[str]:
+    counts: dict[str, int] = {}
+    unique = []
+    for name in names:
+        counts[name] = counts.get(name, 0) + 1
+        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+    return unique
+
+
+def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
+    model, rule = learner.model, inner.rule
+    return {
+        "model": model.name,
+        "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
+        "inner_loop": {
+            "rule": type(rule).__name__,
+            "learning_rate": getattr(rule, "learning_rate", None),
+            "steps": inner.steps,
+            "adapt": repr(inner.adapt_selector),
+            "second_order": inner.second_order,
+        },
+        "batch_norm": learner.batch_norm.name,
+        "versions": {
+            "maml_keras": _version("maml_keras"),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+        },
     }
-    for name, (function, specs) in functions.items():
-        compiled = tf.function(function, input_signature=specs, autograph=False)
-        setattr(root, name, compiled)
-    # A SavedModel keeps attributes, not the properties of tf.Module: a plain list.
-    root.__dict__["_theta"] = None
-    _keep(root, "theta", theta)
-    _keep(root, "state", state)
-    root.initial = initial
-    return _Root(root, functions, theta, state, initial)
 
 
-class _Root(tf.__internal__.tracking.AutoTrackable):  # type: ignore[name-defined]
-    pass
-
-
-def _signature(learner: Learner, inner: InnerLoop, given: Any) -> tuple[Any, Any]:
-    return given
-
-
-def _check_replaceable(path: pathlib.Path) -> None:
-    return None
-
-
-def _names(learner: Learner) -> list[str]:
-    return [v.path for v in learner.variables]
-
-
-def _card(learner: Learner, inner: InnerLoop, card: dict[str, Any]) -> dict[str, Any]:
-    return {}
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -127,7 +127,8 @@ class Learner:
             predictions = self.model(x, training=training)
             losses = self.model.losses
         after = [scope.get_current_value(v) for v in self.state_variables]
-        penalty = tf.add_n([tf.cast(loss, tf.float32) for loss in losses] or [0.0])
+        wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
+        penalty = tf.add_n([tf.zeros([], wide), *(tf.cast(t, wide) for t in losses)])
         return Output(predictions, penalty, after)
 
     def batch_statistics(self, weights: list[Any], x: Any) -> list[tf.Tensor]:

@@ -203,6 +203,8 @@ class MAML(keras.Model):
         if starting_at and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             # Read when the iterator is made, after callbacks have restored weights.
             x = starting_at(self.episodes_seen.value)
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
         return super().fit(x, y, **kwargs)
 
     # Meta-gradients ------------------------------------------------------------
@@ -345,7 +347,13 @@ class MAML(keras.Model):
             state = learner.batch_statistics(last.weights, x)
         return [*last.weights, *state]
 
-    def export(self, path: Any, *, card: dict[str, Any] | None = None) -> Any:
+    def export(
+        self,
+        path: Any,
+        *,
+        input_signature: Any = None,
+        card: dict[str, Any] | None = None,
+    ) -> Any:
         """Writes the initialisation as a SavedModel that needs only TensorFlow.
 
         The folder holds the SavedModel (functions `serve`, `adapt`, `predict_with`,
@@ -353,6 +361,8 @@ class MAML(keras.Model):
 
         Args:
             path: str or path of a folder, made if need be.
+            input_signature: None, or `(x, y)`, nests of `tf.TensorSpec`, for a model
+                that does not tell the shape of its inputs.
             card: dict of what else the card should say: data, command, metrics.
 
         Returns:
@@ -360,7 +370,9 @@ class MAML(keras.Model):
         """
         from maml_keras.export import write
 
-        return write(self.learner, self.inner, path, card=card)
+        return write(
+            self.learner, self.inner, path, input_signature=input_signature, card=card
+        )
 
     # Configuration -------------------------------------------------------------
 

@@ -83,8 +83,9 @@ class SGD(UpdateRule):
         learning_rate: Any = None,
     ) -> tuple[list[Any], Any]:
         rate = self.learning_rate if learning_rate is None else learning_rate
+        # `tf.cast` would round a Python float to float32 on its way to float64.
         updated = [
-            w - tf.cast(rate, w.dtype) * tf.cast(g, w.dtype)
+            w - keras.ops.convert_to_tensor(rate, w.dtype) * tf.cast(g, w.dtype)
             for w, g in zip(weights, gradients)
         ]
         return updated, state

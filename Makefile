@@ -1,0 +1,42 @@
+# Two commands from a bare clone: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test test-slow lint lock clean
+.DEFAULT_GOAL = help
+
+help:
+	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
+	@echo "make test       the test suite"
+	@echo "make test-slow  training proofs and exhaustive products (an hour)"
+	@echo "make lint       ruff and mypy"
+	@echo "make lock       renew requirements.lock"
+
+$(VENV)/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock:
+	uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf $(VENV) runs build dist *.egg-info

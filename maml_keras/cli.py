@@ -1,0 +1,249 @@
+"""The command line: maml-keras train | evaluate | adapt | export."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Optional
+
+import typer
+
+# TensorFlow takes seconds to import: the commands import what they need, so that
+# --help and wrong usage answer at once.
+
+app = typer.Typer(
+    name="maml-keras",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="""Learn an initialisation that adapts to a new task from a few examples.
+
+    A first session:
+
+        maml-keras train sinusoid --out runs/sinusoid
+
+        maml-keras evaluate runs/sinusoid --steps 5
+
+        maml-keras adapt runs/sinusoid/export --data my_task.npz
+
+    Presets: **sinusoid** (10-shot regression, 3 minutes), **omniglot** (5-way 1-shot,
+    all characters, hours), **omniglot_small** (242 characters, 20 minutes).
+    """,
+)
+
+Run = Annotated[
+    pathlib.Path, typer.Argument(help="Folder that `maml-keras train` made.")
+]
+DataDir = Annotated[
+    Optional[pathlib.Path],
+    typer.Option(help="Where TFDS data sets lie.  [default: TFDS's own choice]"),
+]
+Download = Annotated[
+    bool, typer.Option("--download", help="Let TFDS download a missing data set.")
+]
+Steps = Annotated[
+    Optional[int],
+    typer.Option(min=0, help="Adaptation steps.  [default: the preset's]"),
+]
+Tasks = Annotated[int, typer.Option(min=2, help="How many new tasks to evaluate on.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="No progress bars; results and errors only.")
+]
+
+
+@app.command()
+def train(
+    preset: Annotated[
+        str, typer.Argument(help="sinusoid, omniglot or omniglot_small.")
+    ],
+    out: Annotated[
+        Optional[pathlib.Path],
+        typer.Option(help="New folder for the run.  [default: runs/PRESET]"),
+    ] = None,
+    iterations: Annotated[
+        Optional[int],
+        typer.Option(min=1, help="Meta-steps.  [default: the preset's]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws weights and episodes.")] = 0,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run in --out.")
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a preset, evaluate it on new tasks, and export it.
+
+    The run folder gets `maml.keras`, TensorBoard's `logs`, `evaluation.json`, and
+    `export`, a SavedModel. An interrupted run goes on with `--resume`.
+    """
+    with _plain_errors():
+        from maml_keras import presets, runs
+
+        chosen = presets.get(preset)
+        folder = out or pathlib.Path("runs") / chosen.name
+        verbose = 0 if quiet else 1
+        maml = runs.train(
+            chosen,
+            folder,
+            iterations=iterations,
+            seed=seed,
+            data_dir=_text(data_dir),
+            download=download,
+            resume=resume,
+            verbose=verbose,
+            command=_command(),
+        )
+        result = runs.evaluate(
+            maml, chosen, num_tasks=tasks, data_dir=_text(data_dir), verbose=verbose
+        )
+        runs.write_result(folder, result)
+        _, _, config = runs.load(folder)
+        runs.export(maml, chosen, config, result, folder / "export")
+        typer.echo(result.table())
+        typer.echo(result)
+        typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {folder}/logs")
+        typer.echo(f"SavedModel: {folder / 'export'}")
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    on: Annotated[
+        str, typer.Option(help="Which tasks: test or validation.")
+    ] = "test",
+    steps: Steps = None,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure how a trained run adapts to new tasks, step by step.
+
+    Prints mean, 95% half-width over tasks, median and the number of diverged tasks
+    for each adaptation step, and writes them to `evaluation.json` in the run.
+    """
+    with _plain_errors():
+        from maml_keras import runs
+
+        maml, preset, _ = runs.load(run)
+        result = runs.evaluate(
+            maml,
+            preset,
+            on=on,
+            steps=steps,
+            num_tasks=tasks,
+            data_dir=_text(data_dir),
+            download=download,
+            verbose=0 if quiet else 1,
+        )
+        runs.write_result(run, result)
+        typer.echo(result.table())
+        typer.echo(result)
+
+
+@app.command()
+def adapt(
+    export: Annotated[
+        pathlib.Path, typer.Argument(help="Folder that `maml-keras export` wrote.")
+    ],
+    data: Annotated[
+        pathlib.Path,
+        typer.Option(
+            help="An .npz file with arrays `x` and `y`, one row an example; optionally "
+            "`query_x` and `query_y` to predict and to measure."
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=0, help="Gradient steps.")] = 10,
+    learning_rate: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, help="Of the steps.  [default: the inner loop's]"),
+    ] = None,
+    out: Annotated[
+        Optional[pathlib.Path],
+        typer.Option(help="Write the adapted network here, as a .keras file."),
+    ] = None,
+) -> None:
+    """Adapt an export to one task of yours, from a few examples.
+
+    Prints the loss before and after on your examples and, if the file has them, on
+    the query examples.
+    """
+    with _plain_errors():
+        from maml_keras import tuning
+
+        typer.echo(
+            tuning.adapt_file(
+                export, data, steps=steps, learning_rate=learning_rate, out=out
+            )
+        )
+
+
+@app.command()
+def export(
+    run: Run,
+    out: Annotated[
+        Optional[pathlib.Path],
+        typer.Option(help="Folder for the SavedModel.  [default: RUN/export]"),
+    ] = None,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a run's initialisation as a SavedModel with its card.
+
+    The card carries the figures of an evaluation on the test tasks, made now.
+    """
+    with _plain_errors():
+        from maml_keras import runs
+
+        maml, preset, config = runs.load(run)
+        result = runs.evaluate(
+            maml,
+            preset,
+            num_tasks=tasks,
+            data_dir=_text(data_dir),
+            download=download,
+            verbose=0 if quiet else 1,
+        )
+        path = runs.export(maml, preset, config, result, out or run / "export")
+        typer.echo(result)
+        typer.echo(f"SavedModel: {path}")
+
+
+def main() -> None:
+    """Runs the command line."""
+    # TensorFlow's start-up notices would bury the results.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    app()
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """One line and an exit code for what a user can mend; a traceback for a bug."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError) as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted; `maml-keras train` goes on with --resume", err=True)
+        raise typer.Exit(130) from error
+
+
+def _command() -> str:
+    return shlex.join(["maml-keras", *sys.argv[1:]])
+
+
+def _text(path: pathlib.Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+if __name__ == "__main__":
+    main()

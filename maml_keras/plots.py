@@ -1,0 +1,109 @@
+"""Pictures of adaptation; needs matplotlib (`pip install maml_keras[plot]`)."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maml_keras.evaluation import Evaluation
+
+
+def plot_curves(
+    results: Mapping[str, Evaluation], path: str | pathlib.Path, *, log: bool = False
+) -> pathlib.Path:
+    """The metric over adaptation steps, a line and a 95% band for each network.
+
+    Args:
+        results: an `Evaluation` by name.
+        path: the PNG to write.
+        log: bool, a logarithmic axis for the metric.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    for (name, result), marker in zip(results.items(), "osD^vP" * 4):
+        steps = np.arange(result.steps + 1)
+        mean, half = result.curve, result.half_widths
+        (line,) = axes.plot(steps, mean, marker=marker, markersize=4, label=name)
+        axes.fill_between(
+            steps, mean - half, mean + half, alpha=0.2, color=line.get_color()
+        )
+    first = next(iter(results.values()))
+    axes.set_xlabel("adaptation steps on the support set")
+    axes.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} new tasks")
+    axes.set_title("Adapting to new tasks (bands: 95% CI)")
+    if log:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _saved(figure, path)
+
+
+def plot_fits(
+    support: tuple[Any, Any],
+    truth: tuple[Any, Any],
+    fits: Mapping[str, Sequence[tuple[int, Any]]],
+    path: str | pathlib.Path,
+) -> pathlib.Path:
+    """Fits of one regression task before and after adaptation, a panel a network.
+
+    Args:
+        support: `(x, y)` of the support set.
+        truth: `(x, y)` of the true curve, x ascending.
+        fits: for each network a sequence of `(steps, y)` on the x of `truth`.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    figure, panels = plt.subplots(
+        1,
+        len(fits),
+        figsize=(4.2 * len(fits), 3.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, (name, curves) in zip(panels[0], fits.items()):
+        axes.plot(*map(np.ravel, truth), color="0.35", linewidth=2, label="true curve")
+        axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
+        for shade, (steps, y) in zip(np.linspace(0.35, 1.0, len(curves)), curves):
+            label = "before adaptation" if steps == 0 else f"after {steps} steps"
+            style = ":" if steps == 0 else "-"
+            axes.plot(
+                np.ravel(truth[0]), np.ravel(y), style, alpha=shade, label=label
+            )
+        axes.set_title(name)
+        axes.set_xlabel("x")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("y")
+    panels[0][-1].legend(fontsize=8)
+    return _saved(figure, path)
+
+
+def _pyplot() -> Any:
+    # Heavy, and not needed to train: imported where it is used.
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib. Install it with `pip install maml_keras[plot]`."
+        ) from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _saved(figure: Any, path: str | pathlib.Path) -> pathlib.Path:
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    _pyplot().close(figure)
+    return path

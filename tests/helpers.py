@@ -1,0 +1,311 @@
+"""Small models and batches, and answers computed without maml_keras."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras import MAML, SGD, InnerLoop
+
+layers = keras.layers
+RATE = 0.1
+
+
+@contextlib.contextmanager
+def precision(name):
+    """New models and arrays are of this float type inside."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx(name)
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
+
+
+def draw(generator, shape, count, integers):
+    """Inputs `[*count, *shape]`, in each array of a nest of shapes."""
+    if isinstance(shape, dict):
+        return {k: draw(generator, s, count, integers) for k, s in shape.items()}
+    if integers:
+        return generator.integers(0, integers, [*count, *shape]).astype("int32")
+    return generator.normal(size=[*count, *shape]).astype(keras.config.floatx())
+
+
+def regression(
+    shape=(3,), *, tasks=2, support=4, queries=3, outputs=2, integers=None, seed=0
+):
+    """A batch of random tasks; support and query differ in size on purpose."""
+    generator = np.random.default_rng(seed)
+    task = {
+        "support_x": draw(generator, shape, [tasks, support], integers),
+        "support_y": draw(generator, (outputs,), [tasks, support], None),
+        "query_x": draw(generator, shape, [tasks, queries], integers),
+    }
+    return task, draw(generator, (outputs,), [tasks, queries], None)
+
+
+def classification(shape=(3,), *, tasks=2, ways=3, shots=2, queries=2, seed=0):
+    """A batch of random N-way tasks, labels sorted."""
+    generator = np.random.default_rng(seed)
+    task = {
+        "support_x": draw(generator, shape, [tasks, ways * shots], None),
+        "support_y": np.tile(np.repeat(np.arange(ways), shots), [tasks, 1]),
+        "query_x": draw(generator, shape, [tasks, ways * queries], None),
+    }
+    return task, np.tile(np.repeat(np.arange(ways), queries), [tasks, 1])
+
+
+def dense(inputs=3, outputs=2, units=4, activation="tanh"):
+    return keras.Sequential(
+        [
+            keras.Input([inputs]),
+            layers.Dense(units, activation=activation),
+            layers.Dense(outputs, name="head"),
+        ]
+    )
+
+
+def normalised(layer, inputs=3, outputs=2):
+    return keras.Sequential(
+        [
+            keras.Input([inputs]),
+            layers.Dense(6),
+            layer,
+            layers.Activation("tanh"),
+            layers.Dense(outputs, name="head"),
+        ]
+    )
+
+
+def batch_normalised(inputs=3, outputs=2, momentum=0.9):
+    return normalised(
+        layers.BatchNormalization(momentum=momentum), inputs, outputs
+    )
+
+
+def with_dropout(inputs=3, outputs=2):
+    return normalised(layers.Dropout(0.5), inputs, outputs)
+
+
+def images(*middle, outputs=2):
+    return keras.Sequential(
+        [
+            keras.Input([6, 6, 1]),
+            layers.Conv2D(3, 3, strides=2, activation="tanh"),
+            *middle,
+            layers.Flatten(),
+            layers.Dense(outputs),
+        ]
+    )
+
+
+def words(*middle):
+    return keras.Sequential(
+        [keras.Input([4], dtype="int32"), layers.Embedding(5, 3), *middle]
+    )
+
+
+def attention():
+    x = keras.Input([4, 3])
+    h = layers.MultiHeadAttention(num_heads=2, key_dim=2)(x, x)
+    h = layers.GlobalAveragePooling1D()(h)
+    return keras.Model(x, layers.Dense(2)(h))
+
+
+def shared():
+    x = keras.Input([3])
+    twice = layers.Dense(3, activation="tanh")
+    return keras.Model(x, layers.Dense(2)(twice(twice(x))))
+
+
+def frozen():
+    model = dense()
+    model.layers[0].trainable = False
+    return model
+
+
+def nested():
+    body = keras.Sequential([keras.Input([3]), layers.Dense(4, activation="tanh")])
+    x = keras.Input([3])
+    return keras.Model(x, layers.Dense(2)(body(x)))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Subclassed(keras.Model):
+    """Written by hand, with a `call` that takes no `training`."""
+
+    def __init__(self, units=4, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.hidden = layers.Dense(units, activation="tanh")
+        self.head = layers.Dense(2)
+
+    def build(self, input_shape):
+        self.hidden.build(input_shape)
+        self.head.build([None, self.units])
+        self.built = True
+
+    def call(self, x):
+        return self.head(self.hidden(x))
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+def subclassed():
+    model = Subclassed()
+    model.build([None, 3])
+    return model
+
+
+def multi_input():
+    a, b = keras.Input([3], name="a"), keras.Input([2], name="b")
+    h = layers.Concatenate()([layers.Dense(3, activation="tanh")(a), b])
+    return keras.Model({"a": a, "b": b}, layers.Dense(2)(h))
+
+
+def regularised():
+    return keras.Sequential(
+        [
+            keras.Input([3]),
+            layers.Dense(4, activation="tanh", kernel_regularizer="l2"),
+            layers.Dense(2, kernel_regularizer=keras.regularizers.L2(0.1)),
+        ]
+    )
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnNormalization(layers.Layer):
+    """A user's layer that takes its moments from Keras."""
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=[shape[-1]], initializer="ones", name="scale")
+
+    def call(self, x):
+        mean, variance = keras.ops.moments(x, axes=[0], keepdims=True)
+        return self.scale * (x - mean) / keras.ops.sqrt(variance + 1e-3)
+
+
+class Family(NamedTuple):
+    """A kind of network and what it eats. All are smooth, so derivatives exist."""
+
+    build: Callable[[], keras.Model]
+    shape: Any = (3,)
+    integers: int | None = None
+    vectorizes: bool = True
+    random: bool = False
+    """Draws masks, so that plain Keras does not compute the same loss."""
+
+
+FAMILIES = {
+    "dense": Family(dense),
+    "conv": Family(images, (6, 6, 1), vectorizes=False),
+    "conv_batch_norm": Family(
+        lambda: images(layers.BatchNormalization()), (6, 6, 1), vectorizes=False
+    ),
+    "batch_norm": Family(batch_normalised),
+    "layer_norm": Family(lambda: normalised(layers.LayerNormalization())),
+    "group_norm": Family(lambda: normalised(layers.GroupNormalization(2))),
+    "own_norm": Family(lambda: normalised(OwnNormalization())),
+    "embedding": Family(
+        lambda: words(layers.Flatten(), layers.Dense(2)), (4,), integers=5
+    ),
+    "lstm": Family(
+        lambda: words(layers.LSTM(3), layers.Dense(2)), (4,), 5, vectorizes=False
+    ),
+    "gru": Family(
+        lambda: words(layers.GRU(3), layers.Dense(2)), (4,), 5, vectorizes=False
+    ),
+    "attention": Family(attention, (4, 3)),
+    "dropout": Family(with_dropout, vectorizes=False, random=True),
+    "shared": Family(shared),
+    "frozen": Family(frozen),
+    "nested": Family(nested),
+    "subclassed": Family(subclassed),
+    "multi_input": Family(multi_input, {"a": (3,), "b": (2,)}),
+    "regularised": Family(regularised),
+}
+
+
+def family(name):
+    """A model of that family and a batch for it, in the current precision."""
+    chosen = FAMILIES[name]
+    return chosen.build(), regression(chosen.shape, integers=chosen.integers)
+
+
+def maml(model, *, loss="mse", rate=RATE, steps=1, second_order=True, **kwargs):
+    inner = InnerLoop(loss, SGD(rate), steps=steps, second_order=second_order)
+    return MAML(model, inner, **kwargs)
+
+
+def tensors(batch):
+    return tf.nest.map_structure(tf.convert_to_tensor, batch)
+
+
+def task_of(batch, index):
+    """One task of a batch, without the first axis, as tensors."""
+    return tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[index], batch)
+
+
+def mse(y_true, y_pred):
+    return tf.reduce_mean(tf.square(y_true - y_pred))
+
+
+def plain_adapt(model, x, y, *, steps, rate=RATE, loss=mse, training=True):
+    """Inner steps as anyone would write them: a tape, and assignments to the model."""
+    for _ in range(steps):
+        with tf.GradientTape() as tape:
+            value = loss(y, model(x, training=training))
+            value += sum(model.losses) if model.losses else 0.0
+        variables = model.trainable_variables
+        for variable, gradient in zip(variables, tape.gradient(value, variables)):
+            variable.assign_sub(rate * tf.convert_to_tensor(gradient))
+
+
+def plain_query_loss(model, batch, values, *, steps, loss=mse):
+    """The mean query loss after plain adaptation of each task from `values`."""
+    total = 0.0
+    for index in range(len(batch[1])):
+        task, query_y = task_of(batch, index)
+        for variable, value in zip(model.trainable_variables, values):
+            variable.assign(value)
+        plain_adapt(model, task["support_x"], task["support_y"], steps=steps, loss=loss)
+        total += float(loss(query_y, model(task["query_x"], training=True)))
+        total += float(sum(model.losses)) if model.losses else 0.0
+    return total / len(batch[1])
+
+
+def directional_differences(model, batch, *, steps, size=1e-5, seed=0):
+    """Per variable: a random direction, and the loss's central difference along it."""
+    start = [v.numpy() for v in model.trainable_variables]
+    generator = np.random.default_rng(seed)
+    found = []
+    for index, value in enumerate(start):
+        direction = generator.normal(size=value.shape)
+        values = []
+        for sign in (1, -1):
+            moved = [
+                v + sign * size * direction if i == index else v
+                for i, v in enumerate(start)
+            ]
+            values.append(plain_query_loss(model, batch, moved, steps=steps))
+        found.append((direction, (values[0] - values[1]) / (2 * size)))
+    for variable, value in zip(model.trainable_variables, start):
+        variable.assign(value)
+    return found
+
+
+def numpy_variables(model):
+    return [np.array(v) for v in model.variables]
+
+
+def assert_identical(before, after):
+    """Bit for bit."""
+    assert len(before) == len(after)
+    for old, new in zip(before, after):
+        np.testing.assert_array_equal(old, new)
