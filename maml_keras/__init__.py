@@ -1,6 +1,6 @@
 """Model-agnostic meta-learning for Keras: learn to adapt from a few examples."""
 
-from maml_keras import data
+from maml_keras import data, models
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.gradient_check import MetaGradientError, check_meta_gradient
@@ -39,4 +39,5 @@ __all__ = [
     "evaluate_episodes",
     "last_layer",
     "matching",
+    "models",
 ]

@@ -8,7 +8,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -39,14 +39,14 @@ Run = Annotated[
     pathlib.Path, typer.Argument(help="Folder that `maml-keras train` made.")
 ]
 DataDir = Annotated[
-    Optional[pathlib.Path],
+    pathlib.Path | None,
     typer.Option(help="Where TFDS data sets lie.  [default: TFDS's own choice]"),
 ]
 Download = Annotated[
     bool, typer.Option("--download", help="Let TFDS download a missing data set.")
 ]
 Steps = Annotated[
-    Optional[int],
+    int | None,
     typer.Option(min=0, help="Adaptation steps.  [default: the preset's]"),
 ]
 Tasks = Annotated[int, typer.Option(min=2, help="How many new tasks to evaluate on.")]
@@ -61,11 +61,11 @@ def train(
         str, typer.Argument(help="sinusoid, omniglot or omniglot_small.")
     ],
     out: Annotated[
-        Optional[pathlib.Path],
+        pathlib.Path | None,
         typer.Option(help="New folder for the run.  [default: runs/PRESET]"),
     ] = None,
     iterations: Annotated[
-        Optional[int],
+        int | None,
         typer.Option(min=1, help="Meta-steps.  [default: the preset's]"),
     ] = None,
     seed: Annotated[int, typer.Option(help="Draws weights and episodes.")] = 0,
@@ -114,9 +114,7 @@ def train(
 @app.command()
 def evaluate(
     run: Run,
-    on: Annotated[
-        str, typer.Option(help="Which tasks: test or validation.")
-    ] = "test",
+    on: Annotated[str, typer.Option(help="Which tasks: test or validation.")] = "test",
     steps: Steps = None,
     tasks: Tasks = 600,
     data_dir: DataDir = None,
@@ -161,11 +159,11 @@ def adapt(
     ],
     steps: Annotated[int, typer.Option(min=0, help="Gradient steps.")] = 10,
     learning_rate: Annotated[
-        Optional[float],
+        float | None,
         typer.Option(min=0.0, help="Of the steps.  [default: the inner loop's]"),
     ] = None,
     out: Annotated[
-        Optional[pathlib.Path],
+        pathlib.Path | None,
         typer.Option(help="Write the adapted network here, as a .keras file."),
     ] = None,
 ) -> None:
@@ -188,7 +186,7 @@ def adapt(
 def export(
     run: Run,
     out: Annotated[
-        Optional[pathlib.Path],
+        pathlib.Path | None,
         typer.Option(help="Folder for the SavedModel.  [default: RUN/export]"),
     ] = None,
     tasks: Tasks = 600,

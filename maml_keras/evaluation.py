@@ -119,9 +119,12 @@ class Evaluation:
 
     def table(self) -> str:
         """A line for each step: mean, half-width, median, diverged tasks."""
-        head = f"{'step':>4}  {self.metric:>10}  {'95% CI':>9}  {'median':>10}  diverged"
+        head = (
+            f"{'step':>4}  {self.metric:>10}  {'95% CI':>9}  {'median':>10}  diverged"
+        )
         lines = [
-            f"{k:>4}  {self._form(m):>10}  ±{self._form(h):>8}  {self._form(d):>10}  {n}"
+            f"{k:>4}  {self._form(m):>10}  ±{self._form(h):>8}  "
+            f"{self._form(d):>10}  {n}"
             for k, (m, h, d, n) in enumerate(
                 zip(self.curve, self.half_widths, self.medians, self.diverged)
             )
@@ -131,8 +134,8 @@ class Evaluation:
     def __str__(self) -> str:
         return (
             f"{self.metric} {self._form(self.mean)} ± {self._form(self.half_width)} "
-            f"(95% CI over {self.num_tasks} tasks, {self.queries} queries a task, after "
-            f"{self.steps} steps; median {self._form(self.medians[-1])}; "
+            f"(95% CI over {self.num_tasks} tasks, {self.queries} queries a task, "
+            f"after {self.steps} steps; median {self._form(self.medians[-1])}; "
             f"{self.diverged[-1]} of {self.num_tasks} tasks diverged and are left out "
             f"of the mean; batch norm: {self.batch_norm})"
         )
@@ -188,13 +191,13 @@ def evaluate_episodes(
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
     name, function = _metric(maml, metric)
     compiled = _compiled_curve(maml, steps, name, function)
-    bar = keras.utils.Progbar(num_tasks, unit_name="task", verbose=0 if not verbose else 1)
+    bar = keras.utils.Progbar(
+        num_tasks, unit_name="task", verbose=0 if not verbose else 1
+    )
     values, losses, queries, done = [], [], 0, 0
     for batch in episodes:
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        task, query_y = tf.nest.map_structure(
-            lambda a: tf.convert_to_tensor(a)[: num_tasks - done], (task, query_y)
-        )
+        task, query_y = _first(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
@@ -218,6 +221,10 @@ def evaluate_episodes(
         queries=queries,
         higher_is_better=name == "accuracy",
     )
+
+
+def _first(count: int, batch: Any) -> Any:
+    return tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[:count], batch)
 
 
 def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) -> Any:

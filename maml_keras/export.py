@@ -119,7 +119,10 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
 
         # Closures, because a tf.function's defaults are part of its signature.
         def adapt(
-            support_x: Any, support_y: Any, steps: Any = steps, learning_rate: Any = rate
+            support_x: Any,
+            support_y: Any,
+            steps: Any = steps,
+            learning_rate: Any = rate,
         ) -> Any:
             return self._adapt(support_x, support_y, steps, learning_rate)
 

@@ -168,7 +168,13 @@ class InnerLoop:
 
         def body(k: Any, point: Point) -> tuple[Any, Point]:
             stepped = self.step(
-                learner, point, x, y, step=k, training=False, learning_rate=learning_rate
+                learner,
+                point,
+                x,
+                y,
+                step=k,
+                training=False,
+                learning_rate=learning_rate,
             )
             return k + 1, stepped
 
@@ -216,5 +222,5 @@ def check_steps(steps: Any) -> None:
     """Refuses a number of inner steps that is negative or no integer."""
     if isinstance(steps, bool) or int(steps) != steps or steps < 0:
         raise ValueError(
-            "`steps` must be an integer, 0 or more. Received: " f"steps={steps!r}."
+            f"`steps` must be an integer, 0 or more. Received: steps={steps!r}."
         )

@@ -28,7 +28,7 @@ class Output(NamedTuple):
 
 
 class Learner:
-    """`predictions, penalty, state' = learner(weights, state, x)`, without side effects.
+    """`predictions, penalty, state' = learner(weights, state, x)`; no side effects.
 
     Nothing of the model is copied, renamed or assigned: its variables are read
     through a `keras.StatelessScope`. Normalisation is differentiable to second order
@@ -211,10 +211,7 @@ def _check_model(model: Any) -> None:
         )
     for layer in _layers(model):
         for name, value in vars(layer).items():
-            leaves = tf.nest.flatten(value) if _is_plain(value) else [value]
-            if not name.startswith("_") and any(
-                isinstance(leaf, tf.Variable) for leaf in leaves
-            ):
+            if not name.startswith("_") and _holds_raw_variable(value):
                 raise ValueError(
                     f"`model` must keep its state in Keras variables. Layer "
                     f"'{layer.name}' holds a raw tf.Variable in attribute '{name}', "
@@ -222,5 +219,8 @@ def _check_model(model: Any) -> None:
                 )
 
 
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, (list, tuple, dict))
+def _holds_raw_variable(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    leaves = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(leaf, tf.Variable) for leaf in leaves)

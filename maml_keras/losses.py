@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 import keras
 import tensorflow as tf
 
-LossIdentifier = Union[
-    str, keras.losses.Loss, Callable[[Any, Any], Any], dict[str, Any], list[Any]
-]
+LossIdentifier: TypeAlias = (
+    str | keras.losses.Loss | Callable[[Any, Any], Any] | dict[str, Any] | list[Any]
+)
 
 
 class PureLoss:
@@ -57,7 +57,9 @@ class PureLoss:
         name = name or getattr(getattr(self, "_function", None), "__name__", "")
         return "sparse_categorical_crossentropy" in str(name)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tf.Tensor:
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None
+    ) -> tf.Tensor:
         """The scalar loss, at least float32.
 
         Args:
@@ -67,8 +69,10 @@ class PureLoss:
                 divided by the number of examples, not by the sum of the weights.
         """
         if self._parts is not None:
-            keys = self._parts if isinstance(self._parts, dict) else range(
-                len(self._parts)
+            keys = (
+                self._parts
+                if isinstance(self._parts, dict)
+                else range(len(self._parts))
             )
             terms = [
                 self._parts[key](y_true[key], y_pred[key], sample_weight)

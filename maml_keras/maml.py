@@ -115,7 +115,7 @@ class MAML(keras.Model):
         Args:
             optimizer: a Keras optimizer or its identifier.
             loss: the outer loss, on the query sets; None reuses the inner loss.
-            **kwargs: `metrics`, `run_eagerly`, `jit_compile`, `steps_per_execution`, ...
+            **kwargs: `metrics`, `run_eagerly`, `jit_compile`, ...
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
@@ -123,9 +123,7 @@ class MAML(keras.Model):
                 f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
             )
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
-        super().compile(
-            optimizer=optimizer, loss=self._outer_loss.identifier, **kwargs
-        )
+        super().compile(optimizer=optimizer, loss=self._outer_loss.identifier, **kwargs)
 
     def call(self, task: dict[str, Any], training: bool = False) -> Any:
         """Predictions on each task's query inputs after adaptation to its support set.
@@ -448,7 +446,7 @@ class MAML(keras.Model):
 
 
 def _joined(values: Any) -> Any:
-    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, in each array of a nest."""
+    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, for each array."""
 
     def join(t: Any) -> Any:
         shape = tf.shape(t)

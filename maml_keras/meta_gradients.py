@@ -31,7 +31,7 @@ class Estimate(NamedTuple):
 
 
 class MetaGradient(abc.ABC):
-    """Turns one task into a gradient of the initialisation; tasks are averaged later."""
+    """Turns one task into a gradient of the initialisation; averaged later."""
 
     @abc.abstractmethod
     def __call__(

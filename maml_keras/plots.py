@@ -30,13 +30,14 @@ def plot_curves(
         steps = np.arange(result.steps + 1)
         mean, half = result.curve, result.half_widths
         (line,) = axes.plot(steps, mean, marker=marker, markersize=4, label=name)
-        axes.fill_between(
-            steps, mean - half, mean + half, alpha=0.2, color=line.get_color()
-        )
+        color = line.get_color()
+        axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=color)
+        # One task that runs away moves a mean; the median shows the others.
+        axes.plot(steps, result.medians, "--", linewidth=1, color=color)
     first = next(iter(results.values()))
     axes.set_xlabel("adaptation steps on the support set")
     axes.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} new tasks")
-    axes.set_title("Adapting to new tasks (bands: 95% CI)")
+    axes.set_title("Adapting to new tasks (mean, 95% CI; dashed: median)")
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
@@ -74,16 +75,16 @@ def plot_fits(
         axes.plot(*map(np.ravel, truth), color="0.35", linewidth=2, label="true curve")
         axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
         for shade, (steps, y) in zip(np.linspace(0.35, 1.0, len(curves)), curves):
-            label = "before adaptation" if steps == 0 else f"after {steps} steps"
+            label = f"after {steps} step{'s' if steps != 1 else ''}"
             style = ":" if steps == 0 else "-"
-            axes.plot(
-                np.ravel(truth[0]), np.ravel(y), style, alpha=shade, label=label
-            )
+            x = np.ravel(truth[0])
+            axes.plot(x, np.ravel(y), style, alpha=shade, label=label)
         axes.set_title(name)
         axes.set_xlabel("x")
         axes.grid(alpha=0.3)
     panels[0][0].set_ylabel("y")
-    panels[0][-1].legend(fontsize=8)
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(handles[0]))
     return _saved(figure, path)
 
 

@@ -120,7 +120,11 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
             f"PRESET --out {folder} --resume`."
         )
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    return keras.saving.load_model(folder / MODEL), presets.get(config["preset"]), config
+    return (
+        keras.saving.load_model(folder / MODEL),
+        presets.get(config["preset"]),
+        config,
+    )
 
 
 def evaluate(

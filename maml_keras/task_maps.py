@@ -197,12 +197,10 @@ def get(identifier: str | TaskMap, model: keras.Model) -> TaskMap:
 
 
 def _eager_loop(function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
-    count = tf.nest.flatten(tasks)[0].shape[0]
-    results = [
-        function(tf.nest.map_structure(lambda t: t[i], tasks)) for i in range(count)
-    ]
+    each = [tf.unstack(t) for t in tf.nest.flatten(tasks)]
+    results = [function(tf.nest.pack_sequence_as(tasks, list(t))) for t in zip(*each)]
     averaged = tf.nest.map_structure(
-        lambda *values: tf.add_n(values) / count, *[a for a, _ in results]
+        lambda *values: tf.add_n(values) / len(values), *[a for a, _ in results]
     )
     stacked = tf.nest.map_structure(
         lambda *values: tf.stack(values), *[s for _, s in results]

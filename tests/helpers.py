@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import MAML, SGD, InnerLoop
+from maml_keras import MAML, SGD, InnerLoop, UpdateRule
 
 layers = keras.layers
 RATE = 0.1
@@ -71,21 +71,20 @@ def dense(inputs=3, outputs=2, units=4, activation="tanh"):
 
 
 def normalised(layer, inputs=3, outputs=2):
+    # The activation before the layer matters: directly after a Dense layer, the terms
+    # that Keras's layer normalisation loses happen to cancel.
     return keras.Sequential(
         [
             keras.Input([inputs]),
-            layers.Dense(6),
+            layers.Dense(6, activation="tanh"),
             layer,
-            layers.Activation("tanh"),
             layers.Dense(outputs, name="head"),
         ]
     )
 
 
 def batch_normalised(inputs=3, outputs=2, momentum=0.9):
-    return normalised(
-        layers.BatchNormalization(momentum=momentum), inputs, outputs
-    )
+    return normalised(layers.BatchNormalization(momentum=momentum), inputs, outputs)
 
 
 def with_dropout(inputs=3, outputs=2):
@@ -184,7 +183,9 @@ class OwnNormalization(layers.Layer):
     """A user's layer that takes its moments from Keras."""
 
     def build(self, shape):
-        self.scale = self.add_weight(shape=[shape[-1]], initializer="ones", name="scale")
+        self.scale = self.add_weight(
+            shape=[shape[-1]], initializer="ones", name="scale"
+        )
 
     def call(self, x):
         mean, variance = keras.ops.moments(x, axes=[0], keepdims=True)
@@ -301,7 +302,7 @@ def directional_differences(model, batch, *, steps, size=1e-5, seed=0):
 
 
 def numpy_variables(model):
-    return [np.array(v) for v in model.variables]
+    return [v.numpy() for v in model.variables]
 
 
 def assert_identical(before, after):
@@ -309,3 +310,44 @@ def assert_identical(before, after):
     assert len(before) == len(after)
     for old, new in zip(before, after):
         np.testing.assert_array_equal(old, new)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Momentum(UpdateRule):
+    """A user's rule with a state of its own and a learned rate."""
+
+    def __init__(self, learning_rate=RATE, decay=0.9, **kwargs):
+        super().__init__(**kwargs)
+        self.learning_rate, self.decay = learning_rate, decay
+        self.rate = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(learning_rate),
+            name="rate",
+        )
+        self.built = True
+
+    def start(self, weights):
+        return [tf.zeros_like(w) for w in weights]
+
+    def update(self, weights, gradients, state, *, step, learning_rate=None):
+        rate = self.rate if learning_rate is None else learning_rate
+        rate = tf.convert_to_tensor(rate)
+        state = [self.decay * m + g for m, g in zip(state, gradients)]
+        return [w - tf.cast(rate, w.dtype) * m for w, m in zip(weights, state)], state
+
+    def get_config(self):
+        config = {"learning_rate": self.learning_rate, "decay": self.decay}
+        return {**super().get_config(), **config}
+
+
+class CountedMSE:
+    """A loss that counts how often Python runs it: in a graph, once per trace."""
+
+    __name__ = "counted_mse"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, y_true, y_pred):
+        self.calls += 1
+        return tf.square(y_true - y_pred)

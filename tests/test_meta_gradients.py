@@ -105,7 +105,9 @@ def assert_matches_differences(name, *, steps, task_map, mode):
     along = [np.sum(g.numpy() * d) for g, (d, _) in zip(got, expected)]
     numeric = np.array([difference for _, difference in expected])
     # Central differences at 1e-5 leave 1e-10 of truncation and 1e-11 of rounding.
-    np.testing.assert_allclose(along, numeric, rtol=1e-6, atol=1e-6 * abs(numeric).max())
+    np.testing.assert_allclose(
+        along, numeric, rtol=1e-6, atol=1e-6 * abs(numeric).max()
+    )
 
 
 PLAIN = [name for name, kind in FAMILIES.items() if not kind.random]
@@ -140,18 +142,13 @@ def test_maps_and_compilers_match_plain_keras_differences(name, steps, task_map,
 
 def product():
     for name in PLAIN:
-        maps = ["sequential", "parallel"]
-        maps += ["vectorized"] if FAMILIES[name].vectorizes else []
-        modes = ["eager", "graph"]
-        # XLA's CPU convolution is correct but takes minutes to compile here.
-        modes += ["xla"] if FAMILIES[name].vectorizes else []
+        ways = [("sequential", "eager"), ("sequential", "graph"), ("parallel", "graph")]
+        # What does not vectorise is also what XLA takes minutes to compile on a CPU.
+        if FAMILIES[name].vectorizes:
+            ways += [("vectorized", "graph"), ("vectorized", "xla")]
         for steps in (1, 2, 5):
-            for task_map in maps:
-                for mode in modes:
-                    yield pytest.param(
-                        name, steps, task_map, mode,
-                        id=f"{name}-{steps}-{task_map}-{mode}",
-                    )
+            for way in ways:
+                yield (name, steps, *way)
 
 
 @pytest.mark.slow
@@ -181,26 +178,19 @@ def test_every_family_passes_the_shipped_check(name, steps):
 # Normalisation ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "size"), [("batch_norm", 1e-1), ("layer_norm", 1e-2), ("group_norm", 1e-2)]
-)
-def test_keras_own_moments_fail_the_check(monkeypatch, name, size):
+@pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "group_norm", "own_norm"])
+def test_keras_own_moments_fail_the_check(monkeypatch, name):
     monkeypatch.setattr(learner, "exact_moments", contextlib.nullcontext)
     model, batch = family(name)
-    with pytest.raises(MetaGradientError, match=r"dense\w*/kernel.*relative error") as e:
+    with pytest.raises(
+        MetaGradientError, match=r"dense\w*/kernel.*relative error"
+    ) as e:
         check_meta_gradient(maml(model, steps=2), batch)
     errors = [
         float(part.split(")")[0]) for part in str(e.value).split("relative error ")[1:]
     ]
-    # The size differs from model to model; its order is the documented one.
-    assert size / 10 < max(errors) < size * 50
-
-
-def test_moments_of_ones_own_layer_fail_without_the_scope(monkeypatch):
-    monkeypatch.setattr(learner, "exact_moments", contextlib.nullcontext)
-    model, batch = family("own_norm")
-    with pytest.raises(MetaGradientError):
-        check_meta_gradient(maml(model, steps=2), batch)
+    # Documented as 0.03 to 0.2 over a whole model; single directions scatter around.
+    assert 0.02 < max(errors) < 2.0
 
 
 # First order -----------------------------------------------------------------------
@@ -236,7 +226,9 @@ def test_first_order_is_query_gradient_at_adapted_weights(name, steps):
 def test_second_order_differs_from_first_order(steps):
     model, batch = family("dense")
     second = maml(model, steps=steps).compute_meta_gradients(batch)[1]
-    first = maml(model, steps=steps, second_order=False).compute_meta_gradients(batch)[1]
+    first = maml(model, steps=steps, second_order=False).compute_meta_gradients(batch)[
+        1
+    ]
     for a, b in zip(first, second):
         assert np.linalg.norm(a - b) > 0.01 * np.linalg.norm(b)
 
@@ -254,7 +246,9 @@ def test_loss_is_mean_over_tasks():
     model, batch = dense(), regression(tasks=3)
     whole, _ = maml(model).compute_meta_gradients(batch)
     each = [
-        maml(model).compute_meta_gradients(tf.nest.map_structure(lambda a: a[i : i + 1], batch))[0]
+        maml(model).compute_meta_gradients(
+            tf.nest.map_structure(lambda a, i=i: a[i : i + 1], batch)
+        )[0]
         for i in range(3)
     ]
     np.testing.assert_allclose(whole, np.mean(each), rtol=1e-6)  # float32

@@ -1,0 +1,117 @@
+"""The shipped check itself: it finds faults, and blames nothing it cannot decide."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    assert_identical,
+    batch_normalised,
+    dense,
+    maml,
+    numpy_variables,
+    regression,
+    regularised,
+)
+
+from maml_keras import MetaGradientError, check_meta_gradient
+
+layers = keras.layers
+
+
+@tf.custom_gradient
+def softplus_once(x):
+    """Right to first order; its second derivative is that of a constant."""
+
+    def gradient(upstream):
+        return upstream * tf.stop_gradient(tf.sigmoid(x))
+
+    return tf.math.softplus(x), gradient
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class WrongSecondDerivative(layers.Layer):
+    def call(self, x):
+        return softplus_once(x)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Sawtooth(layers.Layer):
+    """Jumps by 1e-6 far more often than the smallest step of the differences."""
+
+    def call(self, x):
+        return x + tf.stop_gradient(1e-6 * tf.math.floormod(x * 1e9, 1.0))
+
+
+def through(layer):
+    return keras.Sequential(
+        [keras.Input([3]), layers.Dense(4, name="body"), layer, layers.Dense(2)]
+    )
+
+
+def test_right_model_passes_with_small_errors():
+    model = dense()
+    checks = check_meta_gradient(maml(model, steps=2), regression())
+    assert [c.path for c in checks] == [v.path for v in model.trainable_variables]
+    assert all(c.decided and c.error < 1e-7 for c in checks)
+    assert all(c.analytic != 0.0 for c in checks)
+
+
+def test_regularisers_are_checked_in_float64():
+    checks = check_meta_gradient(maml(regularised(), steps=2), regression())
+    assert all(c.decided and c.error < 1e-7 for c in checks)
+
+
+def test_wrong_second_derivative_is_found_and_named():
+    model = maml(through(WrongSecondDerivative()), steps=2)
+    with pytest.raises(MetaGradientError, match=r"body/kernel: .* differences give"):
+        check_meta_gradient(model, regression())
+
+
+def test_wrong_second_derivative_does_not_matter_without_steps():
+    checks = check_meta_gradient(
+        maml(through(WrongSecondDerivative()), steps=0), regression()
+    )
+    assert all(c.error < 1e-7 for c in checks)
+
+
+def test_first_order_fails_and_the_message_says_why():
+    with pytest.raises(MetaGradientError, match="second_order=False.*by design"):
+        check_meta_gradient(maml(dense(), second_order=False), regression())
+
+
+def test_tolerance_is_respected():
+    model = maml(dense(), second_order=False)
+    checks = check_meta_gradient(model, regression(), tolerance=10.0)
+    assert max(c.error for c in checks) > 1e-3
+
+
+def test_non_smooth_model_is_undecided_and_not_blamed():
+    checks = check_meta_gradient(maml(through(Sawtooth())), regression())
+    body_kernel, *_ = checks
+    assert not body_kernel.decided
+    assert body_kernel.error > 1e-6  # It would have been blamed.
+
+
+@pytest.mark.parametrize("policy", ["transductive", "running"])
+def test_check_leaves_the_model_bit_for_bit(policy):
+    model = batch_normalised()
+    wrapped = maml(model, batch_norm=policy)
+    before = numpy_variables(wrapped)
+    floatx = keras.config.floatx()
+    check_meta_gradient(wrapped, regression())
+    assert_identical(before, numpy_variables(wrapped))
+    assert keras.config.floatx() == floatx
+
+
+def test_outer_loss_is_the_compiled_one():
+    model = maml(dense())
+    model.compile("sgd", loss="mae")
+    batch = regression()
+    checks = check_meta_gradient(model, batch)
+    _, gradients = model.compute_meta_gradients(batch)
+    direction = np.random.default_rng(0).normal(size=gradients[0].shape)
+    direction /= np.linalg.norm(direction)
+    along = np.sum(gradients[0].numpy() * direction)
+    # The model's own gradient is float32.
+    np.testing.assert_allclose(checks[0].analytic, along, rtol=1e-4)
