@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -21,27 +22,26 @@ def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model
     Raises:
         ValueError: if the model cannot be rebuilt from `get_config()`.
     """
-    config = keras.saving.serialize_keras_object(model)
-    return _rebuilt(model, config, weights)
+    return _rebuilt(model, lambda config: config, weights)
 
 
 def float64_twin(model: keras.Model) -> keras.Model:
     """A copy of `model` that computes in float64, for checks against differences."""
-    config = _widened(keras.saving.serialize_keras_object(model))
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
-        return _rebuilt(model, config, None)
+        return _rebuilt(model, _widened, None)
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
 
 
 def _rebuilt(
-    model: keras.Model, config: dict[str, Any], weights: list[Any] | None
+    model: keras.Model, change: Callable[[Any], Any], weights: list[Any] | None
 ) -> keras.Model:
     try:
+        config = change(keras.saving.serialize_keras_object(model))
         # The class itself is at hand, so it need not be registered with Keras.
         with keras.saving.CustomObjectScope(_custom_objects(model)):
             copy = keras.saving.deserialize_keras_object(config, safe_mode=False)

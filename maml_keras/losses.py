@@ -79,14 +79,15 @@ class PureLoss:
                 for key in keys
             ]
             return tf.add_n(terms)
-        mask = getattr(y_pred, "_keras_mask", None)
+        masks = [getattr(y_pred, "_keras_mask", None)]
         y_true, y_pred = _aligned(y_true, _wide(y_pred))
         if isinstance(self._function, keras.losses.Loss):
             values = self._function.call(y_true, y_pred)
             reduction = self._function.reduction
         else:
             values, reduction = self._function(y_true, y_pred), "mean"
-        return _reduced(_wide(values), sample_weight, mask, reduction)
+        masks.append(getattr(values, "_keras_mask", None))  # An `ignore_class`.
+        return _reduced(_wide(values), sample_weight, masks, reduction)
 
     def serialize(self) -> Any:
         """The identifier as plain data, for `get_config`."""
@@ -105,27 +106,31 @@ def _wide(x: Any) -> Any:
     )
 
 
-def _aligned(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
-    # As Keras does it: targets [n, 1] against predictions [n] and the reverse.
-    if tf.nest.is_nested(y_true) or tf.nest.is_nested(y_pred):
-        return y_true, y_pred
-    y_true = tf.convert_to_tensor(y_true)
-    true_rank, rank = y_true.shape.rank, y_pred.shape.rank
-    if true_rank is not None and rank is not None:
-        if true_rank == rank + 1 and y_true.shape[-1] == 1:
-            y_true = tf.squeeze(y_true, -1)
-        elif rank == true_rank + 1 and y_pred.shape[-1] == 1:
-            y_true = tf.expand_dims(y_true, -1)
-    return y_true, y_pred
+def _aligned(a: Any, b: Any) -> tuple[Any, Any]:
+    # As Keras does it: [n, 1] against [n] becomes [n, 1] twice, and where the shorter
+    # has more axes than one, the last of the longer goes.
+    if tf.nest.is_nested(a) or tf.nest.is_nested(b):
+        return a, b
+    a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
+    if a.shape.rank is None or b.shape.rank is None or a.shape.rank == b.shape.rank:
+        return a, b
+    if a.shape.rank < b.shape.rank:
+        b, a = _aligned(b, a)
+    elif a.shape.rank == b.shape.rank + 1 and a.shape[-1] == 1:
+        return (a, b[:, None]) if b.shape.rank == 1 else (a[..., 0], b)
+    return a, b
 
 
-def _reduced(values: Any, sample_weight: Any, mask: Any, reduction: str) -> tf.Tensor:
+def _reduced(
+    values: Any, sample_weight: Any, masks: list[Any], reduction: str
+) -> tf.Tensor:
     total = tf.cast(tf.size(values), values.dtype)
-    if mask is not None:
-        mask = tf.cast(mask, values.dtype)
+    masks = [tf.cast(mask, values.dtype) for mask in masks if mask is not None]
+    if masks:
+        mask = tf.reduce_prod(tf.stack(masks), axis=0)
         values, total = values * mask, tf.maximum(tf.reduce_sum(mask), 1)
     if sample_weight is not None:
-        weight = tf.cast(sample_weight, values.dtype)
+        weight, values = _aligned(tf.cast(sample_weight, values.dtype), values)
         while weight.shape.rank < values.shape.rank:
             weight = tf.expand_dims(weight, -1)
         values = values * weight

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Any
 
 import keras
@@ -85,7 +86,7 @@ class MAML(keras.Model):
         self.meta_gradient = meta_gradient or Backprop()
         self.task_map = task_maps.get(task_map, model)
         self._task_map_identifier = task_map
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
             shape=(),
             dtype="int64",
@@ -216,14 +217,13 @@ class MAML(keras.Model):
 
         Args:
             batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
-            seed: None to draw dropout's from the model, or an int tensor `[2]`.
+            seed: int tensor `[2]` for dropout; None for that of the next meta-step.
 
         Returns:
             The mean query loss, a scalar, and a list of gradients of
             `maml.trainable_variables`.
         """
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
         loss, gradients, _, _ = self._meta_step(
             task, query_y, sample_weight, seed=seed, scale=tf.ones([])
         )
@@ -232,6 +232,8 @@ class MAML(keras.Model):
     def _meta_step(
         self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
     ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
+        # Arrays come as they are from users and, run eagerly, from `train_on_batch`.
+        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
         episode.check_batch(task, query_y)
         learner, weights = self.learner, self.learner.weights()
         elements = {"task": task, "query_y": query_y, **self._seeds(task, seed)}
@@ -272,12 +274,15 @@ class MAML(keras.Model):
     def _seeds(self, task: Any, seed: Any) -> dict[str, Any]:
         if not self.learner.num_seeds:
             return {}
-        seed = self.seed_generator.next() if seed is None else seed
+        if seed is None:
+            # A function of the position, so that a resumed run draws the same masks.
+            base = tf.constant([self.seed, 0], tf.int64)
+            seed = tf.random.fold_in(base, self.episodes_seen.value)
         tasks = tf.shape(tf.nest.flatten(task)[0])[0]
         # Every generator of every task starts at a place of its own.
         seeds = tf.random.stateless_uniform(
             [tasks, self.learner.num_seeds, 2],
-            tf.cast(seed, tf.int32),
+            tf.cast(seed, tf.int64),
             minval=0,
             maxval=tf.int32.max,
             dtype=tf.int32,
@@ -387,6 +392,7 @@ class MAML(keras.Model):
             "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
             "task_map": self._task_map_identifier,
             "batch_norm": self.learner.batch_norm.name,
+            "seed": self.seed,
             "name": self.name,
         }
 

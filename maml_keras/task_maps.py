@@ -210,8 +210,9 @@ def _eager_loop(function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
 
 # Layers whose operations keep a task axis on weights and inputs alike. A convolution
 # does not (its filter must be shared), nor does a recurrent loop that is not unrolled.
+# Dropout is here for its rate of zero, inside attention; else its seed gives it away.
 _VECTORIZING = (
-    "Activation Add Average Concatenate Dense EinsumDense ELU "
+    "Activation Add Average Concatenate Dense Dropout EinsumDense ELU "
     "Embedding Flatten Functional GlobalAveragePooling1D "
     "GlobalAveragePooling2D GroupNormalization InputLayer LayerNormalization LeakyReLU "
     "MultiHeadAttention Multiply Normalization Permute PReLU ReLU Rescaling Reshape "

@@ -49,19 +49,16 @@ def adapt_file(
     signature = saved.signatures["adapt_and_predict"].structured_input_signature[1]
     arrays = _fitting(arrays, signature["support_x"], signature["support_y"])
     rate = () if learning_rate is None else (float(learning_rate),)
-    weights = saved.adapt(arrays["x"], arrays["y"], steps, *rate)
+    before = _measured(saved, arrays)
+    saved.fine_tune(arrays["x"], arrays["y"], steps, *rate)  # In memory only.
+    after = _measured(saved, arrays)
     lines = [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
-    for prefix, label in (("", "yours"), ("query_", "query")):
-        if f"{prefix}x" in arrays and f"{prefix}y" in arrays:
-            x, y = arrays[f"{prefix}x"], arrays[f"{prefix}y"]
-            before, after = saved.serve(x), saved.predict_with(weights, x)
-            for name, metric in _metrics(y, before).items():
-                lines.append(
-                    f"{label:>10}  {metric(y, before):>10.4g}  "
-                    f"{metric(y, after):>10.4g}  {name}"
-                )
+    lines += [
+        f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
+        for (label, name), value in after.items()
+    ]
     if out is not None:
-        _write_adapted(export, weights, arrays["x"], pathlib.Path(out))
+        _write_adapted(export, saved, arrays["x"], pathlib.Path(out))
         lines.append(f"adapted network: {out}")
     return "\n".join(lines)
 
@@ -109,28 +106,38 @@ def _fitting(arrays: dict[str, Any], x_spec: Any, y_spec: Any) -> dict[str, Any]
     return fitted
 
 
-def _metrics(y: Any, predictions: Any) -> dict[str, Any]:
+def _measured(saved: Any, arrays: dict[str, Any]) -> dict[tuple[str, str], float]:
+    """The metric of the export's present weights, by whose examples and name."""
+    sets = {"yours": ("x", "y"), "query": ("query_x", "query_y")}
+    return {
+        (label, name): value
+        for label, (x, y) in sets.items()
+        if x in arrays and y in arrays
+        for name, value in [_metric(arrays[y], np.asarray(saved.serve(arrays[x])))]
+    }
+
+
+def _metric(y: Any, predictions: Any) -> tuple[str, float]:
     if y.dtype.kind not in "iu":
-        return {"mean squared error": lambda a, b: float(np.mean(np.square(a - b)))}
+        return "mean squared error", float(np.mean(np.square(predictions - y)))
     width = int(predictions.shape[-1])
     if y.min() < 0 or y.max() >= width:
         raise ValueError(
             f"Labels must be 0..{width - 1}. Received: {int(y.min())}..{int(y.max())}."
         )
-    return {"accuracy": lambda a, b: float(np.mean(np.argmax(b, axis=-1) == a))}
+    return "accuracy", float(np.mean(np.argmax(predictions, axis=-1) == y))
 
 
 def _write_adapted(
-    export: pathlib.Path, weights: dict[str, Any], x: Any, out: pathlib.Path
+    export: pathlib.Path, saved: Any, x: Any, out: pathlib.Path
 ) -> None:
     if out.suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: {out}.")
     card = json.loads((export / "card.json").read_text(encoding="utf-8"))
     model = keras.saving.load_model(export / "learner.keras", compile=False)
     learner = Learner(model, batch_norm=card["batch_norm"])
-    for variable in learner.variables:
-        if variable.path in weights:
-            variable.assign(weights[variable.path])
+    for variable, value in zip(learner.variables, saved.trainable_variables):
+        variable.assign(value)
     if learner.batch_norm.uses_batch_statistics(training=False):
         # An ordinary model predicts with moving statistics: the support set's.
         state = learner.batch_statistics(learner.weights(), tf.constant(x))

@@ -1,0 +1,115 @@
+"""A run folder: trained, interrupted, resumed, evaluated, exported."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from maml_keras import presets, runs
+from maml_keras.callbacks import AdaptationCurves
+
+SMALL = dataclasses.replace(
+    presets.get("sinusoid"),
+    iterations=40,
+    epoch=20,
+    steps_per_execution=10,
+    evaluation_steps=2,
+    jit_compile=False,
+)
+
+
+def weights(maml):
+    return [np.asarray(v) for v in maml.variables]
+
+
+@pytest.fixture(autouse=True)
+def small_preset(monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "sinusoid", SMALL)
+
+
+def test_a_run_leaves_model_configuration_and_logs(tmp_path):
+    maml = runs.train(SMALL, tmp_path / "run", seed=3, verbose=0, command="the command")
+    loaded, preset, config = runs.load(tmp_path / "run")
+    assert preset is SMALL
+    assert config == {
+        "preset": "sinusoid",
+        "iterations": 40,
+        "seed": 3,
+        "command": "the command",
+    }
+    for a, b in zip(weights(maml), weights(loaded)):
+        np.testing.assert_array_equal(a, b)
+    assert int(loaded.optimizer.iterations) == 40
+    assert int(loaded.episodes_seen) == 40 * SMALL.tasks
+    assert list((tmp_path / "run/logs/adaptation").glob("*tfevents*"))
+    assert not (tmp_path / "run/backup").exists()  # Keras removes it at the end.
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
+    whole = runs.train(SMALL, tmp_path / "whole", verbose=0)
+
+    def crash(self, epoch, logs=None):
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptationCurves, "on_epoch_end", crash)
+        with pytest.raises(RuntimeError, match="power cut"):
+            runs.train(SMALL, tmp_path / "cut", verbose=0)
+    with pytest.raises(FileNotFoundError, match="has not ended"):
+        runs.load(tmp_path / "cut")
+    resumed = runs.train(SMALL, tmp_path / "cut", resume=True, verbose=0)
+    # The second epoch alone would end elsewhere: weights, Adam and episodes go on.
+    for a, b in zip(weights(whole), weights(resumed)):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
+    runs.train(SMALL, tmp_path, verbose=0)
+    with pytest.raises(FileExistsError, match="--resume"):
+        runs.train(SMALL, tmp_path, verbose=0)
+    with pytest.raises(ValueError, match="resumes with the settings.*'seed': 0"):
+        runs.train(SMALL, tmp_path, seed=1, resume=True, verbose=0)
+
+
+def test_resume_needs_a_run(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="interrupted run"):
+        runs.train(SMALL, tmp_path, resume=True, verbose=0)
+
+
+def test_iterations_that_do_not_fill_epochs_are_refused_with_the_next_number(tmp_path):
+    with pytest.raises(ValueError, match="multiple of the 20.*Take 20"):
+        runs.train(SMALL, tmp_path, iterations=30, verbose=0)
+
+
+def test_a_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="maml-keras train"):
+        runs.load(tmp_path / "none")
+
+
+def test_test_tasks_are_the_same_for_every_seed_and_differ_from_validation(tmp_path):
+    maml = runs.train(SMALL, tmp_path, verbose=0)
+    first = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
+    again = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
+    other = runs.evaluate(maml, SMALL, on="validation", num_tasks=25, verbose=0)
+    np.testing.assert_array_equal(first.per_episode, again.per_episode)
+    assert not np.allclose(first.per_episode[:, 0], other.per_episode[:, 0])
+    with pytest.raises(ValueError, match="'test' or 'validation'"):
+        runs.evaluate(maml, SMALL, on="training", verbose=0)
+
+
+def test_the_card_says_how_a_run_was_made_and_what_it_reaches(tmp_path):
+    maml = runs.train(SMALL, tmp_path / "run", seed=4, verbose=0, command="do it")
+    result = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
+    _, _, config = runs.load(tmp_path / "run")
+    path = runs.export(maml, SMALL, config, result, tmp_path / "export")
+    card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    assert card["command"] == "do it"
+    assert card["seed"] == 4
+    assert card["evaluation"]["tasks"] == 25
+    assert card["evaluation"]["queries_per_task"] == 10
+    assert card["evaluation"]["batch_norm"] == "transductive"
+    assert card["evaluation"]["diverged_tasks"] == [0, 0, 0]
+    np.testing.assert_allclose(card["evaluation"]["mean"], result.curve)
+    assert set(card["versions"]) == {"maml_keras", "tensorflow", "keras", "python"}

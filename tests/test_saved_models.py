@@ -1,0 +1,83 @@
+"""The committed exports load, adapt and say how they were made."""
+
+import json
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras import presets, runs
+
+FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
+NAMES = ["sinusoid", "omniglot"]
+
+
+def card(name):
+    return json.loads((FOLDER / name / "card.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_has_what_a_reader_needs(name):
+    content = card(name)
+    assert content["command"].startswith("maml-keras train ")
+    assert content["evaluation"]["tasks"] == 600
+    assert len(content["evaluation"]["mean"]) == len(content["evaluation"]["steps"])
+    for key in ("title", "protocol", "published", "seed", "iterations", "versions"):
+        assert key in content
+    assert content["evaluation"]["batch_norm"] == content["batch_norm"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_keras_file_holds_the_same_weights(name):
+    saved = tf.saved_model.load(str(FOLDER / name))
+    model = keras.saving.load_model(FOLDER / name / "learner.keras")
+    assert len(saved.trainable_variables) == len(model.trainable_variables)
+    for a, b in zip(saved.trainable_variables, model.trainable_variables):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
+    saved = tf.saved_model.load(str(FOLDER / "sinusoid"))
+    episodes = mk.data.episodes(
+        mk.data.Sinusoid(), batch_size=600, seed=runs.TEST_SEED, num_episodes=600
+    )
+    (task, query_y), *_ = list(episodes)
+    errors = [
+        np.mean(np.square(saved.adapt_and_predict(sx, sy, qx, steps=1) - qy))
+        for sx, sy, qx, qy in zip(
+            task["support_x"], task["support_y"], task["query_x"], query_y
+        )
+    ]
+    # The same 600 tasks: equal up to float32 in another order of operations.
+    assert np.mean(errors) == pytest.approx(
+        card("sinusoid")["evaluation"]["mean"][1], rel=1e-3
+    )
+    assert np.mean(errors) <= 0.45
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
+    saved = tf.saved_model.load(str(FOLDER / "omniglot"))
+    family = presets.get("omniglot_small").families().test
+    episodes = mk.data.episodes(
+        family, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
+    )
+    before, after = [], []
+    for task, query_y in episodes:
+        for sx, sy, qx, qy in zip(
+            task["support_x"], task["support_y"], task["query_x"], query_y
+        ):
+            logits = saved.adapt_and_predict(sx, sy, qx, steps=3)
+            after.append(np.mean(np.argmax(logits, -1) == qy))
+            before.append(np.mean(np.argmax(saved.serve(qx), -1) == qy))
+    published = card("omniglot")["evaluation"]["mean"][3]
+    # 100 of the 600 tasks: within three of their standard errors.
+    noise = 3 * np.std(after) / np.sqrt(len(after))
+    assert np.mean(after) == pytest.approx(published, abs=noise)
+    assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)

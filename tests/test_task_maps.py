@@ -1,0 +1,233 @@
+"""Every map gives the same numbers; auto knows what vectorises."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    FAMILIES,
+    CountedMSE,
+    batch_normalised,
+    dense,
+    family,
+    images,
+    maml,
+    regression,
+    tensors,
+    with_dropout,
+)
+
+from maml_keras import task_maps
+
+layers = keras.layers
+NAMES = ["sequential", "parallel", "vectorized"]
+TASKS = {"x": tf.constant(np.arange(6.0).reshape(3, 2)), "k": tf.constant([1, 2, 3])}
+
+
+def mean_and_squares(task):
+    return task["x"], {"square": task["x"] ** 2, "k": task["k"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_averages_and_stacks(name, wrap):
+    mapping = task_maps.get(name, dense())
+    averaged, stacked = wrap(lambda tasks: mapping(mean_and_squares, tasks))(TASKS)
+    np.testing.assert_allclose(averaged, [2.0, 3.0], rtol=1e-12)
+    np.testing.assert_array_equal(stacked["square"], np.arange(6.0).reshape(3, 2) ** 2)
+    np.testing.assert_array_equal(stacked["k"], [1, 2, 3])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_nest_is_allowed(name):
+    mapping = task_maps.get(name, dense())
+    averaged, stacked = tf.function(
+        lambda tasks: mapping(lambda task: ((), task["x"] + 1), tasks)
+    )(TASKS)
+    assert averaged == ()
+    np.testing.assert_array_equal(stacked, TASKS["x"] + 1)
+
+
+@pytest.mark.parametrize("name", ["sequential", "parallel"])
+def test_number_of_tasks_may_be_known_at_run_time_only(name):
+    mapping = task_maps.get(name, dense())
+    spec = {"x": tf.TensorSpec([None, 2], tf.float64), "k": tf.TensorSpec([None], "int32")}
+    mapped = tf.function(lambda t: mapping(mean_and_squares, t), input_signature=[spec])
+    for count in (1, 3):
+        averaged, stacked = mapped({k: v[:count] for k, v in TASKS.items()})
+        np.testing.assert_allclose(averaged, TASKS["x"][:count].numpy().mean(axis=0))
+        assert len(stacked["k"]) == count
+
+
+def graph_size(name, tasks):
+    mapping = task_maps.get(name, dense())
+    function = tf.function(lambda t: mapping(mean_and_squares, t))
+    elements = {"x": tf.zeros([tasks, 2]), "k": tf.zeros([tasks], tf.int32)}
+    graph = function.get_concrete_function(elements).graph
+    return len(graph.as_graph_def().node)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graph_does_not_grow_with_the_number_of_tasks(name):
+    assert graph_size(name, 2) == graph_size(name, 50)
+
+
+def test_function_runs_once_for_all_tasks_in_a_graph():
+    for name in NAMES:
+        counted = CountedMSE()
+        mapping = task_maps.get(name, dense())
+        function = tf.function(
+            lambda x, mapping=mapping, counted=counted: mapping(
+                lambda t: (counted(t, 0.0), ()), x
+            )
+        )
+        function(tf.zeros([20, 2]))
+        assert counted.calls <= 2  # pfor may look once before it converts.
+
+
+# Layers that are said to vectorise --------------------------------------------------
+
+
+def merged(layer):
+    x = keras.Input([3])
+    return keras.Model(x, layer([layers.Dense(4)(x), layers.Dense(4)(x)]))
+
+
+def after_dense(layer):
+    return keras.Sequential([keras.Input([3]), layers.Dense(4), layer, layers.Dense(2)])
+
+
+def on_sequence(*middle):
+    return keras.Sequential(
+        [keras.Input([4, 3]), layers.Dense(4, activation="tanh"), *middle]
+    )
+
+
+def on_grid(*middle):
+    return keras.Sequential(
+        [keras.Input([2, 2, 3]), layers.Dense(4, activation="tanh"), *middle]
+    )
+
+
+VECTORIZING = {
+    "Activation": lambda: after_dense(layers.Activation("tanh")),
+    "Add": lambda: merged(layers.Add()),
+    "Average": lambda: merged(layers.Average()),
+    "BatchNormalization": lambda: after_dense(layers.BatchNormalization()),
+    "Concatenate": lambda: merged(layers.Concatenate()),
+    "Dense": lambda: after_dense(layers.Dense(3)),
+    "Dropout": lambda: after_dense(layers.Dropout(0.0)),
+    "ELU": lambda: after_dense(layers.ELU()),
+    "EinsumDense": lambda: after_dense(layers.EinsumDense("ab,bc->ac", [3])),
+    "Embedding": lambda: FAMILIES["embedding"].build(),
+    "Flatten": lambda: on_sequence(layers.Flatten()),
+    "Functional": FAMILIES["shared"].build,
+    "GlobalAveragePooling1D": lambda: on_sequence(layers.GlobalAveragePooling1D()),
+    "GlobalAveragePooling2D": lambda: on_grid(layers.GlobalAveragePooling2D()),
+    "GroupNormalization": lambda: after_dense(layers.GroupNormalization(2)),
+    "InputLayer": dense,
+    "LayerNormalization": lambda: after_dense(layers.LayerNormalization()),
+    "LeakyReLU": lambda: after_dense(layers.LeakyReLU()),
+    "MultiHeadAttention": FAMILIES["attention"].build,
+    "Multiply": lambda: merged(layers.Multiply()),
+    "Normalization": lambda: after_dense(
+        layers.Normalization(mean=[0.1] * 4, variance=[2.0] * 4)
+    ),
+    "PReLU": lambda: after_dense(layers.PReLU()),
+    "Permute": lambda: on_sequence(layers.Permute([2, 1]), layers.Flatten()),
+    "RMSNormalization": lambda: after_dense(layers.RMSNormalization()),
+    "ReLU": lambda: after_dense(layers.ReLU()),
+    "Rescaling": lambda: after_dense(layers.Rescaling(0.5)),
+    "Reshape": lambda: after_dense(layers.Reshape([4])),
+    "Sequential": dense,
+    "Softmax": lambda: after_dense(layers.Softmax()),
+    "Subtract": lambda: merged(layers.Subtract()),
+}
+
+
+def test_every_layer_that_auto_vectorises_is_tested():
+    assert set(VECTORIZING) == set(task_maps._VECTORIZING)
+
+
+@pytest.mark.parametrize("name", VECTORIZING)
+def test_layer_vectorises_and_matches_sequential(name):
+    model = VECTORIZING[name]()
+    assert any(type(layer).__name__ == name for layer in model._flatten_layers())
+    shape = tuple(model.input_shape[1:])
+    outputs = tuple(model.output_shape[1:])
+    integers = 5 if name == "Embedding" else None
+    task, _ = regression(shape, integers=integers)
+    generator = np.random.default_rng(1)
+    task["support_y"] = generator.normal(size=[2, 4, *outputs]).astype("float32")
+    batch = tensors((task, generator.normal(size=[2, 3, *outputs]).astype("float32")))
+    loss, expected = maml(model, task_map="sequential").compute_meta_gradients(batch)
+    auto = maml(model)
+    assert isinstance(auto.task_map.chosen, task_maps.Vectorized)
+    got_loss, got = auto.compute_meta_gradients(batch)
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
+    for a, b in zip(got, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+# Auto ------------------------------------------------------------------------------
+
+
+def test_auto_says_that_everything_vectorises():
+    mapping = task_maps.get("auto", batch_normalised())
+    assert str(mapping) == "auto (vectorized: every layer vectorises over tasks)"
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (images, "parallel: Conv2D may not vectorise"),
+        (with_dropout, "parallel: .*seed_generator_state may not vectorise"),
+        (FAMILIES["lstm"].build, "LSTM"),
+        (FAMILIES["subclassed"].build, "Subclassed"),
+        (FAMILIES["own_norm"].build, "OwnNormalization"),
+    ],
+)
+def test_auto_names_the_layer_it_does_not_trust(build, reason):
+    mapping = task_maps.get("auto", build())
+    assert isinstance(mapping.chosen, task_maps.Loop)
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(mapping)
+
+
+@pytest.mark.parametrize("name", ["conv", "dropout"])
+def test_vectorized_refuses_what_would_fall_back_to_a_loop(name):
+    model, batch = family(name)
+    wrapped = maml(model, task_map="vectorized")
+    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+        wrapped.compute_meta_gradients(batch)
+
+
+def test_faults_of_the_model_are_not_hidden_by_vectorized():
+    def broken(y_true, y_pred):
+        raise ValueError("my own fault")
+
+    wrapped = maml(dense(), loss=broken, task_map="vectorized")
+    with pytest.raises(ValueError, match="my own fault"):
+        wrapped.compute_meta_gradients(regression())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_of_equal_shape_are_traced_once(name):
+    counted = CountedMSE()
+    wrapped = maml(dense(), loss=counted, task_map=name)
+    wrapped.compile("sgd")
+    for seed in range(3):
+        wrapped.train_on_batch(*regression(seed=seed))
+        if seed == 0:
+            traced = counted.calls
+    assert counted.calls == traced > 0
+
+
+def test_map_of_ones_own_is_used_as_it_is():
+    mapping = task_maps.sequential()
+    assert task_maps.get(mapping, dense()) is mapping
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"auto.*parallel.*task_map='chunked'"):
+        task_maps.get("chunked", dense())
