@@ -204,7 +204,8 @@ def evaluate_episodes(
         losses.append(loss.numpy())
         queries = int(tf.nest.flatten(query_y)[0].shape[1])
         done += len(values[-1])
-        bar.update(done, [(name, float(np.nanmean(values[-1][:, -1])))])
+        last = values[-1][:, -1]
+        bar.update(done, [(name, _mean(last[np.isfinite(last)]))])
         if done >= num_tasks:
             break
     if not done:
@@ -249,16 +250,22 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
                 for p in points
             ]
             losses = [maml._outer_loss(query_y, output) for output in outputs]
-            values = losses
-            if function is not None:
-                values = [
-                    tf.reduce_mean(tf.cast(function(query_y, output), tf.float32))
-                    for output in outputs
-                ]
-            return (), (tf.stack(values), tf.stack(losses))
+            return (), (tf.stack(losses), outputs)
+
+        def mean(pair: Any) -> Any:
+            return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
         def curve(task: Any, query_y: Any) -> Any:
-            return maml.task_map(one, {"task": task, "query_y": query_y})[1]
+            mapped = maml.task_map(one, {"task": task, "query_y": query_y})
+            losses, outputs = mapped[1]
+            if function is None:
+                return losses, losses
+            # Not in the task map: a metric may do what has no form with a task axis.
+            values = [
+                tf.map_fn(mean, (query_y, output), fn_output_signature=tf.float32)
+                for output in outputs
+            ]
+            return tf.stack(values, axis=1), losses
 
         cache[key] = tf.function(curve, autograph=False, reduce_retracing=True)
     return cache[key]

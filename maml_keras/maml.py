@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -163,7 +164,10 @@ class MAML(keras.Model):
         for variable, value in state:
             variable.assign(value)
         tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
-        self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
+        # A stream of episodes reads the counter when it is first asked for a batch: the
+        # batch has to be there before the counter moves.
+        with tf.control_dependencies([loss]):
+            self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=tasks)
@@ -202,7 +206,7 @@ class MAML(keras.Model):
         if starting_at and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             # Read when the iterator is made, after callbacks have restored weights.
             x = starting_at(self.episodes_seen.value)
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
         return super().fit(x, y, **kwargs)
 

@@ -278,6 +278,8 @@ def plain_query_loss(model, batch, values, *, steps, loss=mse):
         plain_adapt(model, task["support_x"], task["support_y"], steps=steps, loss=loss)
         total += float(loss(query_y, model(task["query_x"], training=True)))
         total += float(sum(model.losses)) if model.losses else 0.0
+    for variable, value in zip(model.trainable_variables, values):
+        variable.assign(value)
     return total / len(batch[1])
 
 

@@ -32,7 +32,7 @@ def test_half_precision_is_summed_in_float32():
 def second_derivative():
     """d^2 variance / dx^2, whose closed form is 2/n (identity - 1/n)."""
     x = tf.constant([1.0, 2.0, 4.0, 8.0], tf.float64)
-    with tf.GradientTape() as outer:
+    with tf.GradientTape(persistent=True) as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
             inner.watch(x)

@@ -1,0 +1,244 @@
+"""Evaluation on new tasks: the figure, its interval, and what it depends on."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    CountedMSE,
+    assert_identical,
+    batch_normalised,
+    classification,
+    dense,
+    maml,
+    numpy_variables,
+    plain_query_loss,
+    regression,
+)
+
+from maml_keras.data import Sinusoid, episodes
+from maml_keras.evaluation import Evaluation, evaluate_episodes, half_width
+
+SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def evaluated(model, *batches, **kwargs):
+    return evaluate_episodes(model, batches, verbose=0, **kwargs)
+
+
+# The formula -----------------------------------------------------------------------
+
+
+def test_half_width_is_of_the_mean():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=600)
+    expected = 1.96 * np.sqrt(np.sum((values - values.mean()) ** 2) / 599) / np.sqrt(600)
+    assert half_width(values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_interval_covers_the_mean_95_times_in_100():
+    draws = np.random.default_rng(0).normal(size=[4000, 100])
+    covered = [abs(row.mean()) <= half_width(row) for row in draws]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_half_width_of_fewer_than_two_is_nan(values):
+    assert np.isnan(half_width(values))
+
+
+# The curve -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
+def test_curve_is_the_plain_query_loss_after_each_step(task_map):
+    model, batch = dense(), regression(tasks=3)
+    start = [v.numpy() for v in model.trainable_variables]
+    result = evaluated(maml(model, task_map=task_map), batch, steps=3)
+    expected = [plain_query_loss(model, batch, start, steps=k) for k in range(4)]
+    np.testing.assert_allclose(result.curve, expected, rtol=1e-5)  # float32
+    assert result.per_episode.shape == (3, 4)
+    assert result.mean == result.curve[-1]
+    assert (result.steps, result.num_tasks, result.queries) == (3, 3, 3)
+
+
+def test_last_point_of_the_curve_is_what_evaluate_says():
+    model, batch = maml(batch_normalised(), steps=2), regression()
+    model.compile("sgd")
+    result = evaluated(model, batch)
+    np.testing.assert_allclose(result.mean, model.evaluate(*batch, verbose=0), rtol=1e-5)
+
+
+def test_step_zero_is_before_adaptation():
+    model, (task, query_y) = dense(), regression()
+    predictions = model(task["query_x"].reshape(-1, 3)).numpy().reshape(2, 3, 2)
+    result = evaluated(maml(model), (task, query_y), steps=5)
+    np.testing.assert_allclose(
+        result.per_episode[:, 0], np.square(predictions - query_y).mean((1, 2)), rtol=1e-5
+    )
+
+
+def test_accuracy_is_the_share_of_right_labels():
+    model, batch = maml(dense(outputs=3), loss=SCCE), classification()
+    result = evaluated(model, batch)
+    expected = model.predict(batch[0], verbose=0).argmax(-1) == batch[1]
+    np.testing.assert_allclose(result.per_episode[:, 1], expected.mean(axis=1))
+    assert result.metric == "accuracy"
+    assert result.higher_is_better
+
+
+def test_metric_of_ones_own():
+    def largest_error(y_true, y_pred):
+        return tf.reduce_max(tf.abs(y_true - y_pred), axis=-1)
+
+    model, batch = maml(dense()), regression()
+    result = evaluated(model, batch, metric=largest_error)
+    errors = np.abs(model.predict(batch[0], verbose=0) - batch[1]).max(-1).mean(1)
+    np.testing.assert_allclose(result.per_episode[:, 1], errors, rtol=1e-5)  # float32
+    assert result.metric == "largest_error"
+
+
+# Which tasks -----------------------------------------------------------------------
+
+
+def test_number_of_tasks_is_exact_over_batches():
+    batches = [regression(tasks=3, seed=i) for i in range(4)]
+    model = maml(dense())
+    result = evaluated(model, *batches, num_tasks=7)
+    assert result.num_tasks == 7
+    assert_identical(
+        result.per_episode, evaluated(model, *batches).per_episode[:7]
+    )
+
+
+def test_fewer_tasks_than_asked_are_counted():
+    result = evaluated(maml(dense()), regression(tasks=3), num_tasks=600)
+    assert result.num_tasks == 3
+    assert "over 3 tasks" in str(result)
+
+
+def test_same_tasks_give_the_same_numbers_and_change_nothing():
+    batches = episodes(Sinusoid(), batch_size=4, seed=1, num_episodes=12)
+    model = maml(batch_normalised(1, 1))
+    before = numpy_variables(model)
+    first = evaluate_episodes(model, batches, verbose=0).per_episode
+    second = evaluate_episodes(model, batches, verbose=0).per_episode
+    np.testing.assert_array_equal(first, second)
+    assert_identical(before, numpy_variables(model))
+
+
+def test_evaluation_follows_the_weights():
+    model, batch = maml(dense()), regression()
+    model.compile(keras.optimizers.SGD(0.1))
+    before = evaluated(model, batch).mean
+    model.train_on_batch(*batch)
+    assert evaluated(model, batch).mean != before
+
+
+def test_it_is_traced_once():
+    counted = CountedMSE()
+    model = maml(dense(), loss=counted)
+    evaluated(model, regression())
+    traced = counted.calls
+    evaluated(model, regression(seed=1), regression(seed=2))
+    assert counted.calls == traced > 0
+
+
+# Divergence ------------------------------------------------------------------------
+
+
+def exploding():
+    """Two quiet tasks, and one whose inputs make every step overshoot."""
+    task, query_y = regression(tasks=3, support=4, queries=3)
+    task["support_x"][2] *= 1e3
+    return task, query_y
+
+
+def test_diverged_tasks_are_counted_and_left_out_of_the_mean():
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    result = evaluated(maml(net), exploding(), steps=20)
+    np.testing.assert_array_equal(result.diverged, [0] + [1] * 20)
+    assert not np.isfinite(result.per_episode[2, -1])
+    np.testing.assert_allclose(result.mean, result.per_episode[:2, -1].mean())
+    np.testing.assert_allclose(result.medians[-1], result.per_episode[:2, -1].max())
+    assert np.isfinite(result.half_width)
+    assert "1 of 3 tasks diverged" in str(result)
+
+
+def test_when_all_diverge_nothing_is_invented():
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    result = evaluated(maml(net, rate=1e6), regression(), steps=20)
+    assert result.diverged[-1] == 2
+    assert np.isnan(result.mean)
+    assert result.summary()["mean"][-1] is None
+    assert "2 of 2 tasks diverged" in str(result)
+
+
+def fabricated(**kwargs):
+    defaults = {
+        "metric": "accuracy",
+        "per_episode": np.array([[0.2, 0.8], [0.4, 0.6], [0.0, 0.4]]),
+        "diverged_tasks": np.array([[False, False], [False, False], [False, True]]),
+        "batch_norm": "running",
+        "queries": 15,
+        "higher_is_better": True,
+    }
+    return Evaluation(**{**defaults, **kwargs})
+
+
+def test_figures_of_known_numbers():
+    result = fabricated()
+    np.testing.assert_allclose(result.curve, [0.2, 0.7])
+    np.testing.assert_allclose(result.medians, [0.2, 0.6])
+    np.testing.assert_allclose(result.half_width, 1.96 * np.std([0.8, 0.6], ddof=1) / 2**0.5)
+    np.testing.assert_array_equal(result.diverged, [0, 1])
+
+
+def test_diverged_task_counts_as_the_worst_in_the_median():
+    lower = fabricated(metric="loss", higher_is_better=False)
+    np.testing.assert_allclose(lower.medians, [0.2, 0.8])
+
+
+def test_text_says_all_that_the_figure_depends_on():
+    text = str(fabricated())
+    for part in ("accuracy 70.00% ± ", "95% CI over 3 tasks", "15 queries a task",
+                 "after 1 steps", "median 60.00%", "1 of 3 tasks diverged",
+                 "batch norm: running"):
+        assert part in text
+
+
+def test_summary_is_plain_data():
+    summary = fabricated().summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["queries_per_task"] == 15
+    assert summary["steps"] == [0, 1]
+    assert summary["diverged_tasks"] == [0, 1]
+
+
+def test_table_has_a_line_for_each_step():
+    lines = fabricated().table().splitlines()
+    assert len(lines) == 3
+    assert lines[1].split()[:2] == ["0", "20.00%"]
+    assert lines[2].split()[:2] == ["1", "70.00%"]
+
+
+# Errors ----------------------------------------------------------------------------
+
+
+def test_no_episode_is_refused():
+    with pytest.raises(ValueError, match="must hold at least one batch"):
+        evaluated(maml(dense()))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_tasks": 0}, "`num_tasks` must be positive. Received: 0"),
+        ({"steps": -1}, "`steps` must be an integer"),
+        ({"metric": "f1"}, "`metric` must be.*metric='f1'"),
+    ],
+)
+def test_wrong_argument_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluated(maml(dense()), regression(), **kwargs)

@@ -1,0 +1,222 @@
+"""The SavedModel, loaded where maml_keras cannot be imported."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    RATE,
+    assert_identical,
+    batch_normalised,
+    dense,
+    maml,
+    multi_input,
+    numpy_variables,
+    regression,
+    subclassed,
+)
+
+from maml_keras import MAML, SGD, InnerLoop, last_layer
+
+LOADER = """
+import sys
+sys.modules["maml_keras"] = None  # Importing it now fails.
+import numpy as np, tensorflow as tf
+path, data = sys.argv[1:]
+arrays = dict(np.load(data))
+m = tf.saved_model.load(path)
+sx, sy, qx = arrays["sx"], arrays["sy"], arrays["qx"]
+how = tf.constant(3), tf.constant(0.2)
+found = {
+    "predictions": m.adapt_and_predict(sx, sy, qx),
+    "three": m.adapt_and_predict(sx, sy, qx, *how),
+    "fewer": m.adapt_and_predict(sx[:2], sy[:2], qx[:1], *how),
+    "in_parts": m.predict_with(m.adapt(sx, sy, *how), qx),
+    "served": m.serve(qx),
+    "signature": list(m.signatures["adapt_and_predict"](
+        support_x=sx, support_y=sy, query_x=qx, steps=how[0], learning_rate=how[1]
+    ).values())[0],
+}
+start = [v.numpy() for v in m.trainable_variables]
+losses = [float(m.fine_tune(sx, sy, *how)) for _ in range(4)]
+found["losses"] = losses
+found["tuned"] = m.serve(qx)
+m.reset()
+same = [np.array_equal(a, v.numpy()) for a, v in zip(start, m.trainable_variables)]
+found["reset_after_tuning"] = all(same)
+with tf.GradientTape() as tape:
+    loss = tf.reduce_mean((m.serve(qx) - 1.0) ** 2)
+for v, g in zip(m.trainable_variables, tape.gradient(loss, m.trainable_variables)):
+    v.assign_sub(0.01 * g)
+found["trained_loss"] = tf.reduce_mean((m.serve(qx) - 1.0) ** 2) - loss
+m.reset()
+same = [np.array_equal(a, v.numpy()) for a, v in zip(start, m.trainable_variables)]
+found["reset_after_training"] = all(same)
+np.savez(data + ".out", **{k: np.asarray(v) for k, v in found.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model, its export, and what another process got out of that."""
+    keras.utils.set_random_seed(3)
+    folder = tmp_path_factory.mktemp("export")
+    model = maml(batch_normalised(), steps=2)
+    before = numpy_variables(model)
+    path = model.export(folder / "saved", card={"data": "random"})
+    assert_identical(before, numpy_variables(model))
+    task, _ = regression(support=5)
+    np.savez(
+        folder / "in.npz",
+        sx=task["support_x"][0], sy=task["support_y"][0], qx=task["query_x"][0],
+    )
+    subprocess.run(
+        [sys.executable, "-c", LOADER, str(path), str(folder / "in.npz")],
+        check=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    return model, path, task, dict(np.load(folder / "in.npz.out.npz"))
+
+
+def test_adapt_and_predict_is_what_predict_says(exported):
+    model, _, task, found = exported
+    expected = model.predict(task, verbose=0)[0]
+    np.testing.assert_allclose(found["predictions"], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_steps_rate_and_sizes_are_chosen_at_run_time(exported):
+    model, _, task, found = exported
+    other = maml(model.model, steps=3, rate=0.2)
+    expected = other.predict(task, verbose=0)[0]
+    np.testing.assert_allclose(found["three"], expected, rtol=1e-5, atol=1e-5)
+    fewer = {k: v[:, : 1 if k == "query_x" else 2] for k, v in task.items()}
+    expected = other.predict(fewer, verbose=0)[0]
+    np.testing.assert_allclose(found["fewer"], expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(found["three"] - found["predictions"]).max() > 1e-3
+
+
+def test_weights_can_be_taken_out_and_used(exported):
+    *_, found = exported
+    np.testing.assert_allclose(found["in_parts"], found["three"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["signature"], found["three"], rtol=1e-5, atol=1e-6)
+
+
+def test_serve_predicts_without_adaptation(exported):
+    model, _, task, found = exported
+    expected = evaluate_before_adaptation(model, task)
+    np.testing.assert_allclose(found["served"], expected, rtol=1e-5, atol=1e-5)
+
+
+def evaluate_before_adaptation(model, task):
+    return maml(model.model, steps=0).predict(task, verbose=0)[0]
+
+
+def test_fine_tuning_lowers_the_loss_and_reset_takes_it_back(exported):
+    *_, found = exported
+    assert (np.diff(found["losses"]) < 0).all()
+    assert np.abs(found["tuned"] - found["served"]).max() > 1e-3
+    assert found["reset_after_tuning"]
+
+
+def test_plain_tape_trains_it_and_reset_takes_it_back(exported):
+    *_, found = exported
+    assert found["trained_loss"] < 0
+    assert found["reset_after_training"]
+
+
+def test_learner_lies_beside_it(exported):
+    model, path, task, _ = exported
+    loaded = keras.models.load_model(path / "learner.keras")
+    np.testing.assert_array_equal(loaded(task["query_x"][0]), model.model(task["query_x"][0]))
+
+
+def test_card_says_what_it_is(exported):
+    model, path, *_ = exported
+    card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    assert card["parameters"] == model.model.count_params() - 12  # Moving statistics.
+    assert card["inner_loop"] == {
+        "rule": "SGD",
+        "learning_rate": RATE,
+        "steps": 2,
+        "adapt": "AllWeights()",
+        "second_order": True,
+    }
+    assert card["batch_norm"] == "transductive"
+    assert card["data"] == "random"
+    assert card["versions"]["tensorflow"] == tf.__version__
+    assert card["versions"]["keras"] == keras.__version__
+
+
+def folder_size(path):
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+
+
+def test_export_is_little_larger_than_its_weights(tmp_path):
+    model = keras.Sequential(
+        [keras.Input([300]), keras.layers.Dense(2000), keras.layers.Dense(1)]
+    )
+    path = maml(model).export(tmp_path / "saved")
+    weights = 4 * model.count_params()
+    learner = (path / "learner.keras").stat().st_size
+    assert weights > 2e6
+    # Without the copy for Keras, which by itself is as large as the weights.
+    assert folder_size(path) - learner <= 1.2 * weights + 1e6
+
+
+def test_several_inputs(tmp_path):
+    model = maml(multi_input())
+    task, _ = regression({"a": (3,), "b": (2,)})
+    loaded = tf.saved_model.load(str(model.export(tmp_path / "saved")))
+    one = tf.nest.map_structure(lambda a: a[0], task)
+    got = loaded.adapt_and_predict(one["support_x"], one["support_y"], one["query_x"])
+    np.testing.assert_allclose(
+        got, model.predict(task, verbose=0)[0], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_adapt_returns_the_chosen_weights_only(tmp_path):
+    inner = InnerLoop("mse", SGD(RATE), adapt=last_layer())
+    path = MAML(dense(), inner).export(tmp_path / "saved")
+    task, _ = regression()
+    loaded = tf.saved_model.load(str(path))
+    weights = loaded.adapt(task["support_x"][0], task["support_y"][0])
+    assert sorted(name.rsplit("/", 1)[-1] for name in weights) == ["bias", "kernel"]
+    assert all("head" in name for name in weights)
+
+
+def test_earlier_export_is_replaced(tmp_path):
+    task, _ = regression()
+    for _ in range(2):
+        model = dense()
+        path = maml(model).export(tmp_path / "saved")
+        loaded = tf.saved_model.load(str(path))
+        expected = model(task["query_x"][0])
+        np.testing.assert_allclose(loaded.serve(task["query_x"][0]), expected, rtol=1e-5)
+    assert [p.name for p in tmp_path.iterdir()] == ["saved"]
+
+
+def test_foreign_folder_is_refused_and_kept(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something else"):
+        maml(dense()).export(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_model_without_shapes_asks_for_a_signature(tmp_path):
+    model = maml(subclassed())
+    with pytest.raises(ValueError, match="does not tell the shape.*input_signature"):
+        model.export(tmp_path / "saved")
+    signature = tf.TensorSpec([None, 3]), tf.TensorSpec([None, 2])
+    path = model.export(tmp_path / "saved", input_signature=signature)
+    task, _ = regression()
+    loaded = tf.saved_model.load(str(path))
+    one = tf.nest.map_structure(lambda a: a[0], task)
+    got = loaded.adapt_and_predict(one["support_x"], one["support_y"], one["query_x"])
+    np.testing.assert_allclose(
+        got, model.predict(task, verbose=0)[0], rtol=1e-5, atol=1e-5
+    )

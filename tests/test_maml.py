@@ -1,0 +1,480 @@
+"""MAML as a citizen of Keras: everything that a `keras.Model` does, it does."""
+
+import itertools
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    RATE,
+    CountedMSE,
+    assert_identical,
+    classification,
+    dense,
+    family,
+    images,
+    maml,
+    multi_input,
+    numpy_variables,
+    plain_query_loss,
+    regression,
+)
+
+from maml_keras import MAML, SGD, InnerLoop, last_layer, task_maps
+from maml_keras.data import Sinusoid, episodes
+
+SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def fourth_power(y_true, y_pred):
+    return tf.reduce_mean((y_true - y_pred) ** 4, axis=-1)
+
+
+def compiled(model=None, optimizer="sgd", *, loss="mse", steps=1, task_map="auto", **kwargs):
+    wrapped = maml(model or dense(), loss=loss, steps=steps, task_map=task_map)
+    wrapped.compile(optimizer, **kwargs)
+    return wrapped
+
+
+def batched(batch, size=2):
+    return tf.data.Dataset.from_tensor_slices(batch).batch(size)
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return regression(seed=index)
+
+
+# fit -------------------------------------------------------------------------------
+
+
+def test_fit_learns_to_adapt():
+    # Constant functions: one gradient step from a good start fits any of them.
+    generator = np.random.default_rng(0)
+    level = generator.normal(size=[64, 1, 1]).astype("float32")
+    x = np.ones([64, 4, 1], "float32")
+    batch = {"support_x": x, "support_y": level * x, "query_x": x}, level * x
+    model = compiled(dense(1, 1), keras.optimizers.Adam(0.02))
+    before = model.evaluate(*batch, verbose=0)
+    history = model.fit(*batch, batch_size=8, epochs=20, verbose=0).history
+    assert len(history["loss"]) == 20
+    assert model.evaluate(*batch, verbose=0) < 0.1 * before
+
+
+def test_step_applies_the_mean_meta_gradient():
+    model = compiled(optimizer=keras.optimizers.SGD(0.5), steps=2)
+    batch = regression()
+    _, gradients = model.compute_meta_gradients(batch)
+    before = [v.numpy() for v in model.trainable_variables]
+    model.train_on_batch(*batch)
+    for old, gradient, variable in zip(before, gradients, model.trainable_variables):
+        # float32, in a graph of its own.
+        np.testing.assert_allclose(variable, old - 0.5 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_episodes_are_counted():
+    model = compiled()
+    model.fit(*regression(tasks=5), batch_size=2, epochs=2, verbose=0)
+    assert int(model.episodes_seen) == 10
+
+
+@pytest.mark.parametrize("kind", ["arrays", "dataset", "generator", "py_dataset"])
+def test_fit_takes_every_kind_of_data(kind):
+    batch = regression(tasks=4)
+    data = {
+        "arrays": lambda: batch,
+        "dataset": lambda: [batched(batch)],
+        "generator": lambda: [(regression(seed=i) for i in itertools.count())],
+        "py_dataset": lambda: [Batches()],
+    }[kind]()
+    model = compiled()
+    before = numpy_variables(model)
+    kwargs = {
+        "arrays": {"batch_size": 2},
+        "generator": {"steps_per_epoch": 2},
+    }.get(kind, {})
+    history = model.fit(*data, verbose=0, **kwargs)
+    assert np.isfinite(history.history["loss"][0])
+    assert int(model.episodes_seen) == 4
+    assert any(np.any(a != b) for a, b in zip(before, numpy_variables(model)))
+
+
+def test_dataset_and_arrays_train_alike():
+    model, batch = dense(), regression(tasks=4)
+    weights = model.get_weights()
+    compiled(model).fit(*batch, batch_size=2, shuffle=False, verbose=0)
+    by_arrays = model.get_weights()
+    model.set_weights(weights)
+    compiled(model).fit(batched(batch), verbose=0)
+    assert_identical(by_arrays, model.get_weights())
+
+
+def test_several_inputs():
+    batch = regression({"a": (3,), "b": (2,)})
+    model = compiled(multi_input())
+    model.fit(*batch, batch_size=2, verbose=0)
+    assert model.predict(batch[0], verbose=0).shape == (2, 3, 2)
+
+
+@pytest.mark.parametrize("kwargs", [{"run_eagerly": True}, {"jit_compile": True}])
+def test_eager_and_xla_train_as_the_graph_does(kwargs):
+    model, batch = dense(), regression()
+    weights = model.get_weights()
+
+    def trained(**kwargs):
+        model.set_weights(weights)
+        wrapped = compiled(model, steps=2, **kwargs)
+        wrapped.fit(*batch, batch_size=2, epochs=3, verbose=0)
+        return model.get_weights()
+
+    for a, b in zip(trained(jit_compile=False), trained(**kwargs)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
+
+
+def test_steps_per_execution_train_as_single_steps_do():
+    model, batch = dense(), regression(tasks=8)
+    weights = model.get_weights()
+
+    def trained(**kwargs):
+        model.set_weights(weights)
+        compiled(model, **kwargs).fit(batched(batch), epochs=2, verbose=0)
+        return model.get_weights()
+
+    for a, b in zip(trained(), trained(steps_per_execution=4)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)  # float32
+
+
+def test_validation_early_stopping_and_checkpoints(tmp_path):
+    model = compiled(optimizer=keras.optimizers.SGD(0.0))  # It cannot improve.
+    path = tmp_path / "best.keras"
+    history = model.fit(
+        *regression(),
+        validation_data=regression(seed=1),
+        epochs=9,
+        verbose=0,
+        callbacks=[
+            keras.callbacks.EarlyStopping("val_loss", patience=2),
+            keras.callbacks.ModelCheckpoint(path, "val_loss", save_best_only=True),
+        ],
+    ).history
+    assert len(history["val_loss"]) == 3
+    loaded = keras.models.load_model(path)
+    np.testing.assert_allclose(
+        loaded.evaluate(*regression(seed=1), verbose=0), history["val_loss"][0], rtol=1e-6
+    )
+
+
+def test_run_is_repeated_by_the_seed():
+    def run():
+        keras.utils.set_random_seed(11)
+        model = compiled(family("dropout")[0], "adam")
+        model.fit(*regression(tasks=4), batch_size=2, epochs=2, verbose=0)
+        return model.model.get_weights()
+
+    first, second = run(), run()
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_endless_episodes_go_on_where_the_model_stopped():
+    seen = []
+
+    def spy(y_true, y_pred):
+        tf.py_function(lambda y: seen.append(y.numpy()), [y_true], [])
+        return tf.square(y_true - y_pred)
+
+    batches = episodes(Sinusoid(), batch_size=1, seed=4)
+    model = maml(dense(1, 1), steps=0, task_map="sequential")
+    model.compile("sgd", loss=spy)
+    model.fit(batches, steps_per_epoch=2, verbose=0)
+    model.fit(batches, steps_per_epoch=2, verbose=0)
+    expected = [query_y[0] for _, query_y in batches.take(4)]
+    assert_identical(expected, seen[:4])
+
+
+# Losses, weights, metrics ----------------------------------------------------------
+
+
+def test_logged_loss_is_the_mean_query_loss():
+    model, batch = dense(), regression(tasks=5)
+    wrapped = compiled(model, keras.optimizers.SGD(0.0))
+    logged = wrapped.fit(*batch, batch_size=2, verbose=0).history["loss"][0]
+    start = [v.numpy() for v in model.trainable_variables]
+    expected = plain_query_loss(model, batch, start, steps=1)
+    np.testing.assert_allclose(logged, expected, rtol=1e-5)  # float32
+    np.testing.assert_allclose(wrapped.evaluate(*batch, verbose=0), expected, rtol=1e-5)
+
+
+def test_outer_loss_may_differ_from_the_inner_one():
+    batch = regression()
+    model = dense()
+    wrapped = compiled(model, keras.optimizers.SGD(0.0), loss="mse")
+    wrapped.compile(keras.optimizers.SGD(0.0), loss="mae")
+    predictions = wrapped.predict(batch[0], verbose=0)
+    expected = np.abs(predictions - batch[1]).mean()
+    np.testing.assert_allclose(wrapped.evaluate(*batch, verbose=0), expected, rtol=1e-5)
+    logged = wrapped.train_on_batch(*batch)
+    np.testing.assert_allclose(logged, expected, rtol=1e-5)
+
+
+def test_sample_weights_weigh_query_examples():
+    batch = regression()
+    weights = np.array([[1.0, 0.0, 2.0], [0.0, 0.5, 1.0]], "float32")
+    wrapped = compiled(optimizer=keras.optimizers.SGD(0.0))
+    errors = np.square(wrapped.predict(batch[0], verbose=0) - batch[1]).mean(axis=-1)
+    expected = (errors * weights).mean()
+    logged = wrapped.train_on_batch(*batch, sample_weight=weights)
+    np.testing.assert_allclose(logged, expected, rtol=1e-5)  # float32
+    evaluated = wrapped.evaluate(*batch, sample_weight=weights, verbose=0)
+    np.testing.assert_allclose(evaluated, expected, rtol=1e-5)
+
+
+def test_metrics_are_those_after_adaptation():
+    batch = classification()
+    model = compiled(dense(outputs=3), keras.optimizers.SGD(0.0), loss=SCCE,
+                     metrics=["accuracy"])
+    predictions = model.predict(batch[0], verbose=0)
+    expected = (predictions.argmax(axis=-1) == batch[1]).mean()
+    trained = model.fit(*batch, verbose=0).history["accuracy"][0]
+    evaluated = model.evaluate(*batch, verbose=0, return_dict=True)["accuracy"]
+    assert trained == pytest.approx(expected)
+    assert evaluated == pytest.approx(expected)
+
+
+def test_loss_weights_are_refused():
+    with pytest.raises(ValueError, match="`loss_weights` is not supported"):
+        maml(dense()).compile("sgd", loss_weights=[1.0])
+
+
+# predict and adapt -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dense", "conv", "embedding", "layer_norm", "subclassed"])
+@pytest.mark.parametrize("steps", [0, 1, 4])
+def test_adapted_model_predicts_what_predict_does(name, steps):
+    model, batch = family(name)
+    wrapped = maml(model, steps=steps)
+    before = numpy_variables(wrapped)
+    adapted = wrapped.adapt(batch[0]["support_x"][1], batch[0]["support_y"][1])
+    assert_identical(before, numpy_variables(wrapped))
+    assert type(adapted) is type(model)
+    query_x = batch[0]["query_x"][1]
+    # float32, in another graph.
+    np.testing.assert_allclose(
+        adapted.predict(query_x, verbose=0),
+        wrapped.predict(batch[0], verbose=0)[1],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_adapt_takes_steps_and_rate():
+    model, (task, _) = dense(), regression()
+    support = task["support_x"][0], task["support_y"][0]
+    got = maml(model).adapt(*support, steps=4, learning_rate=0.3)
+    expected = maml(model, steps=4, rate=0.3).adapt(*support)
+    for a, b in zip(got.get_weights(), expected.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    unchanged = maml(model).adapt(*support, steps=0)
+    assert_identical(unchanged.get_weights(), model.get_weights())
+
+
+def test_adapted_model_trains_and_saves_by_itself(tmp_path):
+    model, (task, _) = dense(), regression()
+    adapted = maml(model).adapt(task["support_x"][0], task["support_y"][0])
+    weights = model.get_weights()
+    adapted.compile("sgd", "mse")
+    adapted.fit(task["support_x"][0], task["support_y"][0], verbose=0)
+    assert_identical(weights, model.get_weights())
+    adapted.save(tmp_path / "adapted.keras")
+    loaded = keras.models.load_model(tmp_path / "adapted.keras")
+    np.testing.assert_array_equal(loaded(task["query_x"][0]), adapted(task["query_x"][0]))
+
+
+def test_adapt_is_traced_once_for_every_number_of_steps():
+    counted = CountedMSE()
+    model, (task, _) = maml(dense(), loss=counted), regression()
+    support = task["support_x"][0], task["support_y"][0]
+    model.adapt(*support)
+    traced = counted.calls
+    for steps in (2, 3, 7):
+        model.adapt(*support, steps=steps)
+    assert counted.calls == traced > 0
+
+
+# Saving ----------------------------------------------------------------------------
+
+
+def test_saved_model_goes_on_as_the_first_does(tmp_path):
+    inner = InnerLoop(fourth_power, SGD(0.05), steps=2, adapt=last_layer())
+    model = MAML(dense(), inner, batch_norm="running", task_map="parallel", seed=3)
+    model.compile(keras.optimizers.Adam(1e-2), loss="mae", metrics=["mse"])
+    batch = regression()
+    model.train_on_batch(*batch)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for key in ("inner", "meta_gradient", "task_map", "batch_norm", "seed"):
+        assert loaded.get_config()[key] == model.get_config()[key]
+    assert int(loaded.episodes_seen) == 2
+    for _ in range(3):
+        got = loaded.train_on_batch(*batch)
+        np.testing.assert_allclose(got, model.train_on_batch(*batch), rtol=1e-6)
+    for a, b in zip(loaded.get_weights(), model.get_weights()):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_weights_alone_can_be_saved(tmp_path):
+    first, second = compiled(), compiled()
+    first.save_weights(tmp_path / "model.weights.h5")
+    second.load_weights(tmp_path / "model.weights.h5")
+    assert_identical(first.model.get_weights(), second.model.get_weights())
+
+
+def test_uncompiled_model_is_saved(tmp_path):
+    model = maml(images())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    task, _ = regression((6, 6, 1))
+    np.testing.assert_allclose(
+        loaded.predict_on_batch(task), model.predict_on_batch(task), rtol=1e-5
+    )
+
+
+def test_map_of_ones_own_cannot_be_saved():
+    model = maml(dense(), task_map=task_maps.Loop(3, name="three"))
+    with pytest.raises(ValueError, match="one of the named maps.*three"):
+        model.get_config()
+
+
+def test_summary_counts_the_learners_weights(capsys):
+    model = maml(dense())
+    model.summary()
+    assert model.count_params() == 26 + 1  # (3 + 1) * 4 + (4 + 1) * 2, and a counter.
+    assert "26" in capsys.readouterr().out
+
+
+# Mixed precision -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains(policy):
+    model = keras.Sequential(
+        [
+            keras.Input([3]),
+            keras.layers.Dense(4, activation="tanh", dtype=policy),
+            keras.layers.BatchNormalization(dtype=policy),
+            keras.layers.Dense(2, dtype=policy),
+        ]
+    )
+    batch = regression(tasks=4)
+    full, _ = maml(model, steps=2).compute_meta_gradients(batch)
+    wrapped = MAML(model, InnerLoop("mse", SGD(RATE), steps=2))
+    optimizer = keras.optimizers.SGD(0.05)
+    if policy == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    wrapped.compile(optimizer)
+    losses = wrapped.fit(*batch, epochs=10, verbose=0).history["loss"]
+    # The loss is logged without the scale that keeps float16 gradients alive.
+    np.testing.assert_allclose(losses[0], full, rtol=0.05)
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+
+
+# Errors ----------------------------------------------------------------------------
+
+
+def test_inner_of_another_kind_is_refused():
+    with pytest.raises(TypeError, match=r"`inner` must be an InnerLoop.*Received"):
+        MAML(dense(), SGD(0.1))
+
+
+def test_selector_that_fits_nothing_fails_at_construction():
+    model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
+    from maml_keras import all_but_last_layer
+
+    with pytest.raises(ValueError, match="must choose at least one weight"):
+        MAML(model, InnerLoop("mse", SGD(), adapt=all_but_last_layer()))
+
+
+def test_fit_before_compile_is_refused():
+    with pytest.raises(ValueError, match="compile"):
+        maml(dense()).fit(*regression())
+
+
+@pytest.mark.parametrize("entry", ["support_x", "support_y", "query_x", "query_y"])
+def test_values_that_are_not_finite_are_refused_before_training(entry):
+    task, query_y = regression()
+    arrays = {**task, "query_y": query_y}
+    arrays[entry][0, 0, 0] = math.nan
+    model = compiled()
+    with pytest.raises(ValueError, match=f"`{entry}` must be finite"):
+        model.fit(task, query_y, verbose=0)
+    assert int(model.episodes_seen) == 0
+
+
+class Labels(keras.utils.PyDataset):
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return classification(ways=3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        lambda: classification(ways=3),
+        lambda: [batched(classification(ways=3))],
+        lambda: [Labels()],
+    ],
+    ids=["arrays", "dataset", "py_dataset"],
+)
+def test_labels_are_checked_before_training(data):
+    model = compiled(dense(inputs=3, outputs=5), loss=SCCE)
+    with pytest.raises(ValueError, match="as many ways.*5 outputs.*ways=5"):
+        model.fit(*data(), verbose=0)
+    assert int(model.episodes_seen) == 0
+
+
+def test_pair_of_pairs_is_refused_by_the_keys():
+    task, query_y = regression()
+    with pytest.raises(ValueError, match="exactly the keys support_x"):
+        compiled().fit({"x": task["support_x"], "y": task["support_y"]}, query_y)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "message"),
+    [
+        (np.zeros([0, 3]), np.zeros([0, 2]), "at least one example"),
+        (np.zeros([3, 3]), np.zeros([2, 2]), "as many examples"),
+        (np.full([3, 3], np.nan), np.zeros([3, 2]), "`support_x` must be finite"),
+        (np.zeros([3, 3]), np.full([3, 2], np.inf), "`support_y` must be finite"),
+    ],
+)
+def test_adapt_refuses_a_support_set_that_does_not_fit(x, y, message):
+    with pytest.raises(ValueError, match=message):
+        maml(dense()).adapt(x.astype("float32"), y.astype("float32"))
+
+
+def test_adapt_refuses_labels_beyond_the_outputs():
+    model = maml(dense(outputs=3), loss=SCCE)
+    with pytest.raises(ValueError, match=r"labels 0\.\.2. Received: labels 1\.\.3"):
+        model.adapt(np.zeros([2, 3], "float32"), np.array([1, 3]))
+
+
+def test_adapt_takes_fewer_classes_than_outputs():
+    model = maml(dense(outputs=3), loss=SCCE)
+    model.adapt(np.zeros([2, 3], "float32"), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("steps", [-1, 0.5])
+def test_adapt_refuses_impossible_steps(steps):
+    with pytest.raises(ValueError, match="`steps` must be an integer"):
+        maml(dense()).adapt(np.zeros([2, 3]), np.zeros([2, 2]), steps=steps)
