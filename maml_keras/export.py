@@ -60,7 +60,9 @@ def write(
         }
         tf.saved_model.save(root, str(new), signatures=signatures)
         learner.model.save(new / "learner.keras")
-        text = json.dumps({**_card(learner, inner), **(card or {})}, indent=2)
+        text = json.dumps(
+            {**_card(learner, inner), **(card or {})}, indent=2, ensure_ascii=False
+        )
         (new / "card.json").write_text(text + "\n", encoding="utf-8")
         if path.exists():
             shutil.rmtree(path)

@@ -218,4 +218,6 @@ def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) ->
 
 
 def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

@@ -128,9 +128,7 @@ def _metric(y: Any, predictions: Any) -> tuple[str, float]:
     return "accuracy", float(np.mean(np.argmax(predictions, axis=-1) == y))
 
 
-def _write_adapted(
-    export: pathlib.Path, saved: Any, x: Any, out: pathlib.Path
-) -> None:
+def _write_adapted(export: pathlib.Path, saved: Any, x: Any, out: pathlib.Path) -> None:
     if out.suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: {out}.")
     card = json.loads((export / "card.json").read_text(encoding="utf-8"))
