@@ -27,7 +27,7 @@ from maml_keras.plots import plot_curves, plot_fits
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Trains, compares, plots and exports; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--iterations", type=int, default=20_000)
+    parser.add_argument("--iterations", type=int, default=40_000)
     parser.add_argument("--tasks", type=int, default=600, help="new tasks to test on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -252,15 +253,13 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
             losses = [maml._outer_loss(query_y, output) for output in outputs]
             return (), (tf.stack(losses), outputs)
 
-        def mean(pair: Any) -> Any:
-            return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
-
         def curve(task: Any, query_y: Any) -> Any:
             mapped = maml.task_map(one, {"task": task, "query_y": query_y})
             losses, outputs = mapped[1]
             if function is None:
                 return losses, losses
             # Not in the task map: a metric may do what has no form with a task axis.
+            mean = functools.partial(_task_mean, function)
             values = [
                 tf.map_fn(mean, (query_y, output), fn_output_signature=tf.float32)
                 for output in outputs
@@ -269,6 +268,10 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
 
         cache[key] = tf.function(curve, autograph=False, reduce_retracing=True)
     return cache[key]
+
+
+def _task_mean(function: Metric, pair: Any) -> Any:
+    return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
 
 def _metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:

@@ -75,7 +75,9 @@ def test_imports_go_down_only(name):
     assert imports(ROOT / f"{name}.py") <= below
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "data").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "data").glob("*.py")), ids=lambda p: p.stem
+)
 def test_data_knows_nothing_of_learning(path):
     assert all(name == "data" or name.startswith("data.") for name in imports(path))
 
@@ -105,7 +107,12 @@ def test_importing_is_cheap_and_brings_no_optional_package():
         ).stdout.splitlines()
         seconds.append(float(out[0]))
         brought = {name.split(".")[0] for name in out[1].split()}
-        assert not brought & {"tensorflow_datasets", "matplotlib", "tensorboard", "typer"}
+        assert not brought & {
+            "tensorflow_datasets",
+            "matplotlib",
+            "tensorboard",
+            "typer",
+        }
         if min(seconds) < 0.3:
             break
         time.sleep(1)  # Another process may be at work.

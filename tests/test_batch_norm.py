@@ -66,7 +66,9 @@ def moved_by_hand(model, batch, steps):
             variable.assign(value)
     layer = model.layers[1]
     old = np.array([layer.moving_mean.numpy(), layer.moving_variance.numpy()])
-    return np.mean([MOMENTUM * old + (1 - MOMENTUM) * np.array(e) for e in each], axis=0)
+    return np.mean(
+        [MOMENTUM * old + (1 - MOMENTUM) * np.array(e) for e in each], axis=0
+    )
 
 
 @pytest.mark.parametrize("policy", ["transductive", "running"])
@@ -87,7 +89,10 @@ def test_statistics_move_once_a_meta_step_by_the_mean_over_tasks(policy, task_ma
 def test_frozen_batch_norm_keeps_its_statistics_in_training():
     model = batch_normalised()
     model.layers[1].trainable = False
-    before = model.layers[1].moving_mean.numpy(), model.layers[1].moving_variance.numpy()
+    before = (
+        model.layers[1].moving_mean.numpy(),
+        model.layers[1].moving_variance.numpy(),
+    )
     wrapped = maml(model, batch_norm="running")
     wrapped.compile("sgd")
     wrapped.train_on_batch(*regression())
@@ -101,7 +106,9 @@ def test_adapted_model_predicts_with_the_supports_statistics():
     adapted = maml(model, rate=RATE).adapt(task["support_x"], task["support_y"])
     hidden = adapted.layers[0](task["support_x"]).numpy()
     layer = adapted.layers[1]
-    np.testing.assert_allclose(layer.moving_mean, hidden.mean(axis=0), rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(
+        layer.moving_mean, hidden.mean(axis=0), rtol=1e-3, atol=1e-5
+    )
     np.testing.assert_allclose(layer.moving_variance, hidden.var(axis=0), rtol=1e-3)
 
 

@@ -19,7 +19,9 @@ def test_copy_computes_the_same_and_is_independent(name):
     for variable in copy.trainable_variables:
         variable.assign_add(np.ones(variable.shape))
     assert_identical(before, numpy_variables(model))
-    assert [v.trainable for v in copy.variables] == [v.trainable for v in model.variables]
+    assert [v.trainable for v in copy.variables] == [
+        v.trainable for v in model.variables
+    ]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -77,7 +79,9 @@ class ForgetsUnits(NoConfig):
 def test_class_without_config_is_refused_by_name():
     model = NoConfig(2)
     model.build([None, 3])
-    with pytest.raises(ValueError, match="class NoConfig cannot be rebuilt.*get_config"):
+    with pytest.raises(
+        ValueError, match="class NoConfig cannot be rebuilt.*get_config"
+    ):
         copy_of(model)
 
 

@@ -33,7 +33,9 @@ def evaluated(model, *batches, **kwargs):
 
 def test_half_width_is_of_the_mean():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=600)
-    expected = 1.96 * np.sqrt(np.sum((values - values.mean()) ** 2) / 599) / np.sqrt(600)
+    expected = (
+        1.96 * np.sqrt(np.sum((values - values.mean()) ** 2) / 599) / np.sqrt(600)
+    )
     assert half_width(values) == pytest.approx(expected, rel=1e-12)
 
 
@@ -67,7 +69,9 @@ def test_last_point_of_the_curve_is_what_evaluate_says():
     model, batch = maml(batch_normalised(), steps=2), regression()
     model.compile("sgd")
     result = evaluated(model, batch)
-    np.testing.assert_allclose(result.mean, model.evaluate(*batch, verbose=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        result.mean, model.evaluate(*batch, verbose=0), rtol=1e-5
+    )
 
 
 def test_step_zero_is_before_adaptation():
@@ -75,7 +79,9 @@ def test_step_zero_is_before_adaptation():
     predictions = model(task["query_x"].reshape(-1, 3)).numpy().reshape(2, 3, 2)
     result = evaluated(maml(model), (task, query_y), steps=5)
     np.testing.assert_allclose(
-        result.per_episode[:, 0], np.square(predictions - query_y).mean((1, 2)), rtol=1e-5
+        result.per_episode[:, 0],
+        np.square(predictions - query_y).mean((1, 2)),
+        rtol=1e-5,
     )
 
 
@@ -107,9 +113,7 @@ def test_number_of_tasks_is_exact_over_batches():
     model = maml(dense())
     result = evaluated(model, *batches, num_tasks=7)
     assert result.num_tasks == 7
-    assert_identical(
-        result.per_episode, evaluated(model, *batches).per_episode[:7]
-    )
+    assert_identical(result.per_episode, evaluated(model, *batches).per_episode[:7])
 
 
 def test_fewer_tasks_than_asked_are_counted():
@@ -191,7 +195,9 @@ def test_figures_of_known_numbers():
     result = fabricated()
     np.testing.assert_allclose(result.curve, [0.2, 0.7])
     np.testing.assert_allclose(result.medians, [0.2, 0.6])
-    np.testing.assert_allclose(result.half_width, 1.96 * np.std([0.8, 0.6], ddof=1) / 2**0.5)
+    np.testing.assert_allclose(
+        result.half_width, 1.96 * np.std([0.8, 0.6], ddof=1) / 2**0.5
+    )
     np.testing.assert_array_equal(result.diverged, [0, 1])
 
 
@@ -202,9 +208,15 @@ def test_diverged_task_counts_as_the_worst_in_the_median():
 
 def test_text_says_all_that_the_figure_depends_on():
     text = str(fabricated())
-    for part in ("accuracy 70.00% ± ", "95% CI over 3 tasks", "15 queries a task",
-                 "after 1 steps", "median 60.00%", "1 of 3 tasks diverged",
-                 "batch norm: running"):
+    for part in (
+        "accuracy 70.00% ± ",
+        "95% CI over 3 tasks",
+        "15 queries a task",
+        "after 1 steps",
+        "median 60.00%",
+        "1 of 3 tasks diverged",
+        "batch norm: running",
+    ):
         assert part in text
 
 

@@ -73,7 +73,9 @@ def exported(tmp_path_factory):
     task, _ = regression(support=5)
     np.savez(
         folder / "in.npz",
-        sx=task["support_x"][0], sy=task["support_y"][0], qx=task["query_x"][0],
+        sx=task["support_x"][0],
+        sy=task["support_y"][0],
+        qx=task["query_x"][0],
     )
     subprocess.run(
         [sys.executable, "-c", LOADER, str(path), str(folder / "in.npz")],
@@ -132,7 +134,9 @@ def test_plain_tape_trains_it_and_reset_takes_it_back(exported):
 def test_learner_lies_beside_it(exported):
     model, path, task, _ = exported
     loaded = keras.models.load_model(path / "learner.keras")
-    np.testing.assert_array_equal(loaded(task["query_x"][0]), model.model(task["query_x"][0]))
+    np.testing.assert_array_equal(
+        loaded(task["query_x"][0]), model.model(task["query_x"][0])
+    )
 
 
 def test_card_says_what_it_is(exported):
@@ -196,7 +200,9 @@ def test_earlier_export_is_replaced(tmp_path):
         path = maml(model).export(tmp_path / "saved")
         loaded = tf.saved_model.load(str(path))
         expected = model(task["query_x"][0])
-        np.testing.assert_allclose(loaded.serve(task["query_x"][0]), expected, rtol=1e-5)
+        np.testing.assert_allclose(
+            loaded.serve(task["query_x"][0]), expected, rtol=1e-5
+        )
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
 

@@ -33,7 +33,9 @@ def fourth_power(y_true, y_pred):
     return tf.reduce_mean((y_true - y_pred) ** 4, axis=-1)
 
 
-def compiled(model=None, optimizer="sgd", *, loss="mse", steps=1, task_map="auto", **kwargs):
+def compiled(
+    model=None, optimizer="sgd", *, loss="mse", steps=1, task_map="auto", **kwargs
+):
     wrapped = maml(model or dense(), loss=loss, steps=steps, task_map=task_map)
     wrapped.compile(optimizer, **kwargs)
     return wrapped
@@ -166,7 +168,9 @@ def test_validation_early_stopping_and_checkpoints(tmp_path):
     assert len(history["val_loss"]) == 3
     loaded = keras.models.load_model(path)
     np.testing.assert_allclose(
-        loaded.evaluate(*regression(seed=1), verbose=0), history["val_loss"][0], rtol=1e-6
+        loaded.evaluate(*regression(seed=1), verbose=0),
+        history["val_loss"][0],
+        rtol=1e-6,
     )
 
 
@@ -237,8 +241,9 @@ def test_sample_weights_weigh_query_examples():
 
 def test_metrics_are_those_after_adaptation():
     batch = classification()
-    model = compiled(dense(outputs=3), keras.optimizers.SGD(0.0), loss=SCCE,
-                     metrics=["accuracy"])
+    model = compiled(
+        dense(outputs=3), keras.optimizers.SGD(0.0), loss=SCCE, metrics=["accuracy"]
+    )
     predictions = model.predict(batch[0], verbose=0)
     expected = (predictions.argmax(axis=-1) == batch[1]).mean()
     trained = model.fit(*batch, verbose=0).history["accuracy"][0]
@@ -255,7 +260,9 @@ def test_loss_weights_are_refused():
 # predict and adapt -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["dense", "conv", "embedding", "layer_norm", "subclassed"])
+@pytest.mark.parametrize(
+    "name", ["dense", "conv", "embedding", "layer_norm", "subclassed"]
+)
 @pytest.mark.parametrize("steps", [0, 1, 4])
 def test_adapted_model_predicts_what_predict_does(name, steps):
     model, batch = family(name)
@@ -294,7 +301,9 @@ def test_adapted_model_trains_and_saves_by_itself(tmp_path):
     assert_identical(weights, model.get_weights())
     adapted.save(tmp_path / "adapted.keras")
     loaded = keras.models.load_model(tmp_path / "adapted.keras")
-    np.testing.assert_array_equal(loaded(task["query_x"][0]), adapted(task["query_x"][0]))
+    np.testing.assert_array_equal(
+        loaded(task["query_x"][0]), adapted(task["query_x"][0])
+    )
 
 
 def test_adapt_is_traced_once_for_every_number_of_steps():

@@ -14,7 +14,9 @@ def test_mlp_is_that_of_the_sinusoid():
     model = mlp()
     shapes = [tuple(v.shape) for v in model.trainable_variables]
     assert shapes == [(1, 40), (40,), (40, 40), (40,), (40, 1), (1,)]
-    kernels = np.concatenate([v.numpy().ravel() for v in model.trainable_variables[::2]])
+    kernels = np.concatenate(
+        [v.numpy().ravel() for v in model.trainable_variables[::2]]
+    )
     # A normal cut off at two deviations has 0.88 of its deviation.
     assert kernels.std() == pytest.approx(0.0088, rel=0.1)
     assert np.abs(kernels).max() <= 0.02
@@ -60,7 +62,9 @@ def test_mlp_trains():
 
 @pytest.mark.parametrize("max_pool", [False, True])
 def test_conv4_trains(max_pool):
-    model = maml(conv4(ways=3, shape=(16, 16, 1), filters=4, max_pool=max_pool), loss=SCCE)
+    model = maml(
+        conv4(ways=3, shape=(16, 16, 1), filters=4, max_pool=max_pool), loss=SCCE
+    )
     model.compile(keras.optimizers.Adam(0.01))
     batch = classification((16, 16, 1))
     losses = model.fit(*batch, epochs=8, verbose=0).history["loss"]

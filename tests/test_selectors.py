@@ -52,7 +52,9 @@ def test_config_round_trip(selector):
 
 
 def test_pattern_that_matches_nothing_names_the_paths():
-    with pytest.raises(ValueError, match=r"at least one weight.*'none'.*dense\w*/kernel"):
+    with pytest.raises(
+        ValueError, match=r"at least one weight.*'none'.*dense\w*/kernel"
+    ):
         matching("none").select(dense())
 
 

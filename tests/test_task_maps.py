@@ -51,7 +51,10 @@ def test_empty_nest_is_allowed(name):
 @pytest.mark.parametrize("name", ["sequential", "parallel"])
 def test_number_of_tasks_may_be_known_at_run_time_only(name):
     mapping = task_maps.get(name, dense())
-    spec = {"x": tf.TensorSpec([None, 2], tf.float64), "k": tf.TensorSpec([None], "int32")}
+    spec = {
+        "x": tf.TensorSpec([None, 2], tf.float64),
+        "k": tf.TensorSpec([None], "int32"),
+    }
     mapped = tf.function(lambda t: mapping(mean_and_squares, t), input_signature=[spec])
     for count in (1, 3):
         averaged, stacked = mapped({k: v[:count] for k, v in TASKS.items()})
