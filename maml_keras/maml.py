@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from maml_keras import episode, task_maps
+from maml_keras import admission, episode, task_maps
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
 from maml_keras.inner import InnerLoop, check_steps
@@ -201,7 +200,7 @@ class MAML(keras.Model):
         seen, so a run that was interrupted and restored goes on where it stopped.
         """
         self._assert_compile_called("fit")
-        self._check_first_batch(x, y)
+        admission.check_training_data(self.learner, self.inner.loss, x, y)
         starting_at = getattr(x, "starting_at", None)
         if starting_at and x.cardinality() == tf.data.INFINITE_CARDINALITY:
             # Read when the iterator is made, after callbacks have restored weights.
@@ -323,20 +322,16 @@ class MAML(keras.Model):
         """
         steps = self.inner.steps if steps is None else steps
         check_steps(steps)
-        support_x, support_y = self._checked_support(support_x, support_y)
+        support_x, support_y = admission.checked_support(
+            self.learner, self.inner.loss, support_x, support_y
+        )
         if self._adapt_function is None:
             self._adapt_function = tf.function(self._adapted, reduce_retracing=True)
         rate = None if learning_rate is None else tf.constant(float(learning_rate))
         values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
-        by_variable = dict(
-            zip(
-                map(id, [*self.learner.variables, *self.learner.state_variables]),
-                values,
-            )
-        )
-        return copy_of(
-            self.model, [by_variable[id(v)].numpy() for v in self.model.variables]
-        )
+        variables = [*self.learner.variables, *self.learner.state_variables]
+        adapted = {id(v): value.numpy() for v, value in zip(variables, values)}
+        return copy_of(self.model, [adapted[id(v)] for v in self.model.variables])
 
     def _adapted(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> list[Any]:
         learner, weights = self.learner, self.learner.weights()
@@ -414,46 +409,6 @@ class MAML(keras.Model):
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
-    # Checks --------------------------------------------------------------------
-
-    def _checked_support(self, x: Any, y: Any) -> tuple[Any, Any]:
-        batched = tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[None], (x, y))
-        episode.check_batch(
-            {"support_x": batched[0], "support_y": batched[1], "query_x": batched[0]}
-        )
-        episode.check_values("support_x", x)
-        episode.check_values("support_y", y)
-        x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
-        if self.inner.loss.is_sparse_categorical:
-            width = self._output_width(tf.nest.map_structure(lambda a: a[:1], x))
-            labels = np.asarray(y)
-            if labels.min() < 0 or labels.max() >= width:
-                raise ValueError(
-                    f"`support_y` must hold labels 0..{width - 1}. Received: labels "
-                    f"{int(labels.min())}..{int(labels.max())}."
-                )
-        return x, y
-
-    def _check_first_batch(self, x: Any, y: Any) -> None:
-        batch = _first_batch(x, y)
-        if batch is None:
-            return
-        task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
-        episode.check_batch(task, query_y)
-        for name, value in {**task, "query_y": query_y}.items():
-            episode.check_values(name, value)
-        if self.inner.loss.is_sparse_categorical:
-            example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
-            episode.check_labels(
-                "support_y", task["support_y"], self._output_width(example)
-            )
-
-    def _output_width(self, example: Any) -> int:
-        learner = self.learner
-        output = learner(learner.weights(), learner.state(), example, training=False)
-        return int(output.predictions.shape[-1])
-
 
 def _joined(values: Any) -> Any:
     """`[tasks, examples, ...]` as `[tasks * examples, ...]`, for each array."""
@@ -465,14 +420,3 @@ def _joined(values: Any) -> Any:
         return joined
 
     return None if values is None else tf.nest.map_structure(join, values)
-
-
-def _first_batch(x: Any, y: Any) -> Any:
-    """The first batch of what `fit` was given, or None if looking would consume it."""
-    if isinstance(x, tf.data.Dataset):
-        return next(iter(x), None)
-    if isinstance(x, keras.utils.PyDataset):
-        return x[0]
-    if isinstance(x, dict):
-        return x, y
-    return None

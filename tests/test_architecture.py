@@ -29,6 +29,7 @@ ORDER = [
     "meta_gradients",
     "task_maps",
     "episode",
+    "admission",
     "copies",
     "export",
     "maml",

@@ -263,7 +263,7 @@ def test_loss_weights_are_refused():
 @pytest.mark.parametrize(
     "name", ["dense", "conv", "embedding", "layer_norm", "subclassed"]
 )
-@pytest.mark.parametrize("steps", [0, 1, 4])
+@pytest.mark.parametrize("steps", [0, 3])
 def test_adapted_model_predicts_what_predict_does(name, steps):
     model, batch = family(name)
     wrapped = maml(model, steps=steps)
@@ -388,7 +388,7 @@ def test_mixed_precision_trains(policy):
     if policy == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     wrapped.compile(optimizer)
-    losses = wrapped.fit(*batch, epochs=10, verbose=0).history["loss"]
+    losses = wrapped.fit(*batch, epochs=5, verbose=0).history["loss"]
     # The loss is logged without the scale that keeps float16 gradients alive.
     np.testing.assert_allclose(losses[0], full, rtol=0.05)
     assert np.isfinite(losses).all()

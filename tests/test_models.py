@@ -53,13 +53,14 @@ def test_conv4_has_the_papers_sizes(kwargs, sizes, parameters):
 
 
 def test_mlp_trains():
-    model = maml(mlp(hidden=[4]))
+    model = maml(mlp(hidden=[4]), task_map="sequential")
     model.compile(keras.optimizers.Adam(0.01))
     batch = regression((1,), outputs=1)
     losses = model.fit(*batch, epochs=20, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_pool", [False, True])
 def test_conv4_trains(max_pool):
     model = maml(

@@ -384,7 +384,7 @@ def test_trap_18_without_adaptation_it_is_ordinary_training(kwargs, second_order
 
 
 def test_trap_19_eager_graph_xla_and_every_map_give_the_same():
-    model, batch = batch_normalised(), tensors(regression(tasks=3))
+    model, batch = dense(), tensors(regression(tasks=3))
     results = {}
     for name in ("sequential", "parallel", "vectorized"):
         wrapped = maml(model, steps=2, task_map=name)

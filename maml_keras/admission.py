@@ -1,0 +1,89 @@
+"""What `fit` and `adapt` refuse before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras import episode
+from maml_keras.learner import Learner
+from maml_keras.losses import PureLoss
+
+
+def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> None:
+    """Looks at the first batch of what `fit` was given.
+
+    Args:
+        learner: the model as a pure function.
+        loss: the inner loss; class labels are checked against the model's outputs.
+        x: a dataset, or the task dict itself. An iterator is left unread.
+        y: None, or the query targets.
+
+    Raises:
+        ValueError: naming the entry, what was expected and what came.
+    """
+    batch = _first_batch(x, y)
+    if batch is None:
+        return
+    task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
+    episode.check_batch(task, query_y)
+    for name, value in {**task, "query_y": query_y}.items():
+        episode.check_values(name, value)
+    if loss.is_sparse_categorical:
+        example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
+        width = _output_width(learner, example)
+        episode.check_labels("support_y", task["support_y"], width)
+        episode.check_label_range("query_y", query_y, width)
+
+
+def checked_support(
+    learner: Learner, loss: PureLoss, x: Any, y: Any
+) -> tuple[Any, Any]:
+    """One task's support set as tensors.
+
+    Args:
+        learner: the model as a pure function.
+        loss: the inner loss; class labels are checked against the model's outputs.
+        x: inputs `[examples, ...]`.
+        y: targets `[examples, ...]`.
+
+    Returns:
+        `x` and `y` as tensors.
+
+    Raises:
+        ValueError: if the set is empty, not finite or does not fit the model.
+    """
+    x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+    one_task = tf.nest.map_structure(lambda a: a[None], {"x": x, "y": y})
+    episode.check_batch(
+        {
+            "support_x": one_task["x"],
+            "support_y": one_task["y"],
+            "query_x": one_task["x"],
+        }
+    )
+    episode.check_values("support_x", x)
+    episode.check_values("support_y", y)
+    if loss.is_sparse_categorical:
+        width = _output_width(learner, tf.nest.map_structure(lambda a: a[:1], x))
+        episode.check_label_range("support_y", y, width)
+    return x, y
+
+
+def _output_width(learner: Learner, example: Any) -> int:
+    output = learner(learner.weights(), learner.state(), example, training=False)
+    return int(output.predictions.shape[-1])
+
+
+def _first_batch(x: Any, y: Any) -> Any:
+    """The first batch of what `fit` was given, or None if looking would consume it."""
+    if isinstance(x, tf.data.Dataset):
+        return next(iter(x), None)
+    if isinstance(x, keras.utils.PyDataset):
+        return x[0]
+    if isinstance(x, dict):
+        return x, y
+    return None
