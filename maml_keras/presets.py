@@ -184,7 +184,7 @@ PRESETS = {
             inner=lambda: InnerLoop(_cross_entropy(), SGD(0.4), steps=1),
             families=_omniglot_small,
             tasks=16,
-            iterations=5_000,
+            iterations=4_600,
             learning_rate=3e-3,
             epoch=200,
             evaluation_steps=3,

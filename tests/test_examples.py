@@ -20,10 +20,10 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     out = tmp_path / "demo"
     results = load("demo").main(
-        ["--iterations", "1000", "--tasks", "40", "--out", str(out)]
+        ["--iterations", "3000", "--tasks", "40", "--out", str(out)]
     )
     assert set(results) == {"MAML", "pretrained", "random"}
-    # Even 1,000 meta-steps adapt better than pretraining does.
+    # At this length MAML is near 1 after ten steps, and pretraining above 2.
     assert results["MAML"].mean < results["pretrained"].mean
     for name in ("adaptation.png", "fits.png", "export/saved_model.pb", "maml.keras"):
         assert (out / name).exists()
