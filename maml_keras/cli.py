@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import shlex
 import sys
@@ -12,8 +11,7 @@ from typing import Annotated
 
 import typer
 
-# TensorFlow takes seconds to import: the commands import what they need, so that
-# --help and wrong usage answer at once.
+from maml_keras import presets, runs, tuning
 
 app = typer.Typer(
     name="maml-keras",
@@ -83,8 +81,6 @@ def train(
     `export`, a SavedModel. An interrupted run goes on with `--resume`.
     """
     with _plain_errors():
-        from maml_keras import presets, runs
-
         chosen = presets.get(preset)
         folder = out or pathlib.Path("runs") / chosen.name
         verbose = 0 if quiet else 1
@@ -127,8 +123,6 @@ def evaluate(
     for each adaptation step, and writes them to `evaluation.json` in the run.
     """
     with _plain_errors():
-        from maml_keras import runs
-
         maml, preset, _ = runs.load(run)
         result = runs.evaluate(
             maml,
@@ -173,8 +167,6 @@ def adapt(
     the query examples.
     """
     with _plain_errors():
-        from maml_keras import tuning
-
         typer.echo(
             tuning.adapt_file(
                 export, data, steps=steps, learning_rate=learning_rate, out=out
@@ -199,8 +191,6 @@ def export(
     The card carries the figures of an evaluation on the test tasks, made now.
     """
     with _plain_errors():
-        from maml_keras import runs
-
         maml, preset, config = runs.load(run)
         result = runs.evaluate(
             maml,
@@ -217,8 +207,6 @@ def export(
 
 def main() -> None:
     """Runs the command line."""
-    # TensorFlow's start-up notices would bury the results.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     app()
 
 
