@@ -126,13 +126,11 @@ def test_family_matches_plain_keras_differences(name):
     [
         ("dense", 5, "parallel", "graph"),
         ("conv_batch_norm", 1, "parallel", "graph"),
-        ("batch_norm", 5, "vectorized", "graph"),
+        ("batch_norm", 2, "vectorized", "graph"),
         ("attention", 1, "vectorized", "graph"),
         ("embedding", 2, "vectorized", "graph"),
-        ("gru", 1, "parallel", "graph"),
         ("dense", 2, "vectorized", "xla"),
         ("batch_norm", 2, "sequential", "xla"),
-        ("layer_norm", 1, "vectorized", "xla"),
         ("group_norm", 1, "vectorized", "xla"),
     ],
 )
@@ -178,7 +176,15 @@ def test_every_family_passes_the_shipped_check(name, steps):
 # Normalisation ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["batch_norm", "layer_norm", "group_norm", "own_norm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "batch_norm",
+        "layer_norm",
+        pytest.param("group_norm", marks=pytest.mark.slow),
+        pytest.param("own_norm", marks=pytest.mark.slow),
+    ],
+)
 def test_keras_own_moments_fail_the_check(monkeypatch, name):
     monkeypatch.setattr(learner, "exact_moments", contextlib.nullcontext)
     model, batch = family(name)
