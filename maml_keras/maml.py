@@ -164,8 +164,9 @@ class MAML(keras.Model):
             variable.assign(value)
         tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
         # A stream of episodes reads the counter when it is first asked for a batch: the
-        # batch has to be there before the counter moves.
-        with tf.control_dependencies([loss]):
+        # batch has to be there before the counter moves. (To wait for the loss is not
+        # enough: the graph optimiser folds such a dependency away.)
+        with tf.control_dependencies(tf.nest.flatten(query_y)):
             self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
         for metric in self.metrics:
             if metric.name == "loss":
