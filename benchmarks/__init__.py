@@ -1,0 +1,1 @@
+"""Time for one meta-step, side by side with other libraries."""

@@ -1,0 +1,55 @@
+"""One implementation a file, each run in a process of its own.
+
+A peer's module has `PACKAGES` (what its version is), `variants(workload)`,
+`prepare(variant)`, called before the framework is imported, and a class or classes
+with the methods of `Peer`.
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from typing import Any
+
+import numpy as np
+
+# Key: module, class in it, title.
+PEERS = {
+    "ours": ("ours", "Fit", "ours"),
+    "ours_bare": ("ours", "BareStep", "ours (bare step)"),
+    "jax": ("jax_peer", "Jax", "JAX"),
+    "torch_func": ("torch_func_peer", "TorchFunc", "torch.func"),
+    "learn2learn": ("learn2learn_peer", "Learn2Learn", "learn2learn"),
+    "higher": ("higher_peer", "Higher", "higher"),
+    "torchopt": ("torchopt_peer", "TorchOpt", "TorchOpt"),
+}
+
+
+class Peer(abc.ABC):
+    """An implementation of a workload at one variant.
+
+    Attributes:
+        chunk: int, meta-steps of one call.
+    """
+
+    chunk = 1
+
+    @abc.abstractmethod
+    def check(self) -> tuple[float, list[np.ndarray]]:
+        """Query loss and meta-gradient of the first batch, in Keras's layout."""
+
+    @abc.abstractmethod
+    def run(self, calls: int) -> None:
+        """Runs that many calls of `chunk` meta-steps and waits for the last."""
+
+    def seconds(self, calls: int) -> float:
+        """Seconds of one meta-step, over that many calls and one before them."""
+        self.run(1)
+        begun = time.perf_counter()
+        self.run(calls)
+        return (time.perf_counter() - begun) / (calls * self.chunk)
+
+
+def threads(variant: dict[str, Any]) -> int | None:
+    """Threads that the variant asks for; None for the framework's own choice."""
+    return variant.get("threads")

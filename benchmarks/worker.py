@@ -1,0 +1,115 @@
+"""A peer in a process of its own: commands on stdin, one line of JSON for each.
+
+Between commands the process waits for its input and takes no processor time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.metadata
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import matmul_gflops
+from benchmarks.peers import PEERS
+from benchmarks.workloads import WORKLOADS
+
+
+class Worker:
+    """Answers the runner's commands for one peer, workload and variant."""
+
+    def __init__(self, peer: str, workload: str, variant: dict[str, Any]) -> None:
+        module, cls, _ = PEERS[peer]
+        self.module = importlib.import_module(f"benchmarks.peers.{module}")
+        self.cls = getattr(self.module, cls)
+        self.workload, self.variant = WORKLOADS[workload], variant
+        self.module.prepare(variant)
+        self.imported_mb = _resident_mb()
+        self.peer: Any = None
+        self.estimate = 0.0
+
+    def versions(self) -> dict[str, str]:
+        """Of the packages that the peer names, and of Python."""
+        found = {p: importlib.metadata.version(p) for p in self.module.PACKAGES}
+        return {"python": ".".join(map(str, sys.version_info[:3])), **found}
+
+    def variants(self) -> list[dict[str, Any]]:
+        """What the peer would like tried."""
+        listed: list[dict[str, Any]] = self.module.variants(self.workload)
+        return listed
+
+    def check(self, path: str) -> float:
+        """The smooth twin's loss; its meta-gradient goes to a file."""
+        loss, gradients = self.cls(self.workload.twin(), self.variant).check()
+        np.save(path, np.concatenate([np.ravel(g) for g in gradients]))
+        return loss
+
+    def start(self) -> dict[str, float]:
+        """The first call: traces, compiles and runs."""
+        self.peer = self.cls(self.workload, self.variant)
+        begun = time.perf_counter()
+        self.peer.run(1)
+        return {"first_seconds": time.perf_counter() - begun}
+
+    def slice(self, seconds: float) -> dict[str, float]:
+        """As many meta-steps as fit into that time, two or more."""
+        if not self.estimate:
+            self.estimate = self.peer.seconds(1)
+        each = self.estimate * self.peer.chunk
+        calls = max(-(-2 // self.peer.chunk), round(seconds / each))
+        self.estimate = self.peer.seconds(calls)
+        return {"ms": 1e3 * self.estimate, "steps": calls * self.peer.chunk}
+
+    def memory(self) -> dict[str, float]:
+        """Peak of the process, and how much of it came after the imports."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return {"peak_mb": peak, "over_import_mb": peak - self.imported_mb}
+
+    def matmul(self) -> float:
+        """Best GFLOP/s of this framework's own matrix product."""
+        return matmul_gflops(self.module.matmul)
+
+
+def _resident_mb() -> float:
+    with open("/proc/self/statm") as status:
+        return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    """Serves until stdin ends."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("variant", type=json.loads)
+    arguments = parser.parse_args()
+    # Frameworks print to stdout, which here belongs to the protocol.
+    replies = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def reply(**values: Any) -> None:
+        replies.write(json.dumps(values) + "\n")
+
+    try:
+        worker = Worker(arguments.peer, arguments.workload, arguments.variant)
+    except ImportError as error:
+        reply(missing=str(error))
+        return
+    reply(value="ready")
+    for line in sys.stdin:
+        command, *values = json.loads(line)
+        try:
+            reply(value=getattr(worker, command)(*values))
+        except Exception as error:
+            lines = str(error).strip().splitlines() or [""]
+            reply(error=f"{type(error).__name__}: {lines[-1]}")
+
+
+if __name__ == "__main__":
+    main()
