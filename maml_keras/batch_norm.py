@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from maml_keras import normalisation
 from maml_keras.scoped_override import ScopedOverride
 
 
@@ -22,10 +23,7 @@ class BatchNormPolicy(abc.ABC):
 
     def scope(self, *, training: bool) -> contextlib.AbstractContextManager[None]:
         """A scope in which `keras.layers.BatchNormalization` follows the policy."""
-        batch_statistics = self.uses_batch_statistics(training=training)
-        if batch_statistics == training:  # Keras does that by itself.
-            return contextlib.nullcontext()
-        return _override.scope(batch_statistics)
+        return _override.scope(self.uses_batch_statistics(training=training))
 
 
 class Transductive(BatchNormPolicy):
@@ -88,6 +86,8 @@ def _call(
     training: bool | None = None,
     mask: Any = None,
 ) -> Any:
+    if batch_statistics and normalisation.fits(layer, inputs, mask):
+        return normalisation.layer_call(layer, inputs)
     return original(layer, inputs, training=batch_statistics, mask=mask)
 
 

@@ -254,7 +254,8 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
             return (), (tf.stack(losses), outputs)
 
         def curve(task: Any, query_y: Any) -> Any:
-            mapped = maml.task_map(one, {"task": task, "query_y": query_y})
+            task_map = maml.task_map.fitted(learner, task)
+            mapped = task_map(one, {"task": task, "query_y": query_y})
             losses, outputs = mapped[1]
             if function is None:
                 return losses, losses

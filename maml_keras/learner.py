@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_keras import batch_norm as batch_norm_policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.exact_moments import exact_moments
+from maml_keras.recurrence import unrolled
 
 
 class Output(NamedTuple):
@@ -122,6 +123,7 @@ class Learner:
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
             exact_moments(),
+            unrolled(),
             self.batch_norm.scope(training=training),
         ):
             predictions = self.model(x, training=training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, episode, task_maps
+from maml_keras import admission, auto, episode
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
 from maml_keras.inner import InnerLoop, check_steps
@@ -18,8 +17,6 @@ from maml_keras.learner import Learner, Output
 from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.meta_gradients import Backprop, MetaGradient
 from maml_keras.task_maps import TaskMap
-
-logger = logging.getLogger(__name__)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -84,8 +81,7 @@ class MAML(keras.Model):
         self.rule = inner.rule
         self.learner = learner
         self.meta_gradient = meta_gradient or Backprop()
-        self.task_map = task_maps.get(task_map, model)
-        self._task_map_identifier = task_map
+        self.task_map = auto.get(task_map)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
             shape=(),
@@ -98,7 +94,6 @@ class MAML(keras.Model):
         self._outer_loss = inner.loss
         self._adapt_function: Any = None
         self.built = True
-        logger.info("task map: %s", self.task_map)
 
     # Keras's training contract -------------------------------------------------
 
@@ -150,7 +145,7 @@ class MAML(keras.Model):
             return (), output.predictions
 
         elements = {"task": task, **(self._seeds(task, None) if training else {})}
-        return self.task_map(one, elements)[1]
+        return self.task_map.fitted(self.learner, task)(one, elements)[1]
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """One meta-step: adapt to every task, average the meta-gradients, apply."""
@@ -266,9 +261,8 @@ class MAML(keras.Model):
                 (estimate.predictions, others),
             )
 
-        (loss, gradients, averaged), (predictions, others) = self.task_map(
-            one, elements
-        )
+        task_map = self.task_map.fitted(learner, task)
+        (loss, gradients, averaged), (predictions, others) = task_map(one, elements)
         # What cannot be averaged, such as a counter, is taken from the first task.
         state = {**averaged, **{i: v[0] for i, v in others.items()}}
         variables = learner.state_variables
@@ -381,16 +375,11 @@ class MAML(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        if isinstance(self._task_map_identifier, TaskMap):
-            raise ValueError(
-                "`task_map` must be one of the named maps to be saved. Received: "
-                f"task_map={self._task_map_identifier!r}. Wrap the loaded model anew."
-            )
         return {
             "model": keras.saving.serialize_keras_object(self.model),
             "inner": keras.saving.serialize_keras_object(self.inner),
             "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
-            "task_map": self._task_map_identifier,
+            "task_map": keras.saving.serialize_keras_object(self.task_map),
             "batch_norm": self.learner.batch_norm.name,
             "seed": self.seed,
             "name": self.name,
@@ -401,7 +390,7 @@ class MAML(keras.Model):
         """The model that `get_config` described, with fresh weights."""
         revived = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects)
-            for key in ("model", "inner", "meta_gradient")
+            for key in ("model", "inner", "meta_gradient", "task_map")
         }
         return cls(**{**config, **revived})
 

@@ -179,7 +179,6 @@ def test_every_family_passes_the_shipped_check(name, steps):
 @pytest.mark.parametrize(
     "name",
     [
-        "batch_norm",
         "layer_norm",
         pytest.param("group_norm", marks=pytest.mark.slow),
         pytest.param("own_norm", marks=pytest.mark.slow),

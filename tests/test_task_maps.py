@@ -17,7 +17,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import task_maps
+from maml_keras import auto, task_maps
 
 layers = keras.layers
 NAMES = ["sequential", "parallel", "vectorized"]
@@ -31,7 +31,7 @@ def mean_and_squares(task):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
 def test_averages_and_stacks(name, wrap):
-    mapping = task_maps.get(name, dense())
+    mapping = auto.get(name)
     averaged, stacked = wrap(lambda tasks: mapping(mean_and_squares, tasks))(TASKS)
     np.testing.assert_allclose(averaged, [2.0, 3.0], rtol=1e-12)
     np.testing.assert_array_equal(stacked["square"], np.arange(6.0).reshape(3, 2) ** 2)
@@ -40,7 +40,7 @@ def test_averages_and_stacks(name, wrap):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_empty_nest_is_allowed(name):
-    mapping = task_maps.get(name, dense())
+    mapping = auto.get(name)
     averaged, stacked = tf.function(
         lambda tasks: mapping(lambda task: ((), task["x"] + 1), tasks)
     )(TASKS)
@@ -50,7 +50,7 @@ def test_empty_nest_is_allowed(name):
 
 @pytest.mark.parametrize("name", ["sequential", "parallel"])
 def test_number_of_tasks_may_be_known_at_run_time_only(name):
-    mapping = task_maps.get(name, dense())
+    mapping = auto.get(name)
     spec = {
         "x": tf.TensorSpec([None, 2], tf.float64),
         "k": tf.TensorSpec([None], "int32"),
@@ -63,7 +63,7 @@ def test_number_of_tasks_may_be_known_at_run_time_only(name):
 
 
 def graph_size(name, tasks):
-    mapping = task_maps.get(name, dense())
+    mapping = auto.get(name)
     function = tf.function(lambda t: mapping(mean_and_squares, t))
     elements = {"x": tf.zeros([tasks, 2]), "k": tf.zeros([tasks], tf.int32)}
     graph = function.get_concrete_function(elements).graph
@@ -78,7 +78,7 @@ def test_graph_does_not_grow_with_the_number_of_tasks(name):
 def test_function_runs_once_for_all_tasks_in_a_graph():
     for name in NAMES:
         counted = CountedMSE()
-        mapping = task_maps.get(name, dense())
+        mapping = auto.get(name)
         function = tf.function(
             lambda x, mapping=mapping, counted=counted: mapping(
                 lambda t: (counted(t, 0.0), ()), x
@@ -149,7 +149,7 @@ VECTORIZING = {
 
 
 def test_every_layer_that_auto_vectorises_is_tested():
-    assert set(VECTORIZING) == set(task_maps._VECTORIZING)
+    assert set(VECTORIZING) == set(auto._VECTORIZING)
 
 
 @pytest.mark.parametrize("name", VECTORIZING)
@@ -176,7 +176,7 @@ def test_layer_vectorises_and_matches_sequential(name):
 
 
 def test_auto_says_that_everything_vectorises():
-    mapping = task_maps.get("auto", batch_normalised())
+    mapping = auto.get("auto", batch_normalised())
     assert str(mapping) == "auto (vectorized: every layer vectorises over tasks)"
 
 
@@ -191,7 +191,7 @@ def test_auto_says_that_everything_vectorises():
     ],
 )
 def test_auto_names_the_layer_it_does_not_trust(build, reason):
-    mapping = task_maps.get("auto", build())
+    mapping = auto.get("auto", build())
     assert isinstance(mapping.chosen, task_maps.Loop)
     with pytest.raises(AssertionError, match=reason):
         raise AssertionError(mapping)
@@ -228,9 +228,9 @@ def test_batches_of_equal_shape_are_traced_once(name):
 
 def test_map_of_ones_own_is_used_as_it_is():
     mapping = task_maps.sequential()
-    assert task_maps.get(mapping, dense()) is mapping
+    assert auto.get(mapping) is mapping
 
 
 def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match=r"auto.*parallel.*task_map='chunked'"):
-        task_maps.get("chunked", dense())
+    with pytest.raises(ValueError, match=r"auto.*parallel.*task_map='chunky'"):
+        auto.get("chunky")
