@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import sys
-import time
 from typing import Any
 
 import numpy as np
@@ -42,7 +41,7 @@ class Worker:
 
     def variants(self) -> list[dict[str, Any]]:
         """What the peer would like tried."""
-        listed: list[dict[str, Any]] = self.module.variants(self.workload)
+        listed: list[dict[str, Any]] = self.cls.variants(self.workload)
         return listed
 
     def check(self, path: str) -> float:
@@ -54,9 +53,7 @@ class Worker:
     def start(self) -> dict[str, float]:
         """The first call: traces, compiles and runs."""
         self.peer = self.cls(self.workload, self.variant)
-        begun = time.perf_counter()
-        self.peer.run(1)
-        return {"first_seconds": time.perf_counter() - begun}
+        return {"first_seconds": self.peer.first()}
 
     def slice(self, seconds: float) -> dict[str, float]:
         """As many meta-steps as fit into that time, two or more."""

@@ -1,8 +1,7 @@
 """One implementation a file, each run in a process of its own.
 
-A peer's module has `PACKAGES` (what its version is), `variants(workload)`,
-`prepare(variant)`, called before the framework is imported, and a class or classes
-with the methods of `Peer`.
+A peer's module has `PACKAGES`, whose versions are told, `prepare(variant)`, called
+before the framework is imported, and a subclass of `Peer`.
 """
 
 from __future__ import annotations
@@ -12,6 +11,8 @@ import time
 from typing import Any
 
 import numpy as np
+
+from benchmarks.workloads import Workload
 
 # Key: module, class in it, title.
 PEERS = {
@@ -35,6 +36,15 @@ class Peer(abc.ABC):
     chunk = 1
 
     @abc.abstractmethod
+    def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
+        """Weights and data in the framework's own form."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def variants(workload: Workload) -> list[dict[str, Any]]:
+        """Settings to try; of settings equally fast the first is taken."""
+
+    @abc.abstractmethod
     def check(self) -> tuple[float, list[np.ndarray]]:
         """Query loss and meta-gradient of the first batch, in Keras's layout."""
 
@@ -42,14 +52,15 @@ class Peer(abc.ABC):
     def run(self, calls: int) -> None:
         """Runs that many calls of `chunk` meta-steps and waits for the last."""
 
+    def first(self) -> float:
+        """Seconds of the first call, which traces and compiles."""
+        begun = time.perf_counter()
+        self.run(1)
+        return time.perf_counter() - begun
+
     def seconds(self, calls: int) -> float:
         """Seconds of one meta-step, over that many calls and one before them."""
         self.run(1)
         begun = time.perf_counter()
         self.run(calls)
         return (time.perf_counter() - begun) / (calls * self.chunk)
-
-
-def threads(variant: dict[str, Any]) -> int | None:
-    """Threads that the variant asks for; None for the framework's own choice."""
-    return variant.get("threads")

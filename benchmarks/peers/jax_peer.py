@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from typing import Any
@@ -12,39 +13,6 @@ from benchmarks.peers import Peer
 from benchmarks.workloads import Workload
 
 PACKAGES = ["jax", "jaxlib", "numpy"]
-
-
-def variants(workload: Workload) -> list[dict[str, Any]]:
-    """Task maps, forms of a convolution and of a time loop, meta-steps a call."""
-    kind = workload.network.kind
-    if kind == "conv":
-        tried: list[dict[str, Any]] = [
-            {"map": "scan", "conv": "slices"},
-            {"map": "scan", "conv": "slices", "devices": 2},
-            {"map": "scan", "conv": "slices", "threads": 1},
-            {"map": "vmap", "conv": "slices"},
-            {"map": "scan", "conv": "patches"},
-        ]
-        # Native convolutions were 20 times slower; tried where that is bearable.
-        native = [{"map": "scan", "conv": "native"}] if workload.query == 5 else []
-        return tried + native
-    if kind == "mlp":
-        return [
-            {"map": "vmap"},
-            {"map": "vmap", "chunk": 20},
-            {"map": "vmap", "chunk": 20, "threads": 1},
-            {"map": "scan", "chunk": 20},
-        ]
-    tried = [
-        {"map": "vmap"},
-        {"map": "vmap", "chunk": workload.batches},
-        {"map": "vmap", "threads": 1},
-        {"map": "vmap", "devices": 2},
-        {"map": "scan"},
-        {"map": "scan", "devices": 2},
-    ]
-    unrolled = [{"map": "vmap", "time": "unrolled"}] if kind == "lstm" else []
-    return tried + unrolled
 
 
 def prepare(variant: dict[str, Any]) -> None:
@@ -65,6 +33,39 @@ def prepare(variant: dict[str, Any]) -> None:
 class Jax(Peer):
     """The meta-step as one compiled function of weights, moments and batch."""
 
+    @staticmethod
+    def variants(workload: Workload) -> list[dict[str, Any]]:
+        """Task maps, forms of a convolution and of a time loop, meta-steps a call."""
+        kind = workload.network.kind
+        if kind == "conv":
+            tried: list[dict[str, Any]] = [
+                {"map": "scan", "conv": "slices"},
+                {"map": "scan", "conv": "slices", "devices": 2},
+                {"map": "scan", "conv": "slices", "threads": 1},
+                {"map": "vmap", "conv": "slices"},
+                {"map": "scan", "conv": "patches"},
+            ]
+            # Native convolutions were 20 times slower; tried where that is bearable.
+            native = [{"map": "scan", "conv": "native"}] if workload.query == 5 else []
+            return tried + native
+        if kind == "mlp":
+            return [
+                {"map": "vmap"},
+                {"map": "vmap", "chunk": 20},
+                {"map": "vmap", "chunk": 20, "threads": 1},
+                {"map": "scan", "chunk": 20},
+            ]
+        tried = [
+            {"map": "vmap"},
+            {"map": "vmap", "chunk": workload.batches},
+            {"map": "vmap", "threads": 1},
+            {"map": "vmap", "devices": 2},
+            {"map": "scan"},
+            {"map": "scan", "devices": 2},
+        ]
+        unrolled = [{"map": "vmap", "time": "unrolled"}] if kind == "lstm" else []
+        return tried + unrolled
+
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import jax
         import jax.numpy as jnp
@@ -78,21 +79,13 @@ class Jax(Peer):
         weights = [jnp.asarray(w) for w in workload.weights()]
         zeros = [[jnp.zeros_like(w) for w in weights] for _ in range(2)]
         self.state = weights, *zeros, jnp.zeros([])
-        batches = workload.data()
-        if self.chunk == 1:
-            step = self._step
-        else:
-            # One call of several meta-steps, each on a batch of its own.
-            batches = [
-                tuple(np.stack(part) for part in zip(*batches, strict=True))
-                for batches in [
-                    list(itertools.islice(itertools.cycle(batches), self.chunk))
-                ]
-            ]
-
-            def step(state: Any, stacked: Any) -> Any:
-                return jax.lax.scan(self._step, state, stacked)
-
+        step, batches = self._step, workload.data()
+        self.first_batch = jax.tree.map(jnp.asarray, batches[0])
+        if self.chunk > 1:
+            # Several meta-steps in one program, each on a batch of its own.
+            step = functools.partial(jax.lax.scan, self._step)
+            taken = itertools.islice(itertools.cycle(batches), self.chunk)
+            batches = [tuple(map(np.stack, zip(*taken, strict=True)))]
         self.batches = itertools.cycle([jax.tree.map(jnp.asarray, b) for b in batches])
         self.step = jax.jit(step, donate_argnums=0)
 
@@ -100,9 +93,7 @@ class Jax(Peer):
         """Of the function that `step` differentiates."""
         import jax
 
-        loss, gradients = jax.jit(self._value_and_grad)(
-            self.state[0], next(self.batches)
-        )
+        loss, gradients = jax.jit(self._value_and_grad)(self.state[0], self.first_batch)
         return float(loss), [np.asarray(g) for g in gradients]
 
     def run(self, calls: int) -> None:

@@ -1,0 +1,165 @@
+"""maml_keras: through `fit` as a user would, and the compiled step without it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import Peer
+from benchmarks.workloads import Workload
+
+PACKAGES = ["maml_keras", "tensorflow", "keras", "numpy"]
+
+
+def prepare(variant: dict[str, Any]) -> None:
+    """Imports TensorFlow and sets its threads, if the variant names any."""
+    import tensorflow as tf
+
+    import maml_keras  # noqa: F401
+
+    if "intra_op" in variant:
+        tf.config.threading.set_intra_op_parallelism_threads(variant["intra_op"])
+        tf.config.threading.set_inter_op_parallelism_threads(variant["inter_op"])
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> Any:
+    """TensorFlow's matrix product."""
+    import tensorflow as tf
+
+    return tf.linalg.matmul(a, b).numpy()
+
+
+class Ours(Peer):
+    """A compiled `MAML` and the batches as tensors of its form."""
+
+    @staticmethod
+    def variants(workload: Workload) -> list[dict[str, Any]]:
+        """The defaults first, then what a user could set."""
+        split = {"intra_op": 1, "inter_op": len(os.sched_getaffinity(0))}
+        kind = workload.network.kind
+        tried: list[dict[str, Any]] = [{}, split]
+        if kind != "conv":
+            # XLA's native convolutions are 20 times slower on CPU.
+            tried += [{"jit_compile": True}, {"jit_compile": False}]
+        if kind in ("transformer", "lstm"):
+            tried += [{**split, "task_map": m} for m in ("parallel", "vectorized")]
+        if kind == "lstm":
+            tried += [{"unroll": True}]
+        return tried
+
+    def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
+        import keras
+        import tensorflow as tf
+
+        import maml_keras as mk
+        from benchmarks.peers import keras_models
+
+        model = keras_models.build(workload, variant)
+        loss = "mse"
+        if workload.network.classifies:
+            loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        inner = mk.InnerLoop(loss, mk.SGD(workload.learning_rate), steps=workload.steps)
+        self.maml = mk.MAML(model, inner, task_map=variant.get("task_map", "auto"))
+        settings = {k: v for k, v in variant.items() if k == "jit_compile"}
+        self.maml.compile(keras.optimizers.Adam(1e-3), **settings)
+        self.batches = [
+            tf.nest.map_structure(
+                tf.constant,
+                ({"support_x": sx, "support_y": sy, "query_x": qx}, qy),
+            )
+            for sx, sy, qx, qy in workload.data()
+        ]
+
+    def check(self) -> tuple[float, list[np.ndarray]]:
+        """Of `compute_meta_gradients`, in a graph."""
+        import tensorflow as tf
+
+        function = tf.function(self.maml.compute_meta_gradients)
+        loss, gradients = function(self.batches[0])
+        return float(loss), [g.numpy() for g in gradients]
+
+
+class Fit(Ours):
+    """`maml.fit` on a `tf.data` pipeline, with all that it does for each step."""
+
+    def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
+        import tensorflow as tf
+
+        super().__init__(workload, variant)
+        datasets = [tf.data.Dataset.from_tensors(b) for b in self.batches]
+        pool = datasets[0]
+        for dataset in datasets[1:]:
+            pool = pool.concatenate(dataset)
+        self.dataset = pool.cache().repeat().prefetch(2)
+        # `fit` chooses how many meta-steps make a call: a divisor of the epoch's. With
+        # epochs of hundreds it always has the same choice. Where it takes one, and for
+        # convolutions, whose steps are long, an epoch may have any length.
+        self.chunk = 1 if workload.network.kind == "conv" else 100
+
+    def first(self) -> float:
+        """Until the end of the first call; it tells how many meta-steps that was."""
+        begun = time.perf_counter()
+        ended, step = self._fit(1, only_first=True)[0]
+        self.chunk = step + 1
+        return ended - begun
+
+    def run(self, calls: int) -> None:
+        """One call of `fit`."""
+        self._fit(calls)
+
+    def seconds(self, calls: int) -> float:
+        """Between the ends of the first and the last call of the compiled function.
+
+        What `fit` does once, before its first step, is left out.
+        """
+        ends = self._fit(calls + 1)
+        (begun, first), (ended, last) = ends[0], ends[-1]
+        return (ended - begun) / (last - first)
+
+    def _fit(self, calls: int, only_first: bool = False) -> list[tuple[float, int]]:
+        import keras
+
+        ends: list[tuple[float, int]] = []
+
+        class Clock(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                ends.append((time.perf_counter(), batch))
+                self.model.stop_training = only_first
+
+        self.maml.fit(
+            self.dataset,
+            steps_per_epoch=calls * self.chunk,
+            verbose=0,
+            callbacks=[Clock()],
+        )
+        return ends
+
+
+class BareStep(Ours):
+    """`tf.function(maml.train_step)`, called in a loop."""
+
+    @staticmethod
+    def variants(workload: Workload) -> list[dict[str, Any]]:
+        """As through `fit`, which takes `jit_compile=False` where nothing is said."""
+        tried = Ours.variants(workload)
+        return [v for v in tried if v.get("jit_compile") is not False]
+
+    def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
+        import tensorflow as tf
+
+        super().__init__(workload, variant)
+        self.maml.optimizer.build(self.maml.trainable_variables)
+        self.step = tf.function(
+            self.maml.train_step, jit_compile=variant.get("jit_compile") or None
+        )
+        self.cycle = itertools.cycle(self.batches)
+
+    def run(self, calls: int) -> None:
+        """Each call returns when it is done: on CPU TensorFlow does not run ahead."""
+        for _ in range(calls):
+            logs = self.step(next(self.cycle))
+        float(logs["loss"])
