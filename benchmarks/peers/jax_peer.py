@@ -52,7 +52,8 @@ class Jax(Peer):
             return [
                 {"map": "vmap"},
                 {"map": "vmap", "chunk": 20},
-                {"map": "vmap", "chunk": 20, "threads": 1},
+                {"map": "vmap", "chunk": 100},
+                {"map": "vmap", "chunk": 100, "threads": 1},
                 {"map": "scan", "chunk": 20},
             ]
         tried = [
@@ -63,7 +64,7 @@ class Jax(Peer):
             {"map": "scan"},
             {"map": "scan", "devices": 2},
         ]
-        unrolled = [{"map": "vmap", "time": "unrolled"}] if kind == "lstm" else []
+        unrolled = [{"map": "vmap", "unroll": 5}] if kind == "lstm" else []
         return tried + unrolled
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
