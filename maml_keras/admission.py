@@ -12,7 +12,7 @@ from maml_keras.learner import Learner
 from maml_keras.losses import PureLoss
 
 
-def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> None:
+def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> Any:
     """Looks at the first batch of what `fit` was given.
 
     Args:
@@ -21,12 +21,15 @@ def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> Non
         x: a dataset, or the task dict itself. An iterator is left unread.
         y: None, or the query targets.
 
+    Returns:
+        The first batch, or None where looking at it would have consumed it.
+
     Raises:
         ValueError: naming the entry, what was expected and what came.
     """
     batch = _first_batch(x, y)
     if batch is None:
-        return
+        return None
     task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
     episode.check_batch(task, query_y)
@@ -37,6 +40,7 @@ def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> Non
         width = _output_width(learner, example)
         episode.check_labels("support_y", task["support_y"], width)
         episode.check_label_range("query_y", query_y, width)
+    return task, query_y
 
 
 def checked_support(

@@ -139,7 +139,7 @@ def _twin(maml: MAML) -> MAML:
         float64_twin(maml.model),
         inner,
         meta_gradient=maml.meta_gradient,
-        task_map=maml._task_map_identifier,
+        task_map=maml.task_map,
         batch_norm=maml.learner.batch_norm,
         seed=0,
     )

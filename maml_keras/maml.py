@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, auto, episode
+from maml_keras import admission, auto, episode, fused_steps
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
 from maml_keras.inner import InnerLoop, check_steps
@@ -56,6 +56,11 @@ class MAML(keras.Model):
     >>> maml.predict(task, verbose=0).shape  # [tasks, query examples, outputs]
     (4, 3, 1)
     """
+
+    # Keras's own, set by `compile`.
+    jit_compile: bool
+    steps_per_execution: int
+    train_function: Any
 
     def __init__(
         self,
@@ -104,6 +109,9 @@ class MAML(keras.Model):
         self,
         optimizer: Any = "rmsprop",
         loss: LossIdentifier | None = None,
+        *,
+        jit_compile: str | bool = "auto",
+        steps_per_execution: str | int = "auto",
         **kwargs: Any,
     ) -> None:
         """As `keras.Model.compile`; the optimizer is the outer one.
@@ -111,7 +119,12 @@ class MAML(keras.Model):
         Args:
             optimizer: a Keras optimizer or its identifier.
             loss: the outer loss, on the query sets; None reuses the inner loss.
-            **kwargs: `metrics`, `run_eagerly`, `jit_compile`, ...
+            jit_compile: bool, whether XLA compiles a training step. `"auto"`: when
+                `fit` sees that the tasks are small enough to gain by it.
+            steps_per_execution: int, meta-steps of one call; under XLA they are one
+                program. Callbacks and the progress bar see the last of them.
+                `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
+            **kwargs: `metrics`, `run_eagerly`, ...
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
@@ -119,7 +132,21 @@ class MAML(keras.Model):
                 f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
             )
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
-        super().compile(optimizer=optimizer, loss=self._outer_loss.identifier, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            loss=self._outer_loss.identifier,
+            jit_compile=False if jit_compile == "auto" else jit_compile,
+            steps_per_execution=(
+                1 if steps_per_execution == "auto" else steps_per_execution
+            ),
+            **kwargs,
+        )
+        self._asked = {
+            "jit_compile": jit_compile,
+            "steps_per_execution": steps_per_execution,
+        }
+        # What was asked for is saved, not what it came to.
+        self._compile_config.config.update(self._asked)
 
     def call(self, task: dict[str, Any], training: bool = False) -> Any:
         """Predictions on each task's query inputs after adaptation to its support set.
@@ -196,14 +223,53 @@ class MAML(keras.Model):
         seen, so a run that was interrupted and restored goes on where it stopped.
         """
         self._assert_compile_called("fit")
-        admission.check_training_data(self.learner, self.inner.loss, x, y)
+        batch = admission.check_training_data(self.learner, self.inner.loss, x, y)
+        if batch is not None:
+            self._settle(batch, x, kwargs.get("steps_per_epoch"))
         starting_at = getattr(x, "starting_at", None)
-        if starting_at and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        endless = (
+            isinstance(x, tf.data.Dataset)
+            and x.cardinality() == tf.data.INFINITE_CARDINALITY
+        )
+        if starting_at and endless:
             # Read when the iterator is made, after callbacks have restored weights.
             x = starting_at(self.episodes_seen.value)
+        if self._fuses and endless and _is_fixed(x.element_spec):
+            x = fused_steps.stacked(x, self.steps_per_execution)
         if isinstance(x, (tf.data.Dataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
         return super().fit(x, y, **kwargs)
+
+    def _settle(self, batch: Any, x: Any, steps_per_epoch: int | None) -> None:
+        """Turns what `compile` left to `"auto"` into settings for these tasks."""
+        jit_compile, steps = self.jit_compile, self.steps_per_execution
+        if self._asked["jit_compile"] == "auto":
+            jit_compile = not self.run_eagerly and self.task_map.compiles(
+                self.learner, batch[0]
+            )
+        if self._asked["steps_per_execution"] == "auto":
+            if steps_per_epoch is None and isinstance(x, tf.data.Dataset):
+                steps_per_epoch = max(0, int(x.cardinality()))
+            steps = fused_steps.steps_of(steps_per_epoch) if jit_compile else 1
+        if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
+            self.jit_compile, self.steps_per_execution = jit_compile, steps
+            self.train_function = None
+
+    @property
+    def _fuses(self) -> bool:
+        """True if several steps become one program."""
+        one_device = self.distribute_strategy.num_replicas_in_sync == 1
+        return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras's; several steps of an XLA program are one program."""
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            if self._fuses:
+                self.train_function = fused_steps.fuse(
+                    self.train_step, self.steps_per_execution, self.train_function
+                )
+        return self.train_function
 
     # Meta-gradients ------------------------------------------------------------
 
@@ -398,6 +464,10 @@ class MAML(keras.Model):
         """Compiles as the saved model was, with the optimizer's state to be loaded."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def _is_fixed(spec: Any) -> bool:
+    return all(t.shape.is_fully_defined() for t in tf.nest.flatten(spec))
 
 
 def _joined(values: Any) -> Any:

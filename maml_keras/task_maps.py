@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from maml_keras.learner import Learner
 from maml_keras.survey import survey
@@ -149,10 +150,10 @@ class Vectorized(TaskMap):
         ), stacked
 
     def compiles(self, learner: Learner, task: Any) -> bool:
-        policies = {layer.dtype_policy for layer in learner.model._flatten_layers()}
+        policies = [layer.dtype_policy for layer in learner.model._flatten_layers()]
         if any(p.compute_dtype != p.variable_dtype for p in policies):
             return False  # XLA keeps what half precision would round.
-        if tf.config.experimental.is_op_determinism_enabled():
+        if is_op_determinism_enabled():  # XLA refuses some operations then.
             return False
         seen = survey(learner, one_support(task))
         # XLA has no second derivative of a concatenation.
@@ -270,6 +271,7 @@ _MOST_PRODUCTS = 32
 
 
 def one_support(task: Any) -> Any:
+    """The specification of one task's support inputs, `[examples, ...]`."""
     return tf.nest.map_structure(
         lambda t: tf.TensorSpec(t.shape[1:], t.dtype), task["support_x"]
     )

@@ -363,10 +363,18 @@ def test_uncompiled_model_is_saved(tmp_path):
     )
 
 
-def test_map_of_ones_own_cannot_be_saved():
-    model = maml(dense(), task_map=task_maps.Loop(3, name="three"))
-    with pytest.raises(ValueError, match="one of the named maps.*three"):
-        model.get_config()
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        task_maps.Loop(3, name="three"),
+        task_maps.Chunked(2),
+        task_maps.Chunked(2, task_maps.parallel()),
+    ],
+    ids=repr,
+)
+def test_task_map_is_saved_with_what_it_was_given(mapping):
+    config = maml(dense(), task_map=mapping).get_config()
+    assert repr(MAML.from_config(config).task_map) == repr(mapping)
 
 
 def test_summary_counts_the_learners_weights(capsys):
