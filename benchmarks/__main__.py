@@ -57,7 +57,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="slices of each peer")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument(
-        "--cap", type=float, default=120.0, help="seconds to try one setting"
+        "--cap", type=float, default=300.0, help="seconds to try one setting"
     )
     parser.add_argument(
         "--peer-python",

@@ -79,23 +79,27 @@ def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         gradients: dict[str, np.ndarray] = {}
 
-        def check(peer: str, variant: dict[str, Any]) -> float:
+        def check(peer: str, process: Process) -> dict[str, Any]:
             path = os.path.join(folder, "gradient.npy")
-            with plan.open(peer, workload, variant) as process:
-                loss = float(process.ask("check", path))
+            loss = float(process.ask("check", path))
             gradients[peer] = np.load(path)
-            return loss
+            return {"loss": loss}
 
         def check_first(peer: str, result: dict[str, Any]) -> None:
             with plan.open(peer, workload, {}) as process:
                 result["versions"] = process.ask("versions")
                 result["variants"] = [{"variant": v} for v in process.ask("variants")]
-            first = result["variants"][0]["variant"]
-            result["check"] = {"loss": check(peer, first)}
+                first = result["variants"][0]["variant"]
+                if not first:
+                    result["check"] = check(peer, process)
+                    return
+            with plan.open(peer, workload, first) as process:
+                result["check"] = check(peer, process)
 
         def check_chosen(peer: str, result: dict[str, Any]) -> None:
             if result["chosen"] != result["variants"][0]["variant"]:
-                result["check"] = {"loss": check(peer, result["chosen"])}
+                with plan.open(peer, workload, result["chosen"]) as process:
+                    result["check"] = check(peer, process)
 
         def tune(peer: str, result: dict[str, Any]) -> None:
             for trial in result["variants"]:

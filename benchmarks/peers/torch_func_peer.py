@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from benchmarks.peers import torch_peer
@@ -9,7 +10,12 @@ from benchmarks.peers.torch_peer import TorchPeer
 from benchmarks.workloads import Workload
 
 PACKAGES = ["torch", "numpy"]
-prepare = torch_peer.prepare
+
+
+def prepare(variant: dict[str, Any]) -> None:
+    """Without the compiler's cache on disk: the first call is to be the first."""
+    os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
+    torch_peer.prepare(variant)
 
 
 class TorchFunc(TorchPeer):
@@ -20,12 +26,17 @@ class TorchFunc(TorchPeer):
         """`vmap` makes a convolution with weights of its own a grouped one."""
         kind = workload.network.kind
         loops = [{"map": "loop", **v} for v in torch_peer.loop_variants(workload)]
-        one = {"map": "vmap", "threads": 1}
-        if kind == "conv":
-            return [*loops, one, {**one, "conv": "unfold"}]
+        one: dict[str, Any] = {"map": "vmap", "threads": 1}
+        two = {**one, "threads": 2}
+        if kind == "mlp":
+            return [one, two, {**one, "compile": True}, loops[0]]
+        if kind == "lstm":
+            return [one, two, {**one, "compile": True}, loops[0], loops[-1]]
         if kind == "transformer":
-            return [one, {**one, "threads": 2}, *loops]
-        return [one, {**one, "threads": 2}, *loops[:1], *loops[2:]]
+            return [one, two, {**two, "compile": True}, *loops]
+        tried = [*loops, one, two, {**one, "conv": "unfold"}]
+        # More inner steps of convolutions compile for many minutes.
+        return [*tried, {**two, "compile": True}] if workload.steps == 1 else tried
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import torch
@@ -36,6 +47,8 @@ class TorchFunc(TorchPeer):
         else:
             mapped = torch.func.vmap(self._task_loss, (None, *[0] * 4))
             self.all = torch.func.grad_and_value(lambda *a: mapped(*a).mean())
+            if variant.get("compile"):
+                self.all = torch.compile(self.all)
 
     def meta_gradient(self, batch: list[Any]) -> tuple[Any, list[Any]]:
         """All tasks at once, or one after the other."""
