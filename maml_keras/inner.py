@@ -169,7 +169,6 @@ class InnerLoop:
                 return self.step(learner, point, *support, step=k, training=training)
 
         learned = [tf.convert_to_tensor(v.value) for v in variables]
-        x = tf.nest.map_structure(_of_any_length, x)
         return rematerialized.points(step, first, learned, (x, y), steps=steps)
 
     def adapt(
@@ -242,13 +241,6 @@ class InnerLoop:
     ) -> list[Any]:
         rest = iter(chosen)
         return [next(rest) if c else w for w, c in zip(weights, self._mask(learner))]
-
-
-def _of_any_length(x: Any) -> Any:
-    # Where TensorFlow's graph optimiser can compute that a step needs more than 200 MB,
-    # it rewrites sums into variables that collide in a loop ("tmp_var already exists").
-    # An example axis that is open to it keeps it from computing.
-    return tf.compat.v1.placeholder_with_default(x, [None, *x.shape[1:]])
 
 
 def check_steps(steps: Any) -> None:

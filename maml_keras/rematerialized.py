@@ -52,11 +52,23 @@ def points(
         parts = tf.nest.pack_sequence_as(like, [*point, *rest])
         return [tf.convert_to_tensor(t) for t in tf.nest.flatten(step(k, *parts))]
 
+    def forward(arrays: Any) -> list[Any]:
+        return _forward(flat_step, arrays, sizes[0], steps)
+
     def run(*arrays: Any) -> Any:
-        stacks = _forward(flat_step, arrays[: sizes[0]], arrays[sizes[0] :], steps)
+        stacks = _apart(forward, list(arrays))
+        first, rest = arrays[: sizes[0]], list(arrays[sizes[0] :])
+        moving = [i for i, t in enumerate(first) if t.dtype.is_floating]
+        sought = [i for i in range(sizes[1]) if rest[i].dtype.is_floating]
+
+        def backward(stacks: Any, rest: Any, upstream: Any) -> list[Any]:
+            return _backward(flat_step, stacks, rest, sought, upstream, steps)
 
         def gradient(*upstream: Any) -> list[Any]:
-            return _backward(flat_step, stacks, arrays, sizes, upstream, steps)
+            values = _apart(backward, stacks, rest, list(upstream))
+            places = [*moving, *(sizes[0] + i for i in sought)]
+            found = dict(zip(places, values))
+            return [found.get(i) for i in range(len(arrays))]
 
         return stacks, gradient
 
@@ -66,69 +78,79 @@ def points(
     return [tf.nest.pack_sequence_as(first, list(point)) for point in each]
 
 
-def _forward(flat_step: Any, first: Any, rest: Any, steps: int) -> list[Any]:
-    arrays = [
+def _forward(flat_step: Any, arrays: Any, count: int, steps: int) -> list[Any]:
+    """The points, stacked `[steps + 1, ...]`."""
+    first, rest = list(arrays[:count]), list(arrays[count:])
+    kept = [
         tf.TensorArray(t.dtype, steps + 1, element_shape=t.shape).write(0, t)
         for t in first
     ]
 
-    def body(k: Any, point: Any, arrays: Any) -> Any:
-        point = flat_step(k, list(point), list(rest))
-        return k + 1, point, [a.write(k + 1, t) for a, t in zip(arrays, point)]
+    def body(k: Any, point: Any, kept: Any) -> Any:
+        after = flat_step(k, list(point), rest)
+        return k + 1, after, [a.write(k + 1, t) for a, t in zip(kept, after)]
 
-    _, _, arrays = tf.while_loop(
-        lambda k, *_: k < steps,
-        body,
-        (tf.constant(0), list(first), arrays),
-        parallel_iterations=1,
-        maximum_iterations=steps,
-    )
-    return [a.stack() for a in arrays]
+    _, _, kept = _loop(body, steps, first, kept)
+    return [a.stack() for a in kept]
 
 
 def _backward(
-    flat_step: Any, stacks: Any, arrays: Any, sizes: Any, upstream: Any, steps: int
+    flat_step: Any, stacks: Any, rest: Any, sought: Any, upstream: Any, steps: int
 ) -> list[Any]:
-    """Gradients of `first` and `learned`; None for `fixed` and for integers."""
-    rest = list(arrays[sizes[0] :])
+    """Gradients of the first point's floats, and of what is sought of the rest."""
     moving = [i for i, s in enumerate(stacks) if s.dtype.is_floating]
-    learned = [i for i in range(sizes[1]) if rest[i].dtype.is_floating]
 
     def body(j: Any, cotangents: Any, totals: Any) -> Any:
         k = steps - 1 - j
         point = [tf.gather(stack, k) for stack in stacks]
-        inputs = [point[i] for i in moving] + [rest[i] for i in learned]
+        inputs = [point[i] for i in moving] + [rest[i] for i in sought]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(inputs)
-            after = flat_step(k, point, rest)
+            after = flat_step(k, point, list(rest))
         gradients = tape.gradient(
             [after[i] for i in moving],
             inputs,
             output_gradients=list(cotangents),
             unconnected_gradients="zero",
         )
-        back = [
-            tf.convert_to_tensor(g) + tf.gather(upstream[i], k)
-            for g, i in zip(gradients, moving)
-        ]
+        gradients = [tf.convert_to_tensor(g) for g in gradients]
+        back = [g + tf.gather(upstream[i], k) for g, i in zip(gradients, moving)]
         more = [a + b for a, b in zip(totals, gradients[len(moving) :])]
         return j + 1, back, more
 
-    start = (
-        tf.constant(0),
-        [tf.gather(upstream[i], steps) for i in moving],
-        [tf.zeros_like(rest[i]) for i in learned],
-    )
-    _, cotangents, totals = tf.while_loop(
-        lambda j, *_: j < steps,
+    last = [upstream[i][steps] for i in moving]
+    zeros = [tf.zeros_like(rest[i]) for i in sought]
+    _, cotangents, totals = _loop(body, steps, last, zeros)
+    return [*cotangents, *totals]
+
+
+def _loop(body: Any, steps: int, first: list[Any], second: list[Any]) -> Any:
+    return tf.while_loop(
+        lambda i, *_: i < steps,
         body,
-        start,
+        (tf.constant(0), first, second),
         parallel_iterations=1,
         maximum_iterations=steps,
     )
-    result: list[Any] = [None] * len(arrays)
-    for i, value in zip(moving, cotangents):
-        result[i] = value
-    for i, value in zip(learned, totals):
-        result[sizes[0] + i] = value
-    return result
+
+
+def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function that TensorFlow's graph optimiser leaves as it is.
+
+    In a loop inside a loop the optimiser turns large sums into variables that collide
+    ("tmp_var already exists"). A call that is not merged into the graph around it
+    keeps the options that held when it was made.
+    """
+    options = tf.config.optimizer.get_experimental_options()
+    call = tf.function(
+        function, autograph=False, experimental_attributes={"_noinline": True}
+    )
+    traced = call.get_concrete_function(
+        *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments)
+    )
+    try:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        return traced(*tf.nest.flatten(arguments))
+    finally:
+        restored = {"disable_meta_optimizer": False, **options}
+        tf.config.optimizer.set_experimental_options(restored)
