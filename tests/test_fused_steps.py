@@ -1,0 +1,83 @@
+"""Several steps in one program are the same steps."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import CountedMSE
+
+from maml_keras import MAML, SGD, InnerLoop, models
+from maml_keras.data import Sinusoid, episodes
+
+
+def run(data, *, loss="mse", fit=(), **options):
+    keras.utils.set_random_seed(0)
+    model = MAML(models.mlp(), InnerLoop(loss, SGD(0.01)), seed=0)
+    model.compile(keras.optimizers.Adam(1e-2), metrics=["mae"], **options)
+    history = model.fit(data, verbose=0, **dict(fit))
+    return model, history.history
+
+
+def sinusoids(count=None):
+    return episodes(Sinusoid(), batch_size=4, seed=1, num_episodes=count)
+
+
+def assert_same(one, other):
+    (a, first), (b, second) = one, other
+    for name, values in first.items():
+        np.testing.assert_allclose(values, second[name], rtol=1e-4)  # float32
+    for v, w in zip(a.get_weights(), b.get_weights()):
+        np.testing.assert_allclose(v, w, atol=1e-4)
+    assert int(a.episodes_seen) == int(b.episodes_seen)
+    assert int(a.optimizer.iterations) == int(b.optimizer.iterations)
+
+
+@pytest.mark.parametrize("steps_per_epoch", [6, 7])
+def test_endless_data_gives_what_single_steps_give(steps_per_epoch):
+    fit = {"steps_per_epoch": steps_per_epoch, "epochs": 2}
+    fused = run(sinusoids(), fit=fit)
+    assert fused[0].jit_compile
+    assert fused[0].steps_per_execution == steps_per_epoch
+    single = run(sinusoids(), fit=fit, jit_compile=False, steps_per_execution=1)
+    assert_same(fused, single)
+
+
+def test_data_that_ends_inside_a_call_is_used_to_its_end():
+    # 5 batches, 3 a call: 3 and 2.
+    options = {"jit_compile": True, "steps_per_execution": 3}
+    fused = run(sinusoids(20), fit={"epochs": 2}, **options)
+    assert int(fused[0].episodes_seen) == 40
+    single = run(
+        sinusoids(20), fit={"epochs": 2}, jit_compile=False, steps_per_execution=1
+    )
+    assert_same(fused, single)
+
+
+def test_batches_of_open_shape_run_as_keras_runs_them():
+    ragged = sinusoids(10)  # 4, 4 and 2 tasks
+    assert ragged.element_spec[1].shape[0] is None
+    options = {"jit_compile": True, "steps_per_execution": 2}
+    model, _ = run(ragged, **options)
+    assert int(model.episodes_seen) == 10
+
+
+def test_a_step_is_traced_once():
+    counted = CountedMSE()
+    model, _ = run(sinusoids(), loss=counted, fit={"steps_per_epoch": 2})
+    traced = counted.calls
+    model.fit(sinusoids(), steps_per_epoch=2, epochs=3, verbose=0)
+    assert counted.calls == traced > 0
+
+
+def test_what_was_asked_for_is_saved_not_what_it_came_to():
+    model, _ = run(sinusoids(), fit={"steps_per_epoch": 2})
+    config = model.get_compile_config()
+    assert config["jit_compile"] == "auto"
+    assert config["steps_per_execution"] == "auto"
+
+
+def test_eager_and_large_models_run_step_by_step():
+    model, _ = run(sinusoids(), fit={"steps_per_epoch": 2}, run_eagerly=True)
+    assert not model.jit_compile
+    assert model.steps_per_execution == 1
+    assert isinstance(model.episodes_seen.value, tf.Variable)

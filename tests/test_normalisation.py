@@ -1,0 +1,90 @@
+"""Batch normalisation with its derivative written out, against the plain formula."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_keras.learner import Learner
+from maml_keras.normalisation import batch_normalised, fits
+
+EPSILON = 1e-3
+
+
+def plain(x, scale, offset):
+    axes = list(range(x.shape.rank - 1))
+    mean = tf.reduce_mean(x, axes)
+    variance = tf.reduce_mean(tf.square(x - mean), axes)
+    y = (x - mean) / tf.sqrt(variance + EPSILON) * scale + offset
+    return y, mean, variance
+
+
+def kernel(x, scale, offset):
+    return batch_normalised(x, scale, offset, epsilon=EPSILON)
+
+
+def values(shape):
+    rng = np.random.default_rng(0)
+    return (
+        tf.constant(rng.normal(1.0, 2.0, size=[*shape, 3])),
+        tf.constant(rng.normal(1.0, 0.3, size=3)),
+        tf.constant(rng.normal(size=3)),
+    )
+
+
+def derivatives(normalise, inputs, of):
+    """First and second derivatives of a function that is not linear in the output."""
+    with tf.GradientTape() as outer:
+        outer.watch(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(tf.sin(normalise(*inputs)[of]))
+        first = tape.gradient(loss, inputs, unconnected_gradients="zero")
+        mixed = tf.add_n([tf.reduce_sum(tf.sin(3.0 * g)) for g in first])
+    return [*first, *outer.gradient(mixed, inputs, unconnected_gradients="zero")]
+
+
+@pytest.mark.parametrize("shape", [(7,), (4, 3), (3, 4, 4)], ids=str)
+@pytest.mark.parametrize("of", [0, 1, 2], ids=["y", "mean", "variance"])
+def test_both_derivatives_are_those_of_the_formula(shape, of):
+    inputs = values(shape)
+    expected = derivatives(plain, inputs, of)
+    assert max(np.abs(e).max() for e in expected[3:]) > 0.01  # There is a second one.
+    for got, want in zip(derivatives(kernel, inputs, of), expected):
+        np.testing.assert_allclose(got, want, atol=1e-12)  # float64
+
+
+@pytest.mark.parametrize("center", [True, False])
+@pytest.mark.parametrize("scale", [True, False])
+def test_layer_gives_what_keras_gives(scale, center):
+    layer = keras.layers.BatchNormalization(
+        scale=scale, center=center, momentum=0.7, beta_initializer="random_normal"
+    )
+    model = keras.Sequential([keras.Input([4, 3]), layer, keras.layers.Dense(1)])
+    x = np.random.default_rng(0).normal(1.0, 2.0, size=[5, 4, 3]).astype("float32")
+    learner = Learner(model)
+    output = learner(learner.weights(), learner.state(), x, training=True)
+    expected = model(x, training=True)  # Moves the layer's statistics, too.
+    np.testing.assert_allclose(output.predictions, expected, atol=1e-5)  # float32
+    for got, variable in zip(output.state, model.non_trainable_variables):
+        np.testing.assert_allclose(got, variable, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"renorm": True}, {"synchronized": True}, {"axis": 1}], ids=str
+)
+def test_other_forms_are_left_to_keras(options):
+    layer = keras.layers.BatchNormalization(**options)
+    x = tf.zeros([2, 4, 3])
+    layer.build(x.shape)
+    assert not fits(layer, x, None)
+
+
+def test_masked_and_frozen_layers_are_left_to_keras():
+    layer = keras.layers.BatchNormalization()
+    x = tf.zeros([2, 4, 3])
+    layer.build(x.shape)
+    assert fits(layer, x, None)
+    assert not fits(layer, x, tf.ones([2, 4], "bool"))
+    layer.trainable = False
+    assert not fits(layer, x, None)
