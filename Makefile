@@ -4,13 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo test test-slow bench lint lock clean
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
+	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make lock       renew requirements.lock"
 
@@ -29,6 +30,10 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python -m benchmarks
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -30,7 +30,10 @@ def main() -> dict[str, tuple[float, float]]:
     print("|---|---|---|")
     errors = {}
     for name, layers in LAYERS.items():
-        with mock.patch("maml_keras.learner.exact_moments", contextlib.nullcontext):
+        with (
+            mock.patch("maml_keras.learner.exact_moments", contextlib.nullcontext),
+            mock.patch("maml_keras.normalisation.fits", lambda *_: False),
+        ):
             shipped = error(layers)
         errors[name] = shipped, error(layers)
         print(f"| {name:<20} | {errors[name][0]:<17.1e} | {errors[name][1]:.1e} |")

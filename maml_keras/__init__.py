@@ -16,13 +16,15 @@ from maml_keras.selectors import (
     last_layer,
     matching,
 )
-from maml_keras.task_maps import TaskMap
+from maml_keras.task_maps import Chunked, TaskMap
+from maml_keras.threads import use_one_thread_per_task
 
 __all__ = [
     "MAML",
     "SGD",
     "AdaptationCurves",
     "Backprop",
+    "Chunked",
     "Evaluation",
     "FinalStep",
     "InnerLoop",
@@ -40,4 +42,5 @@ __all__ = [
     "last_layer",
     "matching",
     "models",
+    "use_one_thread_per_task",
 ]

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from maml_keras import presets, runs, tuning
+from maml_keras.threads import use_one_thread_per_task
 
 app = typer.Typer(
     name="maml-keras",
@@ -206,7 +207,8 @@ def export(
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Runs the command line, in a process whose threads are its own to set."""
+    use_one_thread_per_task()
     app()
 
 
