@@ -44,7 +44,8 @@ class Ours(Peer):
         tried: list[dict[str, Any]] = [{}, split]
         if kind != "conv":
             # XLA's native convolutions are 20 times slower on CPU.
-            tried += [{"jit_compile": True}, {"jit_compile": False}]
+            steps = {} if kind == "mlp" else {"steps_per_execution": workload.batches}
+            tried += [{"jit_compile": True, **steps}, {"jit_compile": False}]
         if kind in ("transformer", "lstm"):
             tried += [{**split, "task_map": m} for m in ("parallel", "vectorized")]
         if kind == "lstm":
@@ -64,7 +65,8 @@ class Ours(Peer):
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         inner = mk.InnerLoop(loss, mk.SGD(workload.learning_rate), steps=workload.steps)
         self.maml = mk.MAML(model, inner, task_map=variant.get("task_map", "auto"))
-        settings = {k: v for k, v in variant.items() if k == "jit_compile"}
+        names = ("jit_compile", "steps_per_execution")
+        settings = {k: variant[k] for k in names if k in variant}
         self.maml.compile(keras.optimizers.Adam(1e-3), **settings)
         self.batches = [
             tf.nest.map_structure(
@@ -98,7 +100,8 @@ class Fit(Ours):
         # `fit` chooses how many meta-steps make a call: a divisor of the epoch's. With
         # epochs of hundreds it always has the same choice. Where it takes one, and for
         # convolutions, whose steps are long, an epoch may have any length.
-        self.chunk = 1 if workload.network.kind == "conv" else 100
+        free = 1 if workload.network.kind == "conv" else 100
+        self.chunk = variant.get("steps_per_execution", free)
 
     def first(self) -> float:
         """Until the end of the first call; it tells how many meta-steps that was."""
@@ -144,9 +147,10 @@ class BareStep(Ours):
 
     @staticmethod
     def variants(workload: Workload) -> list[dict[str, Any]]:
-        """As through `fit`, which takes `jit_compile=False` where nothing is said."""
+        """As through `fit`; where nothing is said XLA is not used."""
         tried = Ours.variants(workload)
-        return [v for v in tried if v.get("jit_compile") is not False]
+        tried = [v for v in tried if v.get("jit_compile") is not False]
+        return [{k: v[k] for k in v if k != "steps_per_execution"} for v in tried]
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import tensorflow as tf
