@@ -122,7 +122,12 @@ def draw(points: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
             if quantity == "ms":
                 axis.set_yscale("log")
             else:
-                axis.set_ylim(bottom=0)
+                axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+            for side in (axis.xaxis, axis.yaxis):
+                side.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter("")
+            if quantity == "ms" and label == "parameters":  # Less than a decade.
+                axis.yaxis.set_minor_formatter("{x:g}")
             axis.set(xlabel=label, ylabel=title)
             axis.grid(alpha=0.3)
             if len(lines) > 1:
