@@ -44,7 +44,7 @@ class InnerLoop:
             MAML): cheaper, and no longer the gradient of the query loss.
         rematerialize: bool. True computes each step again when it is differentiated,
             instead of keeping its activations: the same numbers, memory that hardly
-            grows with the steps, for about a third more time.
+            grows with the steps, for up to a third more time.
 
     Raises:
         TypeError: if `rule` or `adapt` is of another kind.

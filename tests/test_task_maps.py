@@ -215,6 +215,14 @@ def test_auto_leaves_large_products_alone(units, examples):
     assert f"{2 * units * units * examples / 1e6:.1f} million" in str(mapping)
 
 
+def test_xla_is_left_out_where_it_is_slower_or_refuses():
+    assert fitted(wide(40), 10, task_map="vectorized")[2]
+    # Measured: 512 units take 1.5 times as long under XLA.
+    assert not fitted(wide(512), 10, task_map="vectorized")[2]
+    assert not fitted(merged(layers.Concatenate()), task_map="vectorized")[2]
+    assert not fitted(wide(40), 10, task_map="parallel")[2]
+
+
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
