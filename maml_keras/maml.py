@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, auto, episode, fused_steps
+from maml_keras import admission, auto, episode
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
+from maml_keras.episodic_model import EpisodicModel
 from maml_keras.inner import InnerLoop, check_steps
 from maml_keras.learner import Learner, Output
-from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.meta_gradients import Backprop, MetaGradient
 from maml_keras.task_maps import TaskMap
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
-class MAML(keras.Model):
+class MAML(EpisodicModel):
     """Learns an initialisation from which a new task needs few examples and steps.
 
     `theta <- theta - outer(mean_i d L_i(query_i; phi_i(theta)) / d theta)`, where
@@ -56,11 +55,6 @@ class MAML(keras.Model):
     >>> maml.predict(task, verbose=0).shape  # [tasks, query examples, outputs]
     (4, 3, 1)
     """
-
-    # Keras's own, set by `compile`.
-    jit_compile: bool
-    steps_per_execution: int
-    train_function: Any
 
     def __init__(
         self,
@@ -104,49 +98,6 @@ class MAML(keras.Model):
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing is left to build: the wrapped model is."""
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: LossIdentifier | None = None,
-        *,
-        jit_compile: str | bool = "auto",
-        steps_per_execution: str | int = "auto",
-        **kwargs: Any,
-    ) -> None:
-        """As `keras.Model.compile`; the optimizer is the outer one.
-
-        Args:
-            optimizer: a Keras optimizer or its identifier.
-            loss: the outer loss, on the query sets; None reuses the inner loss.
-            jit_compile: bool, whether XLA compiles a training step. `"auto"`: when
-                `fit` sees that the tasks are small enough to gain by it.
-            steps_per_execution: int, meta-steps of one call; under XLA they are one
-                program. Callbacks and the progress bar see the last of them.
-                `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
-            **kwargs: `metrics`, `run_eagerly`, ...
-        """
-        if kwargs.get("loss_weights") is not None:
-            raise ValueError(
-                "`loss_weights` is not supported. Received: loss_weights="
-                f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
-            )
-        self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
-        super().compile(
-            optimizer=optimizer,
-            loss=self._outer_loss.identifier,
-            jit_compile=False if jit_compile == "auto" else jit_compile,
-            steps_per_execution=(
-                1 if steps_per_execution == "auto" else steps_per_execution
-            ),
-            **kwargs,
-        )
-        self._asked = {
-            "jit_compile": jit_compile,
-            "steps_per_execution": steps_per_execution,
-        }
-        # What was asked for is saved, not what it came to.
-        self._compile_config.config.update(self._asked)
 
     def call(self, task: dict[str, Any], training: bool = False) -> Any:
         """Predictions on each task's query inputs after adaptation to its support set.
@@ -194,82 +145,6 @@ class MAML(keras.Model):
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=tasks)
         return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks."""
-        return self._outer_loss(_joined(y), _joined(y_pred), _joined(sample_weight))
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """Updates the metrics, which see `[tasks * examples, ...]`."""
-        metrics: dict[str, Any] = super().compute_metrics(
-            x, _joined(y), _joined(y_pred), _joined(sample_weight)
-        )
-        return metrics
-
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`, on batches of episodes.
-
-        Wrong data is refused before training starts. An endless dataset of
-        `maml_keras.data.episodes` starts at the first episode that this model has not
-        seen, so a run that was interrupted and restored goes on where it stopped.
-        """
-        self._assert_compile_called("fit")
-        batch = admission.check_training_data(self.learner, self.inner.loss, x, y)
-        if batch is not None:
-            self._settle(batch, x, kwargs.get("steps_per_epoch"))
-        starting_at = getattr(x, "starting_at", None)
-        endless = (
-            isinstance(x, tf.data.Dataset)
-            and x.cardinality() == tf.data.INFINITE_CARDINALITY
-        )
-        if starting_at and endless:
-            # Read when the iterator is made, after callbacks have restored weights.
-            x = starting_at(self.episodes_seen.value)
-        if self._fuses and endless and _is_fixed(x.element_spec):
-            x = fused_steps.stacked(x, self.steps_per_execution)
-        if isinstance(x, (tf.data.Dataset, Iterator)):
-            kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
-        return super().fit(x, y, **kwargs)
-
-    def _settle(self, batch: Any, x: Any, steps_per_epoch: int | None) -> None:
-        """Turns what `compile` left to `"auto"` into settings for these tasks."""
-        jit_compile, steps = self.jit_compile, self.steps_per_execution
-        if self._asked["jit_compile"] == "auto":
-            jit_compile = not self.run_eagerly and self.task_map.compiles(
-                self.learner, batch[0]
-            )
-        if self._asked["steps_per_execution"] == "auto":
-            if steps_per_epoch is None and isinstance(x, tf.data.Dataset):
-                steps_per_epoch = max(0, int(x.cardinality()))
-            steps = fused_steps.steps_of(steps_per_epoch) if jit_compile else 1
-        if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
-            self.jit_compile, self.steps_per_execution = jit_compile, steps
-            self.train_function = None
-
-    @property
-    def _fuses(self) -> bool:
-        """True if several steps become one program."""
-        one_device = self.distribute_strategy.num_replicas_in_sync == 1
-        return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
-
-    def make_train_function(self, force: bool = False) -> Any:
-        """As Keras's; several steps of an XLA program are one program."""
-        if self.train_function is None or force:
-            super().make_train_function(force=True)
-            if self._fuses:
-                self.train_function = fused_steps.fuse(
-                    self.train_step, self.steps_per_execution, self.train_function
-                )
-        return self.train_function
 
     # Meta-gradients ------------------------------------------------------------
 
@@ -459,24 +334,3 @@ class MAML(keras.Model):
             for key in ("model", "inner", "meta_gradient", "task_map")
         }
         return cls(**{**config, **revived})
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as the saved model was, with the optimizer's state to be loaded."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-
-def _is_fixed(spec: Any) -> bool:
-    return all(t.shape.is_fully_defined() for t in tf.nest.flatten(spec))
-
-
-def _joined(values: Any) -> Any:
-    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, for each array."""
-
-    def join(t: Any) -> Any:
-        shape = tf.shape(t)
-        joined = tf.reshape(t, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
-        joined.set_shape([None, *t.shape[2:]])
-        return joined
-
-    return None if values is None else tf.nest.map_structure(join, values)

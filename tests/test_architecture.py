@@ -38,6 +38,7 @@ ORDER = [
     "copies",
     "export",
     "fused_steps",
+    "episodic_model",
     "maml",
     "gradient_check",
     "evaluation",

@@ -325,6 +325,24 @@ def test_adapt_is_traced_once_for_every_number_of_steps():
     assert counted.calls == traced > 0
 
 
+class CountedSteps(MAML):
+    traces = 0
+
+    def train_step(self, data):
+        self.traces += 1
+        return super().train_step(data)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_first_step_is_traced_once_variables_and_all(jit_compile):
+    # A function that creates variables when it is first traced is traced twice.
+    inner = InnerLoop("mse", SGD(0.1))
+    model = CountedSteps(dense(), inner)
+    model.compile("adam", metrics=["mae"], jit_compile=jit_compile)
+    model.fit(*regression(), steps_per_epoch=1, verbose=0)
+    assert model.traces == 1
+
+
 # Saving ----------------------------------------------------------------------------
 
 

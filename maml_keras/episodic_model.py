@@ -1,0 +1,199 @@
+"""A Keras model that is trained on batches of episodes."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras import admission, fused_steps
+from maml_keras.inner import InnerLoop
+from maml_keras.learner import Learner
+from maml_keras.losses import LossIdentifier, PureLoss
+from maml_keras.task_maps import TaskMap
+
+
+class EpisodicModel(keras.Model, abc.ABC):
+    """What `MAML` is to `compile` and `fit`: Keras's training, task by task.
+
+    Losses and metrics see the tasks of a batch joined; data is looked at before
+    training starts; what `compile` was told to choose is chosen there too.
+    """
+
+    # Keras's own, set by `compile`.
+    jit_compile: bool
+    steps_per_execution: int
+    train_function: Any
+
+    # Set by the constructor of the model.
+    inner: InnerLoop
+    learner: Learner
+    task_map: TaskMap
+    episodes_seen: Any
+
+    _outer_loss: PureLoss
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: LossIdentifier | None = None,
+        *,
+        jit_compile: str | bool = "auto",
+        steps_per_execution: str | int = "auto",
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.compile`; the optimizer is the outer one.
+
+        Args:
+            optimizer: a Keras optimizer or its identifier.
+            loss: the outer loss, on the query sets; None reuses the inner loss.
+            jit_compile: bool, whether XLA compiles a training step. `"auto"`: when
+                `fit` sees that the tasks are small enough to gain by it.
+            steps_per_execution: int, meta-steps of one call; under XLA they are one
+                program. Callbacks and the progress bar see the last of them.
+                `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
+            **kwargs: `metrics`, `run_eagerly`, ...
+        """
+        if kwargs.get("loss_weights") is not None:
+            raise ValueError(
+                "`loss_weights` is not supported. Received: loss_weights="
+                f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
+            )
+        self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
+        super().compile(
+            optimizer=optimizer,
+            loss=self._outer_loss.identifier,
+            jit_compile=False if jit_compile == "auto" else jit_compile,
+            steps_per_execution=(
+                1 if steps_per_execution == "auto" else steps_per_execution
+            ),
+            **kwargs,
+        )
+        self._asked = {
+            "jit_compile": jit_compile,
+            "steps_per_execution": steps_per_execution,
+        }
+        # What was asked for is saved, not what it came to.
+        self._compile_config.config.update(self._asked)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks."""
+        return self._outer_loss(_joined(y), _joined(y_pred), _joined(sample_weight))
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> dict[str, Any]:
+        """Updates the metrics, which see `[tasks * examples, ...]`."""
+        metrics: dict[str, Any] = super().compute_metrics(
+            x, _joined(y), _joined(y_pred), _joined(sample_weight)
+        )
+        return metrics
+
+    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+        """As `keras.Model.fit`, on batches of episodes.
+
+        Wrong data is refused before training starts. An endless dataset of
+        `maml_keras.data.episodes` starts at the first episode that this model has not
+        seen, so a run that was interrupted and restored goes on where it stopped.
+        """
+        self._assert_compile_called("fit")
+        batch = admission.check_training_data(self.learner, self.inner.loss, x, y)
+        if batch is not None:
+            self._settle(batch, x, kwargs.get("steps_per_epoch"))
+            self._create_variables(*batch)
+        starting_at = getattr(x, "starting_at", None)
+        endless = (
+            isinstance(x, tf.data.Dataset)
+            and x.cardinality() == tf.data.INFINITE_CARDINALITY
+        )
+        if starting_at and endless:
+            # Read when the iterator is made, after callbacks have restored weights.
+            x = starting_at(self.episodes_seen.value)
+        if self._fuses and endless and _is_fixed(x.element_spec):
+            x = fused_steps.stacked(x, self.steps_per_execution)
+        if isinstance(x, (tf.data.Dataset, Iterator)):
+            kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
+        return super().fit(x, y, **kwargs)
+
+    def _settle(self, batch: Any, x: Any, steps_per_epoch: int | None) -> None:
+        """Turns what `compile` left to `"auto"` into settings for these tasks."""
+        jit_compile, steps = self.jit_compile, self.steps_per_execution
+        if self._asked["jit_compile"] == "auto":
+            jit_compile = not self.run_eagerly and self.task_map.compiles(
+                self.learner, batch[0]
+            )
+        if self._asked["steps_per_execution"] == "auto":
+            if steps_per_epoch is None and isinstance(x, tf.data.Dataset):
+                steps_per_epoch = max(0, int(x.cardinality()))
+            steps = fused_steps.steps_of(steps_per_epoch) if jit_compile else 1
+        if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
+            self.jit_compile, self.steps_per_execution = jit_compile, steps
+            self.train_function = None
+
+    def _create_variables(self, task: Any, query_y: Any) -> None:
+        """Those of the optimizer and the metrics: a `tf.function` that has to create
+        any is traced twice, which is half of a first step's time."""
+        if self.train_function is not None or self.run_eagerly:
+            return
+        with self.distribute_strategy.scope():
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+            query_x, query_y = tf.nest.map_structure(
+                lambda t: t[:1], (task["query_x"], query_y)
+            )
+            output = self.learner(
+                self.learner.weights(),
+                self.learner.state(),
+                tf.nest.map_structure(lambda t: t[0], query_x),
+                training=False,
+            )
+            predictions = tf.nest.map_structure(lambda t: t[None], output.predictions)
+            self.compute_metrics(task, query_y, predictions)
+            self.reset_metrics()
+
+    @property
+    def _fuses(self) -> bool:
+        """True if several steps become one program."""
+        one_device = self.distribute_strategy.num_replicas_in_sync == 1
+        return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras's; several steps of an XLA program are one program."""
+        if self.train_function is None or force:
+            super().make_train_function(force=True)
+            if self._fuses:
+                self.train_function = fused_steps.fuse(
+                    self.train_step, self.steps_per_execution, self.train_function
+                )
+        return self.train_function
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as the saved model was, with the optimizer's state to be loaded."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+
+def _is_fixed(spec: Any) -> bool:
+    return all(t.shape.is_fully_defined() for t in tf.nest.flatten(spec))
+
+
+def _joined(values: Any) -> Any:
+    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, for each array."""
+
+    def join(t: Any) -> Any:
+        shape = tf.shape(t)
+        joined = tf.reshape(t, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
+        joined.set_shape([None, *t.shape[2:]])
+        return joined
+
+    return None if values is None else tf.nest.map_structure(join, values)
