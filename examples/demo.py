@@ -18,10 +18,11 @@ import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras import presets, runs
+from maml_keras import experiments, runs
 from maml_keras.baselines import train_jointly
 from maml_keras.callbacks import write_curve
 from maml_keras.plots import plot_curves, plot_fits
+from maml_keras.presets import Preset
 
 
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
@@ -32,7 +33,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"))
     options = parser.parse_args(arguments)
-    preset = presets.get("sinusoid")
+    preset = experiments.get("sinusoid")
     if options.out.exists():
         shutil.rmtree(options.out)  # The demo's own folder, made anew each time.
 
@@ -74,7 +75,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
 
 
 def baselines(
-    preset: presets.Preset, maml: mk.MAML, options: argparse.Namespace
+    preset: Preset, maml: mk.MAML, options: argparse.Namespace
 ) -> dict[str, mk.MAML]:
     """The same network and inner loop from other initialisations."""
     keras.utils.set_random_seed(options.seed + 1)

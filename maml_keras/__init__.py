@@ -1,37 +1,62 @@
 """Model-agnostic meta-learning for Keras: learn to adapt from a few examples."""
 
-from maml_keras import data, models
+from maml_keras import data, models, recipes
+from maml_keras.adapters import LowRank, with_low_rank_adapters
 from maml_keras.callbacks import AdaptationCurves
+from maml_keras.clipping import ClipByNorm, ClipByValue
+from maml_keras.contexts import ContextFilm, ContextInput
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.gradient_check import MetaGradientError, check_meta_gradient
+from maml_keras.implicit import Implicit
 from maml_keras.inner import InnerLoop
+from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.maml import MAML
-from maml_keras.meta_gradients import Backprop, MetaGradient
-from maml_keras.objectives import FinalStep, Objective
-from maml_keras.rules import SGD, UpdateRule
+from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
+from maml_keras.objectives import FinalStep, MultiStep, Objective
+from maml_keras.reptile import Reptile
+from maml_keras.rules import SGD, Adam, Momentum, UpdateRule
 from maml_keras.selectors import (
     Selector,
     all_but_last_layer,
     all_weights,
     last_layer,
     matching,
+    satisfying,
 )
+from maml_keras.starts import PrototypicalHead, Start
 from maml_keras.task_maps import Chunked, TaskMap
 from maml_keras.threads import use_one_thread_per_task
 
 __all__ = [
     "MAML",
     "SGD",
+    "Adam",
     "AdaptationCurves",
     "Backprop",
     "Chunked",
+    "ClipByNorm",
+    "ClipByValue",
+    "ContextFilm",
+    "ContextInput",
     "Evaluation",
     "FinalStep",
+    "FirstOrder",
+    "Implicit",
     "InnerLoop",
+    "LowRank",
+    "MetaCurvature",
     "MetaGradient",
     "MetaGradientError",
+    "MetaSGD",
+    "Momentum",
+    "MultiStep",
     "Objective",
+    "PerStepSGD",
+    "Phases",
+    "PrototypicalHead",
+    "Reptile",
     "Selector",
+    "Start",
     "TaskMap",
     "UpdateRule",
     "all_but_last_layer",
@@ -42,5 +67,8 @@ __all__ = [
     "last_layer",
     "matching",
     "models",
+    "recipes",
+    "satisfying",
     "use_one_thread_per_task",
+    "with_low_rank_adapters",
 ]

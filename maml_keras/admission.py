@@ -8,16 +8,17 @@ import keras
 import tensorflow as tf
 
 from maml_keras import episode
+from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 from maml_keras.losses import PureLoss
 
 
-def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> Any:
+def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
     """Looks at the first batch of what `fit` was given.
 
     Args:
         learner: the model as a pure function.
-        loss: the inner loss; class labels are checked against the model's outputs.
+        inner: the inner loop; class labels are checked against the model's outputs.
         x: a dataset, or the task dict itself. An iterator is left unread.
         y: None, or the query targets.
 
@@ -35,10 +36,13 @@ def check_training_data(learner: Learner, loss: PureLoss, x: Any, y: Any) -> Any
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
-    if loss.is_sparse_categorical:
+    if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         width = _output_width(learner, example)
-        episode.check_labels("support_y", task["support_y"], width)
+        if inner.start_from.frees_ways:
+            episode.check_label_range("support_y", task["support_y"], width)
+        else:
+            episode.check_labels("support_y", task["support_y"], width)
         episode.check_label_range("query_y", query_y, width)
     return task, query_y
 

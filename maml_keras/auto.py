@@ -123,4 +123,6 @@ def _chosen(learner: Learner, task: Any) -> tuple[TaskMap, str]:
 
 def _vectorizes(layer: keras.layers.Layer) -> bool:
     kind = type(layer)
+    if getattr(layer, "vectorizes", False):
+        return True
     return kind.__name__ in _VECTORIZING and kind.__module__.startswith("keras.")

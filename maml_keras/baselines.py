@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from maml_keras import data
+from maml_keras.inner import InnerLoop
 from maml_keras.losses import LossIdentifier
+from maml_keras.maml import MAML
+from maml_keras.presets import Families, Preset
+from maml_keras.rules import SGD
 
 
 def train_jointly(
@@ -55,6 +62,161 @@ def train_jointly(
         shuffle=False,
         verbose=verbose,
     )
+
+
+def random_initialisation(
+    preset: Preset, *, seed: int = 0, data_dir: Any = None, download: bool = False, **_: Any
+) -> tuple[MAML, Families]:
+    """The preset's network with fresh weights of Keras's default size, untrained.
+
+    Args:
+        preset: whose network and inner loop.
+        seed: int, draws the weights.
+        data_dir: str, where TFDS data sets lie.
+        download: bool, whether TFDS may download.
+
+    Returns:
+        A model to evaluate, and the task families to evaluate it on.
+    """
+    keras.utils.set_random_seed(seed)
+    maml = preset.build()
+    # The papers' tiny weights hardly move in ten steps, and would prove little.
+    glorot = keras.initializers.GlorotUniform(seed=seed)
+    for variable in maml.model.trainable_variables:
+        if variable.path.endswith("kernel"):
+            variable.assign(glorot(variable.shape, variable.dtype))
+    return maml, preset.families(data_dir=data_dir, download=download)
+
+
+def joint_pretraining(
+    preset: Preset,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = "auto",
+) -> tuple[MAML, Families]:
+    """One network trained on the training tasks' data together, then fine-tuned.
+
+    Regression tasks: on the examples of all tasks, without adaptation. Classes: to
+    tell all training classes apart, after which the head is replaced by a fresh one.
+
+    Args:
+        preset: whose network, data and inner loop.
+        iterations: int, gradient steps; None for the preset's meta-steps.
+        seed: int, draws weights and data.
+        data_dir: str, where TFDS data sets lie.
+        download: bool, whether TFDS may download.
+        verbose: as in `keras.Model.fit`.
+
+    Returns:
+        A model to evaluate, and the task families to evaluate it on.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
+    """
+    keras.utils.set_random_seed(seed)
+    families = preset.families(data_dir=data_dir, download=download)
+    iterations = preset.iterations if iterations is None else iterations
+    maml = preset.build(iterations=iterations)
+    if isinstance(families.train, data.NWayKShot):
+        _pretrain_on_classes(maml, preset, families.train, iterations, verbose)
+    else:
+        train_jointly(
+            maml.model,
+            maml.inner.loss.identifier,
+            data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
+            iterations=iterations,
+            verbose=verbose,
+        )
+    return maml, families
+
+
+def sinusoid_oracle(
+    preset: Preset,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+    verbose: str | int = "auto",
+    **_: Any,
+) -> tuple[MAML, Families]:
+    """A network that is told amplitude and phase: what a perfect learner could reach.
+
+    Args:
+        preset: a sinusoid preset.
+        iterations: int, gradient steps; None for the preset's meta-steps.
+        seed: int, draws weights and data.
+        verbose: as in `keras.Model.fit`.
+
+    Returns:
+        A model with no inner learning rate, and families whose inputs hold the
+        parameters. Its curve is flat.
+
+    Raises:
+        ValueError: if the preset's tasks are no sinusoids.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
+    """
+    told = [
+        data.SinusoidOracle(family)
+        for family in preset.families()
+        if isinstance(family, data.Sinusoid)
+    ]
+    if not told:
+        raise ValueError(
+            "The oracle knows the parameters of sinusoids alone. Received: preset "
+            f"'{preset.name}'."
+        )
+    keras.utils.set_random_seed(seed)
+    families = Families(*told)
+    model = preset.model(inputs=3)
+    train_jointly(
+        model,
+        "mse",
+        data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
+        iterations=preset.iterations if iterations is None else iterations,
+        verbose=verbose,
+    )
+    # It does not adapt: a rate of zero.
+    return MAML(model, InnerLoop("mse", SGD(0.0))), families
+
+
+BASELINES: dict[str, Callable[..., tuple[MAML, Families]]] = {
+    "random": random_initialisation,
+    "pretrained": joint_pretraining,
+    "oracle": sinusoid_oracle,
+}
+
+
+def _pretrain_on_classes(
+    maml: MAML,
+    preset: Preset,
+    family: data.NWayKShot,
+    iterations: int,
+    verbose: str | int,
+) -> None:
+    pool = family.pool
+    labels = np.repeat(np.arange(pool.num_classes), pool.counts)
+    model = preset.model(ways=pool.num_classes)
+    model.compile(
+        keras.optimizers.Adam(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    images = tf.data.Dataset.from_tensor_slices((pool.examples, labels))
+    scale = 255.0 if pool.examples.dtype == np.uint8 else 1.0
+    batches = (
+        images.shuffle(len(labels), seed=0)
+        .repeat()
+        .batch(128)
+        .map(lambda x, y: (tf.cast(x, tf.float32) / scale, y))
+        .prefetch(2)
+    )
+    model.fit(batches, steps_per_epoch=iterations, verbose=verbose)
+    # All but the head, which the last two variables are.
+    for ours, theirs in zip(maml.model.variables, model.variables):
+        if ours.shape == theirs.shape and "head" not in ours.path:
+            ours.assign(theirs)
 
 
 def _joined(support: Any, query: Any) -> Any:

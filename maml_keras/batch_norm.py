@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -11,19 +12,67 @@ import keras
 from maml_keras import normalisation
 from maml_keras.scoped_override import ScopedOverride
 
+LayerCall = Callable[[Any, Any, Any], Any]
+
 
 class BatchNormPolicy(abc.ABC):
-    """Decides whether a pass uses the batch's statistics or the moving ones."""
+    """Decides by what each pass of a learner normalises.
+
+    Attributes:
+        name: str, what `MAML(batch_norm=...)` and every reported figure call it.
+        query_sees_support: bool, whether the query pass normalises by the support
+            set's statistics at the same weights.
+    """
 
     name: str
+    query_sees_support = False
 
     @abc.abstractmethod
     def uses_batch_statistics(self, *, training: bool) -> bool:
         """True if the pass normalises by the mean and variance of its own batch."""
 
-    def scope(self, *, training: bool) -> contextlib.AbstractContextManager[None]:
-        """A scope in which `keras.layers.BatchNormalization` follows the policy."""
-        return _override.scope(self.uses_batch_statistics(training=training))
+    def prepare(self, model: keras.Model, steps: int) -> None:
+        """Creates what the policy keeps for each layer; `MAML` calls it."""
+
+    def fresh(self) -> BatchNormPolicy:
+        """A policy of the same kind for another model."""
+        return self
+
+    def learned(self) -> list[Any]:
+        """Its variables that are meta-learned."""
+        return []
+
+    def statistics(self) -> list[Any]:
+        """Its variables that training moves without a gradient."""
+        return []
+
+    def layer_call(self, *, batch_statistics: bool, step: Any) -> LayerCall | None:
+        """None, or what runs in place of a layer's call: `f(layer, inputs, mask)`."""
+        return None
+
+    def folded(self, values: dict[int, Any], steps: Any) -> dict[int, Any]:
+        """Values of the model's own variables that compute the same by themselves.
+
+        Args:
+            values: tensors by `id` of the variable, the policy's own included.
+            steps: int or int tensor, adaptation steps taken.
+        """
+        return values
+
+    def scope(
+        self, *, training: bool, step: Any = 0, query: bool = False
+    ) -> contextlib.AbstractContextManager[None]:
+        """A scope in which `keras.layers.BatchNormalization` follows the policy.
+
+        Args:
+            training: bool, as in Keras.
+            step: int or int tensor, inner steps taken so far.
+            query: bool, whether this is the query pass.
+        """
+        own = query and self.query_sees_support
+        batch_statistics = not own and self.uses_batch_statistics(training=training)
+        call = self.layer_call(batch_statistics=batch_statistics, step=step)
+        return _override.scope((batch_statistics, call))
 
 
 class Transductive(BatchNormPolicy):
@@ -41,7 +90,7 @@ class Transductive(BatchNormPolicy):
 class Running(BatchNormPolicy):
     """Keras's rule: the batch in training, moving statistics in evaluation.
 
-    Queries are predicted independently of each other.
+    Queries are predicted independently of each other, support examples too.
     """
 
     name = "running"
@@ -50,42 +99,43 @@ class Running(BatchNormPolicy):
         return training
 
 
-POLICIES = {policy.name: policy for policy in (Transductive(), Running())}
+class Support(BatchNormPolicy):
+    """Support passes use their batch; the query pass sees the support set's statistics.
 
-
-def get(identifier: str | BatchNormPolicy) -> BatchNormPolicy:
-    """The policy of that name.
-
-    Args:
-        identifier: `"transductive"`, `"running"`, or a policy, which is returned.
-
-    Returns:
-        A `BatchNormPolicy`.
-
-    Raises:
-        ValueError: if there is no policy of that name.
-
-    >>> get("running").uses_batch_statistics(training=False)
-    False
+    Nothing leaks between queries, in training as in evaluation, and a task is still
+    normalised by its own data. Costs one more support pass for each query pass.
     """
-    if isinstance(identifier, BatchNormPolicy):
-        return identifier
-    if identifier not in POLICIES:
-        raise ValueError(
-            f"`batch_norm` must be one of {sorted(POLICIES)}. "
-            f"Received: batch_norm={identifier!r}."
-        )
-    return POLICIES[identifier]
+
+    name = "support"
+    query_sees_support = True
+
+    def uses_batch_statistics(self, *, training: bool) -> bool:
+        return True
+
+
+class Frozen(BatchNormPolicy):
+    """Always the moving statistics that the model came with, which never move.
+
+    For pretrained networks. Scale and offset still learn and adapt.
+    """
+
+    name = "frozen"
+
+    def uses_batch_statistics(self, *, training: bool) -> bool:
+        return False
 
 
 def _call(
-    batch_statistics: bool,
+    how: tuple[bool, LayerCall | None],
     original: Any,
     layer: Any,
     inputs: Any,
     training: bool | None = None,
     mask: Any = None,
 ) -> Any:
+    batch_statistics, replacement = how
+    if replacement is not None:
+        return replacement(layer, inputs, mask)
     if batch_statistics and normalisation.fits(layer, inputs, mask):
         return normalisation.layer_call(layer, inputs)
     return original(layer, inputs, training=batch_statistics, mask=mask)

@@ -1,4 +1,4 @@
-"""The command line: maml-keras train | evaluate | adapt | export."""
+"""The command line: maml-keras train | evaluate | compare | adapt | export."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from maml_keras import presets, runs, tuning
+from maml_keras import baselines, comparison, experiments, recipes, runs, tuning
 from maml_keras.threads import use_one_thread_per_task
 
 app = typer.Typer(
@@ -29,8 +29,9 @@ app = typer.Typer(
 
         maml-keras adapt runs/sinusoid/export --data my_task.npz
 
-    Presets: **sinusoid** (10-shot regression, 3 minutes), **omniglot** (5-way 1-shot,
-    all characters, hours), **omniglot_small** (242 characters, 20 minutes).
+    Presets: **sinusoid** (10-shot regression, 2 minutes), **omniglot_small** (242
+    characters, 20 minutes), and the papers' Omniglot, mini-ImageNet and CIFAR-FS
+    experiments, hours each.
     """,
 )
 
@@ -57,8 +58,11 @@ Quiet = Annotated[
 @app.command()
 def train(
     preset: Annotated[
-        str, typer.Argument(help="sinusoid, omniglot or omniglot_small.")
+        str, typer.Argument(help=f"One of: {', '.join(experiments.PRESETS)}.")
     ],
+    algorithm: Annotated[
+        str, typer.Option(help=f"One of: {', '.join(recipes.RECIPES)}.")
+    ] = "maml",
     out: Annotated[
         pathlib.Path | None,
         typer.Option(help="New folder for the run.  [default: runs/PRESET]"),
@@ -82,12 +86,13 @@ def train(
     `export`, a SavedModel. An interrupted run goes on with `--resume`.
     """
     with _plain_errors():
-        chosen = presets.get(preset)
+        chosen = experiments.get(preset)
         folder = out or pathlib.Path("runs") / chosen.name
         verbose = 0 if quiet else 1
         maml = runs.train(
             chosen,
             folder,
+            algorithm=algorithm,
             iterations=iterations,
             seed=seed,
             data_dir=_text(data_dir),
@@ -138,6 +143,67 @@ def evaluate(
         runs.write_result(run, result)
         typer.echo(result.table())
         typer.echo(result)
+
+
+@app.command()
+def compare(
+    preset: Annotated[
+        str, typer.Argument(help=f"One of: {', '.join(experiments.PRESETS)}.")
+    ],
+    algorithms: Annotated[
+        str,
+        typer.Option(
+            help="Names with commas between; the others are compared with the first. "
+            f"Any of: {', '.join([*recipes.RECIPES, *baselines.BASELINES])}."
+        ),
+    ] = "maml,fomaml,anil,reptile",
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Folder for all runs.  [default: runs/PRESET-compare]"),
+    ] = None,
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Meta-steps of each.  [default: the preset's]"),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0, help="Training time of each, in seconds, in place of --iterations."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Draws weights and episodes.")] = 0,
+    steps: Steps = None,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train several algorithms and test them on the same new tasks.
+
+    Prints one table, mean and 95% half-width at several steps with the paired
+    difference from the first, and writes it with a plot. Called again with the same
+    folder, it trains only what is not there yet.
+    """
+    with _plain_errors():
+        chosen = experiments.get(preset)
+        folder = out or pathlib.Path("runs") / f"{chosen.name}-compare"
+        result = comparison.compare(
+            chosen,
+            [name.strip() for name in algorithms.split(",")],
+            folder,
+            iterations=iterations,
+            seconds=seconds,
+            steps=steps,
+            num_tasks=tasks,
+            seed=seed,
+            data_dir=_text(data_dir),
+            download=download,
+            verbose=0 if quiet else 1,
+            command=_command(),
+        )
+        typer.echo(result.table())
+        typer.echo(result)
+        typer.echo(f"table, figures and plot: {folder}/comparison.*")
 
 
 @app.command()

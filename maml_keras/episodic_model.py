@@ -107,7 +107,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         seen, so a run that was interrupted and restored goes on where it stopped.
         """
         self._assert_compile_called("fit")
-        batch = admission.check_training_data(self.learner, self.inner.loss, x, y)
+        batch = admission.check_training_data(self.learner, self.inner, x, y)
         if batch is not None:
             self._settle(batch, x, kwargs.get("steps_per_epoch"))
             self._create_variables(*batch)

@@ -247,8 +247,15 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
                 steps=steps,
             )
             outputs = [
-                learner(p.weights, p.state, task["query_x"], training=False).predictions
-                for p in points
+                learner.query(
+                    p.weights,
+                    p.state,
+                    task["support_x"],
+                    task["query_x"],
+                    training=False,
+                    step=k,
+                ).predictions
+                for k, p in enumerate(points)
             ]
             losses = [maml._outer_loss(query_y, output) for output in outputs]
             return (), (tf.stack(losses), outputs)

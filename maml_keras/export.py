@@ -88,19 +88,41 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             tf.Variable(value, name=variable.name, trainable=False)
             for value, variable in zip(learner.state(), learner.state_variables)
         ]
-        self.snapshot = _Snapshot(self.trainable_variables)
+        self.rule_variables = [
+            tf.Variable(v.value, name=v.name, trainable=v.trainable)
+            for v in inner.rule.variables
+        ]
+        # How many steps the weights in place are from the initialisation.
+        self.steps_taken = tf.Variable(0, name="steps_taken", trainable=False)
+        self._name_what_adapts(learner, inner)
+        changing = [*self.trainable_variables, *self._settled.values()]
+        self.snapshot = _Snapshot([*changing, self.steps_taken])
         # A resource does not track what it holds, so the copies are named here.
         self.initial_values = self.snapshot.copies
-        chosen = inner.adapt_selector.select(learner.model)
-        names = _unique([v.path for v in learner.variables])
-        self._adapted = {n: i for i, (n, c) in enumerate(zip(names, chosen)) if c}
         self._compile(x_spec, y_spec)
+
+    def _name_what_adapts(self, learner: Learner, inner: InnerLoop) -> None:
+        """The variables that a task has a version of its own of, by name."""
+        variables = [*learner.variables, *learner.state_variables]
+        names = dict(zip(map(id, variables), _unique([v.path for v in variables])))
+        chosen = inner.selected(learner, list(range(len(learner.variables))))
+        self._adapted = {names[id(variables[i])]: i for i in chosen}
+        settled = {id(v) for v in learner.settled_variables()}
+        self._settled_places = {
+            names[id(v)]: i
+            for i, v in enumerate(learner.state_variables)
+            if id(v) in settled
+        }
+        places = self._settled_places.items()
+        self._settled = {n: self.non_trainable_variables[i] for n, i in places}
 
     def _compile(self, x_spec: Any, y_spec: Any) -> None:
         weights = {
             name: tf.TensorSpec(self.trainable_variables[i].shape, self._dtype(i), name)
             for name, i in self._adapted.items()
         }
+        for name, variable in self._settled.items():
+            weights[name] = tf.TensorSpec(variable.shape, variable.dtype, name)
         how = [
             tf.TensorSpec([], tf.int32, "steps"),
             tf.TensorSpec([], tf.float32, "learning_rate"),
@@ -117,7 +139,8 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
         }
         inner = self._inner()
         steps = max(inner.steps, 1)
-        rate = float(getattr(inner.rule, "learning_rate", 0.0))
+        # NaN leaves learned rates as they are.
+        rate = float("nan") if inner.rule.fixed_rate is None else inner.rule.fixed_rate
 
         # Closures, because a tf.function's defaults are part of its signature.
         def adapt(
@@ -136,7 +159,7 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             learning_rate: Any = rate,
         ) -> Any:
             weights = self._adapt(support_x, support_y, steps, learning_rate)
-            return self._predict(weights, query_x)
+            return self._predict(weights, query_x, steps)
 
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
@@ -144,12 +167,15 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             weights = self._adapt(x, y, steps, learning_rate)
             for name, i in self._adapted.items():
                 self.trainable_variables[i].assign(weights[name])
-            return inner.loss(y, self._predict(weights, x))
+            for name, variable in self._settled.items():
+                variable.assign(weights[name])
+            self.steps_taken.assign_add(steps)
+            return inner.loss(y, self._predict(weights, x, self.steps_taken))
 
         functions = {
-            "serve": lambda x: self._predict({}, x),
+            "serve": lambda x: self._predict({}, x, self.steps_taken),
             "adapt": adapt,
-            "predict_with": self._predict,
+            "predict_with": lambda weights, x: self._predict(weights, x, steps),
             "adapt_and_predict": adapt_and_predict,
             "fine_tune": fine_tune,
             "reset": self.snapshot.restore,
@@ -161,23 +187,35 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             setattr(self, name, compiled)
 
     def _adapt(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> dict[str, Any]:
-        point = self._inner().adapt(
-            self._learner(),
-            [tf.convert_to_tensor(v) for v in self.trainable_variables],
-            [tf.convert_to_tensor(v) for v in self.non_trainable_variables],
-            x,
-            y,
-            steps=steps,
-            learning_rate=learning_rate,
-        )
-        return {name: point.weights[i] for name, i in self._adapted.items()}
-
-    def _predict(self, weights: dict[str, Any], x: Any) -> Any:
-        values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
-        for name, value in weights.items():
-            values[self._adapted[name]] = value
+        learner = self._learner()
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
-        return self._learner()(values, state, x, training=False).predictions
+        learned = zip(self._inner().rule.variables, self.rule_variables)
+        with keras.StatelessScope([(v, tf.convert_to_tensor(t)) for v, t in learned]):
+            point = self._inner().adapt(
+                learner,
+                [tf.convert_to_tensor(v) for v in self.trainable_variables],
+                state,
+                x,
+                y,
+                steps=steps,
+                learning_rate=learning_rate,
+            )
+        settled = learner.settled(point.weights, state, x, training=False, step=steps)
+        return {
+            **{name: point.weights[i] for name, i in self._adapted.items()},
+            **{name: settled[i] for name, i in self._settled_places.items()},
+        }
+
+    def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> Any:
+        values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
+        state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
+        for name, value in weights.items():
+            if name in self._adapted:
+                values[self._adapted[name]] = value
+            else:
+                state[self._settled_places[name]] = value
+        output = self._learner().answer(values, state, x, training=False, step=steps)
+        return output.predictions
 
     def _dtype(self, index: int) -> Any:
         return self.trainable_variables[index].dtype
@@ -268,7 +306,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
         "inner_loop": {
             "rule": type(rule).__name__,
-            "learning_rate": getattr(rule, "learning_rate", None),
+            "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
             "steps": inner.steps,
             "adapt": repr(inner.adapt_selector),
             "second_order": inner.second_order,

@@ -132,17 +132,21 @@ def _check(
 
 
 def _twin(maml: MAML) -> MAML:
-    inner = InnerLoop.from_config(maml.inner.get_config())
-    for ours, theirs in zip(inner.rule.variables, maml.inner.rule.variables):
-        ours.assign(theirs)
     twin = MAML(
         float64_twin(maml.model),
-        inner,
+        InnerLoop.from_config(maml.inner.get_config()),
         meta_gradient=maml.meta_gradient,
         task_map=maml.task_map,
-        batch_norm=maml.learner.batch_norm,
+        batch_norm=maml.learner.batch_norm.fresh(),
         seed=0,
     )
+    for part in ("rule", "batch_norm"):
+        ours, theirs = getattr(twin, part), getattr(maml, part)
+        for variable, value in zip(
+            getattr(ours, "variables", []), getattr(theirs, "variables", [])
+        ):
+            variable.assign(tf.cast(value.value, variable.dtype))
+    twin.episodes_seen.assign(maml.episodes_seen.value)
     twin._outer_loss = maml._outer_loss
     return twin
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, NamedTuple
 
 import keras
@@ -12,6 +13,7 @@ from maml_keras.learner import Learner
 from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.rules import UpdateRule
 from maml_keras.selectors import Selector, all_weights
+from maml_keras.starts import Initialisation, Start
 
 
 class Point(NamedTuple):
@@ -21,11 +23,14 @@ class Point(NamedTuple):
         weights: list of tensors `phi_k`, one for each trainable variable.
         state: list of tensors, one for each non-trainable variable.
         rule_state: the update rule's own state.
+        anchor: what a proximal loss pulls back to: the adapted weights of `phi_0`, or
+            nothing.
     """
 
     weights: list[Any]
     state: list[Any]
     rule_state: Any
+    anchor: list[Any]
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -42,13 +47,16 @@ class InnerLoop:
         adapt: a selector of the weights that adapt; None for all of them.
         second_order: bool. False drops the gradient's own derivative (first-order
             MAML): cheaper, and no longer the gradient of the query loss.
+        proximal: float, lambda of a pull `lambda / 2 * |phi - phi_0|^2` that is added
+            to the loss (implicit MAML).
+        start: where the loop starts; None for the initialisation itself.
         rematerialize: bool. True computes each step again when it is differentiated,
             instead of keeping its activations: the same numbers, memory that hardly
             grows with the steps, for up to a third more time.
 
     Raises:
-        TypeError: if `rule` or `adapt` is of another kind.
-        ValueError: if `steps` is negative or no integer.
+        TypeError: if `rule`, `adapt` or `start` is of another kind.
+        ValueError: if `steps` is negative or no integer, or `proximal` negative.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -65,6 +73,8 @@ class InnerLoop:
         steps: int = 1,
         adapt: Selector | None = None,
         second_order: bool = True,
+        proximal: float = 0.0,
+        start: Start | None = None,
         rematerialize: bool = False,
     ) -> None:
         if not isinstance(rule, UpdateRule):
@@ -77,18 +87,88 @@ class InnerLoop:
                 "`adapt` must be a selector, such as `last_layer()`. Received: "
                 f"adapt={adapt!r} of type {type(adapt).__name__}."
             )
+        if start is not None and not isinstance(start, Start):
+            raise TypeError(
+                "`start` must be a Start, such as `PrototypicalHead()`. Received: "
+                f"start={start!r} of type {type(start).__name__}."
+            )
+        if not 0.0 <= float(proximal) < float("inf"):
+            raise ValueError(
+                "`proximal` must be a finite number, not negative. Received: "
+                f"proximal={proximal}."
+            )
         check_steps(steps)
         self.loss = loss if isinstance(loss, PureLoss) else PureLoss(loss)
         self.rule = rule
         self.steps = int(steps)
         self.adapt_selector = adapt or all_weights()
         self.second_order = bool(second_order)
+        self.proximal = float(proximal)
+        self.start_from = start or Initialisation()
         self.rematerialize = bool(rematerialize)
 
-    def start(self, learner: Learner, weights: list[Any], state: list[Any]) -> Point:
-        """The initialisation as the first point of a trajectory."""
-        chosen = self._selected(learner, weights)
-        return Point(list(weights), list(state), self.rule.start(chosen))
+    def prepare(self, learner: Learner) -> None:
+        """Lets the rule create what it learns; refuses a model that does not fit."""
+        self.start_from.check(learner.model)
+        if self.start_from.frees_ways and not self.loss.is_sparse_categorical:
+            raise ValueError(
+                f"{type(self.start_from).__name__} needs class numbers as targets. "
+                "Give the inner loop a sparse categorical cross-entropy. Received: "
+                f"loss={self.loss.identifier!r}."
+            )
+        self.rule.prepare(self.selected(learner, learner.variables), self.steps)
+
+    def first_order(self) -> InnerLoop:
+        """The same loop, with its gradients as constants."""
+        loop = copy.copy(self)
+        loop.second_order = False
+        return loop
+
+    def start(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        training: bool,
+    ) -> Point:
+        """The first point of a trajectory.
+
+        Args:
+            learner: the model as a pure function.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            x: support inputs `[examples, ...]`.
+            y: support targets `[examples, ...]`.
+            training: bool, whether dropout is active.
+        """
+        weights, state = self.start_from(
+            learner, weights, state, x, y, training=training
+        )
+        chosen = self.selected(learner, weights)
+        anchor = chosen if self.proximal else []
+        return Point(weights, state, self.rule.start(chosen), anchor)
+
+    def support_loss(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        step: Any,
+        training: bool,
+    ) -> tuple[Any, list[Any]]:
+        """The loss of a support pass, its proximal term left out; the state after it.
+
+        `loss(support; phi) + penalty(phi)`
+        """
+        output = learner(weights, state, x, training=training, step=step)
+        loss = self.loss(y, output.predictions)
+        return loss + tf.cast(output.penalty, loss.dtype), output.state
 
     def step(
         self,
@@ -112,13 +192,13 @@ class InnerLoop:
             training: bool, whether dropout is active.
             learning_rate: None, or a scalar that overrides the rule's own.
         """
-        chosen = self._selected(learner, point.weights)
+        chosen = self.selected(learner, point.weights)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(chosen)
-            weights = self._merged(learner, point.weights, chosen)
-            output = learner(weights, point.state, x, training=training)
-            loss = self.loss(y, output.predictions)
-            loss += tf.cast(output.penalty, loss.dtype)
+            weights = self.merged(learner, point.weights, chosen)
+            loss, after = self.support_loss(
+                learner, weights, point.state, x, y, step=step, training=training
+            )
         # Embeddings give IndexedSlices; a weight the loss ignores gives None.
         gradients = [
             tf.convert_to_tensor(g)
@@ -126,13 +206,19 @@ class InnerLoop:
         ]
         if not self.second_order:
             gradients = [tf.stop_gradient(g) for g in gradients]
+        # The proximal term by its derivative, which is known.
+        gradients = [
+            g + tf.cast(self.proximal, g.dtype) * (w - a)
+            for g, w, a in zip(gradients, chosen, point.anchor)
+        ] or gradients
         chosen, rule_state = self.rule.update(
             chosen, gradients, point.rule_state, step=step, learning_rate=learning_rate
         )
         return Point(
-            self._merged(learner, point.weights, chosen),
-            learner.advance(point.state, output.state),
+            self.merged(learner, point.weights, chosen),
+            learner.advance(point.state, after),
             rule_state,
+            point.anchor,
         )
 
     def trajectory(
@@ -148,7 +234,7 @@ class InnerLoop:
     ) -> list[Point]:
         """The points `phi_0 .. phi_K`, each differentiable in what they start from."""
         steps = self.steps if steps is None else steps
-        first = self.start(learner, weights, state)
+        first = self.start(learner, weights, state, x, y, training=training)
         if self.rematerialize and steps:
             return self._rematerialized(learner, first, x, y, steps, training)
         points = [first]
@@ -187,7 +273,7 @@ class InnerLoop:
         A loop in the graph: it compiles once for every number of steps, and is meant
         for adaptation, not for being differentiated.
         """
-        first = self.start(learner, weights, state)
+        first = self.start(learner, weights, state, x, y, training=False)
 
         def body(k: Any, point: Point) -> tuple[Any, Point]:
             stepped = self.step(
@@ -215,6 +301,8 @@ class InnerLoop:
             "steps": self.steps,
             "adapt": keras.saving.serialize_keras_object(self.adapt_selector),
             "second_order": self.second_order,
+            "proximal": self.proximal,
+            "start": keras.saving.serialize_keras_object(self.start_from),
             "rematerialize": self.rematerialize,
         }
 
@@ -227,20 +315,26 @@ class InnerLoop:
             steps=config["steps"],
             adapt=keras.saving.deserialize_keras_object(config["adapt"]),
             second_order=config["second_order"],
+            proximal=config["proximal"],
+            start=keras.saving.deserialize_keras_object(config["start"]),
             rematerialize=config["rematerialize"],
         )
 
-    def _mask(self, learner: Learner) -> list[bool]:
-        return self.adapt_selector.select(learner.model)
-
-    def _selected(self, learner: Learner, weights: list[Any]) -> list[Any]:
+    def selected(self, learner: Learner, weights: list[Any]) -> list[Any]:
+        """Of a value for each of `learner.variables`, those that adapt."""
         return [w for w, chosen in zip(weights, self._mask(learner)) if chosen]
 
-    def _merged(
+    def merged(
         self, learner: Learner, weights: list[Any], chosen: list[Any]
     ) -> list[Any]:
+        """`weights` with those that adapt replaced by `chosen`."""
         rest = iter(chosen)
         return [next(rest) if c else w for w, c in zip(weights, self._mask(learner))]
+
+    def _mask(self, learner: Learner) -> list[bool]:
+        own = self.adapt_selector.select(learner.model)
+        # What a batch-norm policy learns does not adapt.
+        return own + [False] * (len(learner.variables) - len(own))
 
 
 def check_steps(steps: Any) -> None:

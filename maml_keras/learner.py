@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras import batch_norm as batch_norm_policies
+from maml_keras import policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.exact_moments import exact_moments
 from maml_keras.recurrence import unrolled
@@ -37,7 +37,8 @@ class Learner:
 
     Args:
         model: any built `keras.Model`.
-        batch_norm: `"transductive"`, `"running"` or a `BatchNormPolicy`.
+        batch_norm: the name of a policy, or a `BatchNormPolicy`.
+        steps: int, inner steps in training, for a policy that counts them.
 
     Raises:
         TypeError: if `model` is no `keras.Model`.
@@ -46,22 +47,28 @@ class Learner:
     """
 
     def __init__(
-        self, model: keras.Model, *, batch_norm: str | BatchNormPolicy = "transductive"
+        self,
+        model: keras.Model,
+        *,
+        batch_norm: str | BatchNormPolicy = "transductive",
+        steps: int = 1,
     ) -> None:
         _check_model(model)
         self.model = model
-        self.batch_norm = batch_norm_policies.get(batch_norm)
+        self.batch_norm = policies.get(batch_norm)
+        self.batch_norm.prepare(model, steps)
         self._named_unused: set[str] = set()
+        self._body: keras.Model | None = None
 
     @property
     def variables(self) -> list[Any]:
-        """The trainable variables: what is meta-learned."""
-        return list(self.model.trainable_variables)
+        """The model's trainable variables, and what its batch-norm policy learns."""
+        return [*self.model.trainable_variables, *self.batch_norm.learned()]
 
     @property
     def state_variables(self) -> list[Any]:
         """The non-trainable variables: moving statistics, seeds, frozen weights."""
-        return list(self.model.non_trainable_variables)
+        return [*self.model.non_trainable_variables, *self.batch_norm.statistics()]
 
     @property
     def num_seeds(self) -> int:
@@ -89,13 +96,15 @@ class Learner:
         ]
 
     def advance(self, state: list[Any], after: list[Any]) -> list[Any]:
-        """`state` with the random number generators where they stand in `after`.
+        """`state` with what a support pass moves as it stands in `after`.
 
-        Support passes move the generators on, so that every step draws a fresh
-        dropout mask, and leave moving statistics alone.
+        Support passes move random number generators on, so that every step draws a
+        fresh dropout mask, and the policy's own statistics. They leave the model's
+        moving statistics alone.
         """
+        carried = {id(v) for v in self.batch_norm.statistics()}
         return [
-            new if is_seed(v) else old
+            new if is_seed(v) or id(v) in carried else old
             for v, old, new in zip(self.state_variables, state, after)
         ]
 
@@ -108,9 +117,15 @@ class Learner:
         }
 
     def __call__(
-        self, weights: list[Any], state: list[Any], x: Any, *, training: bool
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool,
+        step: Any = 0,
     ) -> Output:
-        """One pass.
+        """One pass over a support set.
 
         Args:
             weights: a tensor for each of `variables`.
@@ -118,49 +133,185 @@ class Learner:
             x: the model's input, `[examples, ...]`.
             training: bool, whether dropout and the like are active. Batch norm
                 follows the learner's policy.
+            step: int or int tensor, inner steps taken so far.
         """
+        scope = self.batch_norm.scope(training=training, step=step)
+        return self._pass(self.model, weights, state, x, scope, training=training)
+
+    def query(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        support_x: Any,
+        x: Any,
+        *,
+        training: bool,
+        step: Any,
+    ) -> Output:
+        """One pass over a query set.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            support_x: the support inputs, for a policy that normalises by them.
+            x: the query inputs, `[examples, ...]`.
+            training: bool, whether dropout and the like are active.
+            step: int or int tensor, inner steps taken.
+        """
+        seen = self.settled(weights, state, support_x, training=training, step=step)
+        output = self.answer(weights, seen, x, training=training, step=step)
+        if not self.batch_norm.query_sees_support:
+            return output
+        # The model's moving statistics move as they would have in a support pass.
+        momenta = self._momenta()
+        after = [
+            old * momenta[id(v)] + new * (1.0 - momenta[id(v)])
+            if id(v) in momenta
+            else new
+            for v, old, new in zip(self.state_variables, state, output.state)
+        ]
+        return output._replace(state=after)
+
+    def settled(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        support_x: Any,
+        *,
+        training: bool,
+        step: Any,
+    ) -> list[Any]:
+        """The state in which queries are answered after adaptation to a support set."""
+        if not self.batch_norm.query_sees_support:
+            return state
+        return self.batch_statistics(
+            weights, state, support_x, training=training, step=step
+        )
+
+    def answer(
+        self, weights: list[Any], state: list[Any], x: Any, *, training: bool, step: Any
+    ) -> Output:
+        """A query pass in a `settled` state; the arguments as those of `query`."""
+        scope = self.batch_norm.scope(training=training, step=step, query=True)
+        return self._pass(self.model, weights, state, x, scope, training=training)
+
+    def settled_variables(self) -> list[Any]:
+        """The `state_variables` that `settled` sets from a support set."""
+        if not self.batch_norm.query_sees_support:
+            return []
+        momenta = self._momenta()
+        return [v for v in self.state_variables if id(v) in momenta]
+
+    def features(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool,
+    ) -> tuple[Any, list[Any]]:
+        """What the model's last layer receives, in a support pass before any step.
+
+        Returns:
+            Features `[examples, ...]`, and the state after the pass.
+
+        Raises:
+            ValueError: if the model is no graph of layers, so that nobody can tell.
+        """
+        if self._body is None:
+            self._body = _body(self.model)
+        scope = self.batch_norm.scope(training=training)
+        output = self._pass(self._body, weights, state, x, scope, training=training)
+        return output.predictions, output.state
+
+    def _pass(
+        self,
+        model: keras.Model,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        batch_norm: Any,
+        *,
+        training: bool,
+    ) -> Output:
         mapping = [*zip(self.variables, weights), *zip(self.state_variables, state)]
         with (
             keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
             exact_moments(),
             unrolled(),
-            self.batch_norm.scope(training=training),
+            batch_norm,
         ):
-            predictions = self.model(x, training=training)
-            losses = self.model.losses
+            predictions = model(x, training=training)
+            losses = model.losses
         after = [scope.get_current_value(v) for v in self.state_variables]
         wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
         penalty = tf.add_n([tf.zeros([], wide), *(tf.cast(t, wide) for t in losses)])
         return Output(predictions, penalty, after)
 
-    def batch_statistics(self, weights: list[Any], x: Any) -> list[tf.Tensor]:
-        """The state in which moving statistics are those of the batch `x`.
+    def batch_statistics(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool = False,
+        step: Any = 0,
+    ) -> list[tf.Tensor]:
+        """`state` in which moving statistics are those of the batch `x`.
 
         Args:
             weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
             x: the model's input, `[examples, ...]`.
+            training: bool, whether dropout and the like are active.
+            step: int or int tensor, inner steps taken.
 
         Returns:
-            A tensor for each of `state_variables`; all but the moving statistics of
+            A tensor for each of `state_variables`; random number generators stand
+            where the pass left them, and all but the moving statistics of
             `BatchNormalization` layers are as they were.
         """
-        momenta = {
-            id(v): layer.momentum
-            for layer in _layers(self.model)
-            if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-            for v in (layer.moving_mean, layer.moving_variance)
-        }
-        state = self.state()
+        momenta = self._momenta()
         if not momenta:
             return state
-        after = self(weights, state, x, training=False).state
-        # A pass moves a statistic to momentum * old + (1 - momentum) * batch.
+        # A pass moves a statistic to momentum * old + (1 - momentum) * batch: from
+        # zero, so that nothing cancels.
+        blank = [
+            tf.zeros_like(old) if id(v) in momenta else old
+            for v, old in zip(self.state_variables, state)
+        ]
+        after = self(weights, blank, x, training=training, step=step).state
         return [
-            old
-            if id(v) not in momenta or momenta[id(v)] >= 1.0
-            else (new - momenta[id(v)] * old) / (1.0 - momenta[id(v)])
+            new / (1.0 - momenta[id(v)])
+            if id(v) in momenta
+            else (new if is_seed(v) else old)
             for v, old, new in zip(self.state_variables, state, after)
         ]
+
+    def folded(self, weights: list[Any], state: list[Any], steps: Any) -> list[Any]:
+        """Values of `model.variables` with which the model computes by itself.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            steps: int or int tensor, inner steps taken.
+        """
+        variables = [*self.variables, *self.state_variables]
+        values = {id(v): t for v, t in zip(variables, [*weights, *state])}
+        values = self.batch_norm.folded(values, steps)
+        return [values[id(v)] for v in self.model.variables]
+
+    def _momenta(self) -> dict[int, float]:
+        """Of each moving statistic that a pass can set, by `id` of the variable."""
+        return {
+            id(v): layer.momentum
+            for layer in _layers(self.model)
+            if isinstance(layer, keras.layers.BatchNormalization)
+            and layer.trainable
+            and not layer.renorm
+            and layer.momentum < 1.0
+            for v in (layer.moving_mean, layer.moving_variance)
+        }
 
     def filled(self, gradients: list[Any], variables: list[Any]) -> list[tf.Tensor]:
         """Gradients with zeros for None, after one warning that names the unused."""
@@ -185,6 +336,17 @@ class Learner:
 
 def _layers(model: keras.Model) -> list[keras.layers.Layer]:
     return list(model._flatten_layers())
+
+
+def _body(model: keras.Model) -> keras.Model:
+    try:
+        return keras.Model(model.inputs, model.layers[-1].input)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "A head from prototypes needs a Sequential or functional model, whose "
+            f"last layer tells its input. Received: '{model.name}' of class "
+            f"{type(model).__name__}."
+        ) from error
 
 
 def is_seed(variable: Any) -> bool:

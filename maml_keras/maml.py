@@ -36,10 +36,13 @@ class MAML(EpisodicModel):
         task_map: `"auto"`, `"sequential"`, `"parallel"`, `"vectorized"` or a `TaskMap`.
             All give the same numbers; `str(maml.task_map)` says what was chosen.
         batch_norm: `"transductive"` (each pass uses its own batch's statistics, as in
-            the papers) or `"running"` (in evaluation the moving statistics). In
-            training, moving statistics move once a meta-step: each task's query pass
-            at its adapted weights moves them as Keras would, and the tasks are
-            averaged. Evaluation and adaptation never change them.
+            the papers), `"support"` (queries see the support set's), `"running"` (in
+            evaluation the moving statistics), `"per_step"` (those, and scale and
+            offset, of each inner step's own), `"frozen"` (the moving statistics,
+            always), or a `BatchNormPolicy`. In training, moving statistics move once a
+            meta-step: each task's query pass at its adapted weights moves them as
+            Keras would, and the tasks are averaged. Evaluation and adaptation never
+            change them.
         seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
 
     Raises:
@@ -72,14 +75,18 @@ class MAML(EpisodicModel):
                 "`inner` must be an InnerLoop, such as InnerLoop('mse', SGD(0.01)). "
                 f"Received: inner={inner!r} of type {type(inner).__name__}."
             )
-        learner = Learner(model, batch_norm=batch_norm)
+        learner = Learner(model, batch_norm=batch_norm, steps=inner.steps)
         # Inputs are cast by the model itself, once it has its share of the batch.
         super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
+        inner.prepare(learner)  # A selector that fits nothing fails here.
+        # In this order: that of `trainable_variables`, and of meta-gradients.
         self.model = model
-        self.inner = inner
+        self.batch_norm = learner.batch_norm
         self.rule = inner.rule
+        self.inner = inner
         self.learner = learner
         self.meta_gradient = meta_gradient or Backprop()
+        self.meta_gradient.check(inner)
         self.task_map = auto.get(task_map)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
@@ -89,7 +96,6 @@ class MAML(EpisodicModel):
             trainable=False,
             name="episodes_seen",
         )
-        inner.adapt_selector.select(model)  # A selector that fits nothing fails here.
         self._outer_loss = inner.loss
         self._adapt_function: Any = None
         self.built = True
@@ -118,8 +124,14 @@ class MAML(EpisodicModel):
             last = self.inner.trajectory(
                 self.learner, weights, state, *support, training=training
             )[-1]
-            query_x = element["task"]["query_x"]
-            output = self.learner(last.weights, last.state, query_x, training=training)
+            output = self.learner.query(
+                last.weights,
+                last.state,
+                support[0],
+                element["task"]["query_x"],
+                training=training,
+                step=self.inner.steps,
+            )
             return (), output.predictions
 
         elements = {"task": task, **(self._seeds(task, None) if training else {})}
@@ -179,6 +191,8 @@ class MAML(EpisodicModel):
         elements = {"task": task, "query_y": query_y, **self._seeds(task, seed)}
         if sample_weight is not None:
             elements["sample_weight"] = tf.convert_to_tensor(sample_weight)
+        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
+        iteration = self.episodes_seen.value // tf.cast(tasks, tf.int64)
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
             def query_loss(output: Output) -> Any:
@@ -192,7 +206,13 @@ class MAML(EpisodicModel):
 
             state = learner.state(element.get("seeds"))
             estimate = self.meta_gradient(
-                learner, self.inner, weights, state, element["task"], query_loss
+                learner,
+                self.inner,
+                weights,
+                state,
+                element["task"],
+                query_loss,
+                iteration=iteration,
             )
             moved = learner.moved(state, estimate.state)
             averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
@@ -265,15 +285,13 @@ class MAML(EpisodicModel):
             self._adapt_function = tf.function(self._adapted, reduce_retracing=True)
         rate = None if learning_rate is None else tf.constant(float(learning_rate))
         values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
-        variables = [*self.learner.variables, *self.learner.state_variables]
-        adapted = {id(v): value.numpy() for v, value in zip(variables, values)}
-        return copy_of(self.model, [adapted[id(v)] for v in self.model.variables])
+        return copy_of(self.model, [value.numpy() for value in values])
 
     def _adapted(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> list[Any]:
-        learner, weights = self.learner, self.learner.weights()
+        learner = self.learner
         last = self.inner.adapt(
             learner,
-            weights,
+            learner.weights(),
             learner.state(),
             x,
             y,
@@ -281,9 +299,9 @@ class MAML(EpisodicModel):
             learning_rate=learning_rate,
         )
         state = learner.state()
-        if self.learner.batch_norm.uses_batch_statistics(training=False):
-            state = learner.batch_statistics(last.weights, x)
-        return [*last.weights, *state]
+        if learner.batch_norm.uses_batch_statistics(training=False):
+            state = learner.batch_statistics(last.weights, state, x, step=steps)
+        return learner.folded(last.weights, state, steps)
 
     def export(
         self,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -42,6 +44,8 @@ class MetaGradient(abc.ABC):
         state: list[Any],
         task: dict[str, Any],
         query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
     ) -> Estimate:
         """The estimate of one task.
 
@@ -52,7 +56,11 @@ class MetaGradient(abc.ABC):
             state: list of tensors, the non-trainable variables.
             task: `support_x`, `support_y` and `query_x` of one task.
             query_loss: maps a query pass to the task's scalar loss.
+            iteration: int tensor, meta-steps taken so far.
         """
+
+    def check(self, inner: InnerLoop) -> None:
+        """Refuses an inner loop that it is no meta-gradient for; `MAML` calls it."""
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
@@ -84,6 +92,8 @@ class Backprop(MetaGradient):
         state: list[Any],
         task: dict[str, Any],
         query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
     ) -> Estimate:
         # A task map traces this in a function of its own, where the tape must see
         # the weights enter: a tensor captured from outside would have no gradient.
@@ -102,7 +112,12 @@ class Backprop(MetaGradient):
                     training=True,
                 )
             result = self.objective(
-                learner, trajectory, task["query_x"], query_loss, training=True
+                learner,
+                trajectory,
+                task,
+                query_loss,
+                training=True,
+                iteration=iteration,
             )
         gradients = tape.gradient(result.loss, [*weights, *rule_weights])
         gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
@@ -115,3 +130,113 @@ class Backprop(MetaGradient):
     def from_config(cls, config: dict[str, Any]) -> Backprop:
         """The estimator that `get_config` described."""
         return cls(keras.saving.deserialize_keras_object(config["objective"]))
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class FirstOrder(MetaGradient):
+    """`Backprop` with the inner gradients as constants (first-order MAML).
+
+    For `FinalStep` it is the query gradient at the adapted weights,
+    `d L(query; phi) / d phi` at `phi_K`. Learned rates still get their gradient.
+
+    Args:
+        objective: an `Objective`; None for `FinalStep()`.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
+    """
+
+    def __init__(self, objective: Objective | None = None) -> None:
+        self.objective = objective or FinalStep()
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        loop, backprop = inner.first_order(), Backprop(self.objective)
+        return backprop(
+            learner, loop, weights, state, task, query_loss, iteration=iteration
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"objective": keras.saving.serialize_keras_object(self.objective)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FirstOrder:
+        """The estimator that `get_config` described."""
+        return cls(keras.saving.deserialize_keras_object(config["objective"]))
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Phases(MetaGradient):
+    """One estimator after another: an annealing of whatever they differ in.
+
+    `phases[i]` estimates until `until[i]` meta-steps are taken, the last one for the
+    rest. A phase costs its own time alone. Derivative-order annealing (MAML++):
+
+        Phases([FirstOrder(), Backprop()], until=[25_000])
+
+    Args:
+        phases: list of `MetaGradient`s.
+        until: list of ints, rising, one less than there are phases.
+
+    Raises:
+        ValueError: if the numbers do not fit.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+
+    def __init__(self, phases: list[MetaGradient], *, until: list[int]) -> None:
+        rising = all(a < b for a, b in itertools.pairwise([0, *until]))
+        if len(phases) != len(until) + 1 or not rising:
+            raise ValueError(
+                "`until` must be rising meta-steps above 0, one less than `phases`. "
+                f"Received: {len(phases)} phases and until={list(until)}."
+            )
+        self.phases = list(phases)
+        self.until = [int(n) for n in until]
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        def estimate(phase: MetaGradient) -> Callable[[], Any]:
+            def run() -> Any:
+                return phase(
+                    learner, inner, weights, state, task, query_loss, iteration=iteration
+                )
+
+            return run
+
+        branches = [estimate(phase) for phase in self.phases]
+        result = branches[-1]
+        for end, branch in reversed(list(zip(self.until, branches))):
+            result = functools.partial(tf.cond, iteration < end, branch, result)
+        return Estimate(*result())
+
+    def check(self, inner: InnerLoop) -> None:
+        for phase in self.phases:
+            phase.check(inner)
+
+    def get_config(self) -> dict[str, Any]:
+        phases = [keras.saving.serialize_keras_object(p) for p in self.phases]
+        return {"phases": phases, "until": self.until}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Phases:
+        """The estimator that `get_config` described."""
+        phases = [keras.saving.deserialize_keras_object(p) for p in config["phases"]]
+        return cls(phases, until=config["until"])

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import keras
 
+from maml_keras.contexts import ContextFilm, ContextInput
+
 
 def mlp(
     *,
@@ -13,6 +15,7 @@ def mlp(
     hidden: Sequence[int] = (40, 40),
     outputs: int = 1,
     activation: str = "relu",
+    context: int = 0,
 ) -> keras.Model:
     """The regression network of the sinusoid experiment.
 
@@ -24,6 +27,7 @@ def mlp(
         hidden: ints, units of each hidden layer.
         outputs: int, outputs of the head.
         activation: str, a Keras activation.
+        context: int, context parameters that join the inputs (CAVIA); 0 for none.
 
     Returns:
         A built model `[examples, inputs] -> [examples, outputs]`.
@@ -39,7 +43,10 @@ def mlp(
         for units in hidden
     ]
     head = keras.layers.Dense(outputs, kernel_initializer=initial, name="head")
-    return keras.Sequential([keras.Input([inputs]), *layers, head], name="mlp")
+    joined = [ContextInput(context, name="context_input")] if context else []
+    return keras.Sequential(
+        [keras.Input([inputs]), *joined, *layers, head], name="mlp"
+    )
 
 
 def conv4(
@@ -48,6 +55,7 @@ def conv4(
     shape: Sequence[int] = (28, 28, 1),
     filters: int = 64,
     max_pool: bool = False,
+    context: int = 0,
 ) -> keras.Model:
     """The four-block convolutional network of few-shot classification.
 
@@ -60,6 +68,8 @@ def conv4(
         shape: `(height, width, channels)` of an image.
         filters: int, channels of each block.
         max_pool: bool, pooling in place of strides.
+        context: int, context parameters that scale and shift the third block's
+            channels (CAVIA); 0 for none.
 
     Returns:
         A built model `[examples, height, width, channels] -> logits [examples, ways]`.
@@ -70,12 +80,14 @@ def conv4(
     (None, 5)
     """
     layers: list[keras.layers.Layer] = []
-    for _ in range(4):
+    for block in range(4):
         layers += [
             keras.layers.Conv2D(filters, 3, 1 if max_pool else 2, padding="same"),
             keras.layers.BatchNormalization(),
-            keras.layers.ReLU(),
         ]
+        if context and block == 2:
+            layers.append(ContextFilm(context, name="film"))
+        layers.append(keras.layers.ReLU())
         if max_pool:
             layers.append(keras.layers.MaxPooling2D(2))
     layers.append(

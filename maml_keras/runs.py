@@ -8,11 +8,11 @@ from typing import Any
 
 import keras
 
-from maml_keras import data, presets
+from maml_keras import data, experiments
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.maml import MAML
-from maml_keras.presets import Preset
+from maml_keras.presets import Families, Preset
 
 MODEL, CONFIG, RESULT = "maml.keras", "config.json", "evaluation.json"
 
@@ -20,22 +20,11 @@ MODEL, CONFIG, RESULT = "maml.keras", "config.json", "evaluation.json"
 VALIDATION_SEED, TEST_SEED = 1, 2
 
 
-def build(preset: Preset, iterations: int) -> MAML:
-    """The preset's model, compiled and untrained."""
-    maml = MAML(preset.model(), preset.inner())
-    maml.compile(
-        preset.optimizer(iterations),
-        metrics=["accuracy"] if maml.inner.loss.is_sparse_categorical else None,
-        jit_compile=preset.jit_compile,
-        steps_per_execution=preset.steps_per_execution,
-    )
-    return maml
-
-
 def train(
     preset: Preset,
     folder: str | pathlib.Path,
     *,
+    algorithm: str = "maml",
     iterations: int | None = None,
     seed: int = 0,
     data_dir: str | None = None,
@@ -52,6 +41,7 @@ def train(
     Args:
         preset: what to train.
         folder: a new folder, or an interrupted run's with `resume`.
+        algorithm: str, the name of a recipe.
         iterations: int, meta-steps; None for the preset's.
         seed: int, draws weights and training episodes.
         data_dir: str, where TFDS data sets lie; None for TFDS's own choice.
@@ -75,11 +65,16 @@ def train(
             f"`iterations` must be a multiple of the {epoch} meta-steps of an epoch. "
             f"Received: {iterations}. Take {max(1, iterations // epoch) * epoch}."
         )
-    config = {"preset": preset.name, "iterations": iterations, "seed": seed}
+    config = {
+        "preset": preset.name,
+        "algorithm": algorithm,
+        "iterations": iterations,
+        "seed": seed,
+    }
     _check_folder(folder, config, resume)
     families = preset.families(data_dir=data_dir, download=download)
     keras.utils.set_random_seed(seed)
-    maml = build(preset, iterations)
+    maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG, {**config, "command": command})
     maml.fit(
@@ -122,7 +117,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return (
         keras.saving.load_model(folder / MODEL),
-        presets.get(config["preset"]),
+        experiments.get(config["preset"]),
         config,
     )
 
@@ -150,14 +145,34 @@ def evaluate(
         download: bool, whether TFDS may download.
         verbose: 0 for silence.
     """
+    families = preset.families(data_dir=data_dir, download=download)
+    return evaluate_on(
+        maml,
+        families,
+        on=on,
+        steps=preset.evaluation_steps if steps is None else steps,
+        num_tasks=num_tasks,
+        verbose=verbose,
+    )
+
+
+def evaluate_on(
+    maml: MAML,
+    families: Families,
+    *,
+    on: str = "test",
+    steps: int,
+    num_tasks: int = 600,
+    verbose: str | int = "auto",
+) -> Evaluation:
+    """As `evaluate`, on task families that a preset made."""
     seeds = {"validation": VALIDATION_SEED, "test": TEST_SEED}
     if on not in seeds:
         raise ValueError(f"`on` must be 'test' or 'validation'. Received: {on!r}.")
-    families = preset.families(data_dir=data_dir, download=download)
     return evaluate_episodes(
         maml,
         _fixed(getattr(families, on), seeds[on], num_tasks),
-        steps=preset.evaluation_steps if steps is None else steps,
+        steps=steps,
         num_tasks=num_tasks,
         verbose=verbose,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -85,6 +86,38 @@ class Matching(Selector):
         return {"pattern": self.pattern}
 
 
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Satisfying(Selector):
+    """The variables for which a function says so adapt.
+
+    Args:
+        predicate: function of a `keras.Variable`, returns a bool. To be saved with a
+            model it has to be registered with Keras.
+    """
+
+    def __init__(self, predicate: Callable[[Any], bool]) -> None:
+        if not callable(predicate):
+            raise TypeError(
+                "`predicate` must be a function of a variable, such as "
+                f"`lambda v: 'bias' in v.path`. Received: {predicate!r}."
+            )
+        self.predicate = predicate
+
+    def select(self, model: keras.Model) -> list[bool]:
+        selected = [bool(self.predicate(v)) for v in model.trainable_variables]
+        return _at_least_one(selected, model, self)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"predicate": keras.saving.serialize_keras_object(self.predicate)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Satisfying:
+        return cls(keras.saving.deserialize_keras_object(config["predicate"]))
+
+    def __repr__(self) -> str:
+        return f"Satisfying({getattr(self.predicate, '__name__', self.predicate)})"
+
+
 def all_weights() -> AllWeights:
     """Every trainable variable adapts: MAML, https://arxiv.org/abs/1703.03400."""
     return AllWeights()
@@ -120,6 +153,26 @@ def matching(pattern: str) -> Matching:
     Matching(pattern='head/(kernel|bias)$')
     """
     return Matching(pattern)
+
+
+def satisfying(predicate: Callable[[Any], bool]) -> Satisfying:
+    """The variables for which a function says so adapt.
+
+    Args:
+        predicate: function of a `keras.Variable`, returns a bool.
+
+    Returns:
+        A selector.
+
+    Raises:
+        TypeError: if it cannot be called.
+        ValueError: at use, if it chooses nothing.
+
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> satisfying(lambda v: "bias" in v.path).select(model)
+    [False, True]
+    """
+    return Satisfying(predicate)
 
 
 def _last_layer_variables(model: keras.Model) -> list[Any]:

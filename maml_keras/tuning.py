@@ -138,7 +138,9 @@ def _write_adapted(export: pathlib.Path, saved: Any, x: Any, out: pathlib.Path) 
         variable.assign(value)
     if learner.batch_norm.uses_batch_statistics(training=False):
         # An ordinary model predicts with moving statistics: the support set's.
-        state = learner.batch_statistics(learner.weights(), tf.constant(x))
+        state = learner.batch_statistics(
+            learner.weights(), learner.state(), tf.constant(x)
+        )
         for variable, value in zip(learner.state_variables, state):
             variable.assign(value)
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras import presets
+from maml_keras import experiments
 from maml_keras.cli import app
 
 SMALL = dataclasses.replace(
-    presets.get("sinusoid"),
+    experiments.get("sinusoid"),
     iterations=40,
     epoch=20,
-    steps_per_execution=10,
     evaluation_steps=2,
-    jit_compile=False,
 )
 
 
@@ -29,7 +27,7 @@ def run(*arguments):
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(presets.PRESETS, "sinusoid", SMALL)
+        patch.setitem(experiments.PRESETS, "sinusoid", SMALL)
         result = run("train", "sinusoid", "--out", folder, "--tasks", 20, "--quiet")
         assert result.exit_code == 0, result.output
         yield folder, result.output
@@ -104,14 +102,14 @@ def test_adapt_prints_before_and_after_and_writes_the_network(
         (["evaluate", "nowhere"], "maml-keras train"),
         (["export", "nowhere"], "maml-keras train"),
         (["adapt", "nowhere", "--data", "none.npz"], "does not exist"),
-        (["train", "omniglot", "--data-dir", "nowhere"], "--download"),
+        (["train", "omniglot_5w1s", "--data-dir", "nowhere"], "--download"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_without_traceback(
     arguments, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(presets.PRESETS, "sinusoid", SMALL)
+    monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
     result = run(*arguments)
     assert result.exit_code == 1
     lines = result.output.strip().splitlines()

@@ -4,17 +4,17 @@ import os
 
 import pytest
 
-from maml_keras import presets
+from maml_keras import experiments
 
 
 def test_sinusoid_is_the_papers():
-    preset = presets.get("sinusoid")
+    preset = experiments.get("sinusoid")
     family = preset.families().train
     assert (family.amplitude, family.x) == ((0.1, 5.0), (-5.0, 5.0))
     assert (family.shots, family.queries) == (10, 10)
     assert preset.model().count_params() == 1761  # 1-40-40-1
     assert (preset.tasks, preset.iterations, preset.learning_rate) == (25, 70_000, 1e-3)
-    inner = preset.inner()
+    inner = preset.build().inner
     assert (inner.steps, inner.rule.learning_rate, inner.second_order) == (
         1,
         0.01,
@@ -24,14 +24,14 @@ def test_sinusoid_is_the_papers():
 
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'sinusoid'"):
-        presets.get("sinusiod")
+        experiments.get("sinusiod")
 
 
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
 def test_the_small_omniglot_holds_two_whole_alphabets_out():
-    train, validation, test = presets.get("omniglot_small").families()
+    train, validation, test = experiments.get("omniglot_small").families()
     alphabets = [set(family.pool.groups) for family in (train, validation, test)]
     assert alphabets[2] == {"Early_Aramaic", "Tagalog"}
     assert alphabets[1] == {"Greek"}

@@ -5,13 +5,13 @@ import time
 
 import pytest
 
-from maml_keras import presets, runs
+from maml_keras import experiments, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 
 def test_sinusoid_full_protocol_reaches_the_published_shape(tmp_path):
-    preset = presets.get("sinusoid")
+    preset = experiments.get("sinusoid")
     maml = runs.train(preset, tmp_path, verbose=0)
     result = runs.evaluate(maml, preset, verbose=0)
     # The paper draws a curve: a large drop at the first step, and no rise after it.
@@ -25,7 +25,7 @@ def test_sinusoid_full_protocol_reaches_the_published_shape(tmp_path):
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
 def test_omniglot_reads_unseen_alphabets_after_twenty_minutes(tmp_path):
-    preset = presets.get("omniglot_small")
+    preset = experiments.get("omniglot_small")
     started = time.perf_counter()
     maml = runs.train(preset, tmp_path, verbose=0)
     minutes = (time.perf_counter() - started) / 60

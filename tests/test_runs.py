@@ -6,16 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from maml_keras import presets, runs
+from maml_keras import experiments, runs
 from maml_keras.callbacks import AdaptationCurves
 
 SMALL = dataclasses.replace(
-    presets.get("sinusoid"),
+    experiments.get("sinusoid"),
     iterations=40,
     epoch=20,
-    steps_per_execution=10,
     evaluation_steps=2,
-    jit_compile=False,
 )
 
 
@@ -25,7 +23,7 @@ def weights(maml):
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch):
-    monkeypatch.setitem(presets.PRESETS, "sinusoid", SMALL)
+    monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
 
 
 def test_a_run_leaves_model_configuration_and_logs(tmp_path):

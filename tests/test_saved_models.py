@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras import presets, runs
+from maml_keras import experiments, runs
 
 FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
 NAMES = ["sinusoid", "omniglot"]
@@ -64,7 +64,7 @@ def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
 )
 def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
-    family = presets.get("omniglot_small").families().test
+    family = experiments.get("omniglot_small").families().test
     episodes = mk.data.episodes(
         family, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
     )

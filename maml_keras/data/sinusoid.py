@@ -101,6 +101,40 @@ class Sinusoid(TaskFamily):
         return task, y[:, self.shots :]
 
 
+@final
+class SinusoidOracle(TaskFamily):
+    """The waves of a `Sinusoid` family, whose inputs give their parameters away.
+
+    `x -> [x, A, phase]`: a network that is told the task needs no adaptation, and
+    shows how well it can be solved.
+
+    Args:
+        sinusoid: the family. Episode i is the same wave at the same points.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
+    """
+
+    chunk = Sinusoid.chunk
+
+    def __init__(self, sinusoid: Sinusoid) -> None:
+        self.sinusoid = sinusoid
+
+    def sample(self, seed: Any) -> Episode:
+        """One wave: the first of `sample_many(seed, 1)`."""
+        return first_row(self.sample_many(seed, 1))
+
+    def sample_many(self, seed: Any, count: int) -> Episode:
+        """Many waves; inputs `[count, examples, 3]`, targets `[count, examples, 1]`."""
+        task, query_y = self.sinusoid.sample_many(seed, count)
+        told = tf.stack(self.sinusoid.parameters(seed, count), axis=-1)[:, None]
+
+        def with_parameters(x: Any) -> Any:
+            return tf.concat([x, tf.repeat(told, x.shape[1], axis=1)], axis=-1)
+
+        inputs = {k: with_parameters(task[k]) for k in ("support_x", "query_x")}
+        return {**task, **inputs}, query_y
+
+
 def _range(name: str, value: Any) -> tuple[float, float]:
     try:
         low, high = (float(v) for v in value)

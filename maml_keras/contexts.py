@@ -1,0 +1,109 @@
+"""Layers whose few context parameters tell a network which task it sees (CAVIA)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Zero(keras.constraints.Constraint):
+    """Keeps a variable at zero: context parameters start there for every task."""
+
+    def __call__(self, w: Any) -> Any:
+        return keras.ops.zeros_like(w)
+
+
+class ContextLayer(keras.layers.Layer):
+    """A layer with context parameters, a vector that starts at zero.
+
+    Adapt it alone, with `matching("context")`. Outer optimizers keep it at zero, so
+    that what is learned about one task is not kept for the next.
+
+    Args:
+        size: int, positive, how many parameters.
+
+    Raises:
+        ValueError: if `size` is not positive.
+    """
+
+    # Nothing here needs a layout of its own, so a task axis can be added.
+    vectorizes = True
+
+    def __init__(self, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if int(size) < 1:
+            raise ValueError(f"`size` must be positive. Received: size={size}.")
+        self.size = int(size)
+
+    def build(self, input_shape: Any) -> None:
+        """Adds the context parameters."""
+        self.context = self.add_weight(
+            shape=[self.size], initializer="zeros", constraint=Zero(), name="context"
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {**super().get_config(), "size": self.size}
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class ContextInput(ContextLayer):
+    """Context parameters appended to the features.
+
+    `y = [x, context]`, `[examples, features] -> [examples, features + size]`
+
+    Args:
+        size: int, positive, how many parameters.
+
+    Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
+
+    >>> ContextInput(2)(np.ones([1, 3], "float32")).numpy()
+    array([[1., 1., 1., 0., 0.]], dtype=float32)
+    """
+
+    def call(self, x: Any) -> Any:
+        """The features with the context behind them."""
+        features = x.shape[-1]
+        # A sum of padded arrays, because a concatenation of what has a task axis with
+        # what has none is one that XLA refuses.
+        before = [[0, 0]] * (len(x.shape) - 1)
+        wide = keras.ops.pad(x, [*before, [0, self.size]])
+        context = keras.ops.cast(self.context, x.dtype)
+        return wide + keras.ops.pad(context, [[features, 0]])
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The last axis is longer by `size`."""
+        return (*input_shape[:-1], input_shape[-1] + self.size)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class ContextFilm(ContextLayer):
+    """Context parameters that scale and shift the channels, for convolutions.
+
+    `y = x * (1 + context @ scale) + context @ shift`
+
+    Args:
+        size: int, positive, how many parameters.
+
+    Reference: Perez et al., 2018, https://arxiv.org/abs/1709.07871; Zintgraf et al.,
+    2019, https://arxiv.org/abs/1810.03642, section 3.5
+    """
+
+    def build(self, input_shape: Any) -> None:
+        super().build(input_shape)
+        shape = [self.size, input_shape[-1]]
+        self.scale = self.add_weight(shape=shape, name="scale")
+        self.shift = self.add_weight(shape=shape, name="shift")
+
+    def call(self, x: Any) -> Any:
+        """The channels, scaled and shifted."""
+        context = keras.ops.cast(self.context, x.dtype)[None]
+        scale = keras.ops.matmul(context, keras.ops.cast(self.scale, x.dtype))[0]
+        shift = keras.ops.matmul(context, keras.ops.cast(self.shift, x.dtype))[0]
+        return x * (1.0 + scale) + shift
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """That of the input."""
+        return input_shape

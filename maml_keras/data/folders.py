@@ -1,0 +1,78 @@
+"""Pools from folders of images."""
+
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.sources import resize
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+
+
+def from_folder(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int = 3,
+) -> Pool:
+    """Pool of a folder of images, a folder for each class.
+
+    `path/class/image.png`; PNG, JPEG, BMP and the first frame of GIF. Classes are the
+    folders' names in alphabetical order, images in that of their files' names.
+
+    Args:
+        path: the folder.
+        size: `(height, width)` to resize to, bilinear with antialiasing. Needed when
+            images differ in size.
+        channels: 1 for grey, 3 for colour, 4 with transparency.
+
+    Returns:
+        A `Pool` of uint8 images `[n, height, width, channels]`.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no image in any class.
+        ValueError: an image cannot be read, or images differ in size.
+    """
+    root = pathlib.Path(path)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"`path` must be a folder with a folder of images for each class. "
+            f"Received: {root}, which is not there."
+        )
+    images: list[Any] = []
+    labels: list[str] = []
+    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
+        for file in sorted(folder.iterdir()):
+            if file.suffix.lower() in SUFFIXES:
+                images.append(_read(file, size, channels))
+                labels.append(folder.name)
+                if images[-1].shape != images[0].shape:
+                    raise ValueError(
+                        "`size` must be given when images differ in size. Received: "
+                        f"size=None for {file} of shape {images[-1].shape} beside "
+                        f"{images[0].shape}. Pass e.g. size=(84, 84)."
+                    )
+    if not images:
+        raise FileNotFoundError(
+            f"`path` must hold a folder of images ({', '.join(SUFFIXES)}) for each "
+            f"class. Received: {root}, without any."
+        )
+    names, numbers = np.unique(labels, return_inverse=True)
+    return from_arrays(np.stack(images), numbers, class_names=list(names))
+
+
+def _read(file: pathlib.Path, size: tuple[int, int] | None, channels: int) -> Any:
+    try:
+        image = tf.io.decode_image(
+            tf.io.read_file(str(file)), channels=channels, expand_animations=False
+        )
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"{file} cannot be read as an image with {channels} channels. Remove or "
+            f"convert it. ({str(error).splitlines()[0]})"
+        ) from error
+    return (image if size is None else resize(image, size, method="bilinear")).numpy()

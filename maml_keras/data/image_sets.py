@@ -1,0 +1,84 @@
+"""The image data sets of few-shot papers, with their splits."""
+
+import os
+import pathlib
+from typing import Any
+
+from maml_keras.data.folders import from_folder
+from maml_keras.data.pool import Pool
+from maml_keras.data.sources import DatasetNotFoundError, from_tfds
+
+Parts = tuple[Pool, Pool, Pool]
+
+# The classes of CIFAR-100 that Bertinetto et al. set aside; the other 64 train.
+CIFAR_FS_VALIDATION = (
+    "otter motorcycle television lamp crocodile shark butterfly beaver beetle tractor "
+    "flatfish maple_tree camel crab sea cattle"
+).split()
+CIFAR_FS_TEST = (
+    "baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose "
+    "snail sweet_pepper table telephone wardrobe whale woman worm"
+).split()
+
+
+def cifar_fs(*, data_dir: Any = None, download: bool = False) -> Parts:
+    """CIFAR-FS: the classes of CIFAR-100 split 64 / 16 / 20, by TFDS.
+
+    Args:
+        data_dir: directory of prepared data sets, as in `from_tfds`.
+        download: whether to download and prepare CIFAR-100 if it is not there.
+
+    Returns:
+        Train, validation and test `Pool`, 600 images 32x32x3 a class.
+
+    Raises:
+        DatasetNotFoundError: the data is not there.
+
+    Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
+    """
+    pool = from_tfds(
+        "cifar100", split="train+test", data_dir=data_dir, download=download
+    )
+    held_out = {*CIFAR_FS_VALIDATION, *CIFAR_FS_TEST}
+    places = {name: i for i, name in enumerate(pool.class_names)}
+    train = [name for name in pool.class_names if name not in held_out]
+    parts = (train, CIFAR_FS_VALIDATION, CIFAR_FS_TEST)
+    train_pool, validation, test = (
+        pool.select([places[name] for name in names]) for names in parts
+    )
+    return train_pool, validation, test
+
+
+def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
+    """mini-ImageNet from folders of images: `mini_imagenet/{train,val,test}/class/*`.
+
+    ImageNet's licence forbids handing it on, so nobody can download it for you.
+
+    Args:
+        data_dir: the directory that holds `mini_imagenet`. Defaults to the environment
+            variable TFDS_DATA_DIR.
+        download: cannot be done, and is refused.
+
+    Returns:
+        Train, validation and test `Pool`, 84x84x3.
+
+    Raises:
+        DatasetNotFoundError: the folders are not there, with what to do.
+
+    Reference: Vinyals et al., 2016, https://arxiv.org/abs/1606.04080; the split is that
+    of Ravi and Larochelle, 2017.
+    """
+    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "."
+    root = pathlib.Path(directory) / "mini_imagenet"
+    folders = [root / part for part in ("train", "val", "test")]
+    if download or not all(folder.is_dir() for folder in folders):
+        raise DatasetNotFoundError(
+            f"mini-ImageNet was not found in {str(root)!r}, and its licence does not "
+            "allow a download. Get ILSVRC 2012 from image-net.org, and Ravi and "
+            "Larochelle's lists of classes (64 train, 16 val, 20 test; 600 images "
+            "each), and put the images into train/CLASS, val/CLASS and test/CLASS "
+            "below it; then point data_dir (--data-dir) at the folder that holds "
+            "mini_imagenet."
+        )
+    train, validation, test = (from_folder(f, size=(84, 84)) for f in folders)
+    return train, validation, test

@@ -1,0 +1,223 @@
+"""Update rules that are meta-learned with the initialisation."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.rules import UpdateRule, checked_rate, rate_of
+
+LARGEST_AXIS = 1024
+
+
+class LearnedRule(UpdateRule, abc.ABC):
+    """A rule with weights of its own, made for the shapes of those that adapt.
+
+    Args:
+        learning_rate: float, not negative: where the learned rates start.
+        constraint: None, or a `keras.constraints` identifier for what is learned;
+            `"non_neg"` keeps rates from turning negative.
+    """
+
+    def __init__(
+        self, learning_rate: float = 0.01, *, constraint: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.learning_rate = checked_rate(learning_rate)
+        self.constraint = keras.constraints.get(constraint)
+        self._shapes: tuple[tuple[int, ...], ...] = ()
+
+    def prepare(self, variables: list[Any], steps: int) -> None:
+        shapes = tuple(tuple(v.shape) for v in variables)
+        if not self.built:
+            self._create(variables, steps)
+            self._shapes = shapes
+            self.built = True
+        elif shapes != self._shapes:
+            raise ValueError(
+                f"{type(self).__name__} '{self.name}' has learned rates for weights of "
+                f"shapes {list(self._shapes)}. Received: weights of shapes "
+                f"{list(shapes)}. Make a new rule for a new model."
+            )
+
+    @abc.abstractmethod
+    def _create(self, variables: list[Any], steps: int) -> None:
+        """Adds what is learned."""
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "learning_rate": self.learning_rate,
+            "constraint": keras.constraints.serialize(self.constraint),
+        }
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class MetaSGD(LearnedRule):
+    """Gradient descent with a learned rate for each weight (Meta-SGD).
+
+    `phi_{k+1} = phi_k - alpha * g_k`, element by element; `alpha` has the shape of the
+    weights and is meta-learned with them.
+
+    Args:
+        learning_rate: float, where every rate starts.
+        constraint: None, or a `keras.constraints` identifier, such as `"non_neg"`. In
+            the paper rates may change sign.
+
+    Reference: Li et al., 2017, https://arxiv.org/abs/1707.09835
+    """
+
+    def _create(self, variables: list[Any], steps: int) -> None:
+        self.rates = [
+            self.add_weight(
+                shape=v.shape,
+                dtype=v.dtype,
+                initializer=keras.initializers.Constant(self.learning_rate),
+                constraint=self.constraint,
+                name=f"rate_{i}",
+            )
+            for i, v in enumerate(variables)
+        ]
+
+    def update(
+        self,
+        weights: list[Any],
+        gradients: list[Any],
+        state: Any,
+        *,
+        step: Any,
+        learning_rate: Any = None,
+    ) -> tuple[list[Any], Any]:
+        updated = [
+            w - rate_of(rate.value, learning_rate, w) * tf.cast(g, w.dtype)
+            for w, g, rate in zip(weights, gradients, self.rates)
+        ]
+        return updated, state
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class PerStepSGD(LearnedRule):
+    """Gradient descent with a learned rate for each layer and inner step (MAML++).
+
+    `phi_{k+1} = phi_k - alpha[min(k, K - 1), layer] * g_k`: beyond the K steps of
+    training the last rate holds.
+
+    Args:
+        learning_rate: float, where every rate starts.
+        constraint: None, or a `keras.constraints` identifier, such as `"non_neg"`.
+
+    Attributes:
+        layers: paths of the layers, one for each column of `rates`.
+        rates: variable `[steps, layers]`.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+
+    def _create(self, variables: list[Any], steps: int) -> None:
+        owners = [v.path.rpartition("/")[0] for v in variables]
+        self.layers = tuple(dict.fromkeys(owners))
+        self._columns = tuple(self.layers.index(owner) for owner in owners)
+        self.rates = self.add_weight(
+            shape=[max(1, steps), len(self.layers)],
+            dtype=variables[0].dtype,
+            initializer=keras.initializers.Constant(self.learning_rate),
+            constraint=self.constraint,
+            name="rates",
+        )
+
+    def update(
+        self,
+        weights: list[Any],
+        gradients: list[Any],
+        state: Any,
+        *,
+        step: Any,
+        learning_rate: Any = None,
+    ) -> tuple[list[Any], Any]:
+        row = tf.gather(
+            self.rates.value, tf.minimum(tf.cast(step, tf.int32), self.rates.shape[0] - 1)
+        )
+        updated = [
+            w - rate_of(row[column], learning_rate, w) * tf.cast(g, w.dtype)
+            for w, g, column in zip(weights, gradients, self._columns)
+        ]
+        return updated, state
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class MetaCurvature(LearnedRule):
+    """Gradients transformed along each of their axes by learned matrices.
+
+    `phi_{k+1} = phi_k - learning_rate * (g x_1 M_1 x_2 M_2 ...)`: for a kernel one
+    matrix mixes its outputs, one its inputs, and one, for a convolution, the places of
+    the filter. All start as identities, which is plain gradient descent.
+
+    An axis longer than 1,024, such as a vocabulary, is left as it is: its matrix
+    would be larger than the model.
+
+    Args:
+        learning_rate: float, the rate that the matrices scale.
+        constraint: None, or a `keras.constraints` identifier.
+
+    Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
+    """
+
+    def _create(self, variables: list[Any], steps: int) -> None:
+        self.matrices = [
+            [
+                self.add_weight(
+                    shape=[size, size],
+                    dtype=v.dtype,
+                    initializer="identity",
+                    constraint=self.constraint,
+                    name=f"matrix_{i}_{axis}",
+                )
+                if 1 < size <= LARGEST_AXIS
+                else None
+                for axis, size in enumerate(_folded(v.shape))
+            ]
+            for i, v in enumerate(variables)
+        ]
+
+    def update(
+        self,
+        weights: list[Any],
+        gradients: list[Any],
+        state: Any,
+        *,
+        step: Any,
+        learning_rate: Any = None,
+    ) -> tuple[list[Any], Any]:
+        updated = []
+        for w, g, matrices in zip(weights, gradients, self.matrices):
+            turned = tf.reshape(tf.cast(g, w.dtype), _folded(w.shape))
+            for axis, matrix in enumerate(matrices):
+                if matrix is not None:
+                    turned = _along(turned, axis, tf.cast(matrix.value, w.dtype))
+            rate = rate_of(self.learning_rate, learning_rate, w)
+            updated.append(w - rate * tf.reshape(turned, w.shape))
+        return updated, state
+
+
+def _folded(shape: Any) -> list[int]:
+    """`[places, inputs, outputs]`, as far as the shape has them."""
+    sizes = [int(n) for n in shape]
+    if len(sizes) < 3:
+        return sizes
+    places = 1
+    for n in sizes[:-2]:
+        places *= n
+    return [places, *sizes[-2:]]
+
+
+def _along(x: Any, axis: int, matrix: Any) -> Any:
+    """`y[.., i, ..] = sum_j matrix[i, j] x[.., j, ..]`."""
+    rank = x.shape.rank
+    if rank == 1:
+        return tf.linalg.matvec(matrix, x)
+    letters = "abc"[:rank]
+    out = letters.replace(letters[axis], "z")
+    return tf.einsum(f"z{letters[axis]},{letters}->{out}", matrix, x)

@@ -1,0 +1,48 @@
+"""Batch-norm policies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from maml_keras.batch_norm import (
+    BatchNormPolicy,
+    Frozen,
+    Running,
+    Support,
+    Transductive,
+)
+from maml_keras.per_step_batch_norm import PerStep
+
+POLICIES: dict[str, Callable[[], BatchNormPolicy]] = {
+    "transductive": Transductive,
+    "support": Support,
+    "running": Running,
+    "per_step": PerStep,
+    "frozen": Frozen,
+}
+
+
+def get(identifier: str | BatchNormPolicy) -> BatchNormPolicy:
+    """The policy of that name.
+
+    Args:
+        identifier: `"transductive"`, `"support"`, `"running"`, `"per_step"`,
+            `"frozen"`, or a policy, which is returned.
+
+    Returns:
+        A `BatchNormPolicy`.
+
+    Raises:
+        ValueError: if there is no policy of that name.
+
+    >>> get("running").uses_batch_statistics(training=False)
+    False
+    """
+    if isinstance(identifier, BatchNormPolicy):
+        return identifier
+    if identifier not in POLICIES:
+        raise ValueError(
+            f"`batch_norm` must be one of {sorted(POLICIES)}. "
+            f"Received: batch_norm={identifier!r}."
+        )
+    return POLICIES[identifier]()

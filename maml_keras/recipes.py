@@ -1,0 +1,268 @@
+"""The published algorithms, each a composition of a few lines."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from maml_keras.implicit import Implicit
+from maml_keras.inner import InnerLoop
+from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
+from maml_keras.losses import LossIdentifier
+from maml_keras.maml import MAML
+from maml_keras.meta_gradients import Backprop, FirstOrder, Phases
+from maml_keras.objectives import MultiStep
+from maml_keras.reptile import Reptile
+from maml_keras.rules import SGD, Adam
+from maml_keras.selectors import all_but_last_layer, last_layer, matching
+from maml_keras.starts import PrototypicalHead
+
+# Every recipe takes a built model, the inner loss, the inner learning rate and the
+# number of inner steps; `options` are those of `MAML`.
+
+
+def maml(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """MAML: all weights adapt, second order.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+    """
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps)
+    return MAML(model, inner, **options)
+
+
+def fomaml(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """First-order MAML: the query gradient at the adapted weights.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
+    """
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps)
+    return MAML(model, inner, meta_gradient=FirstOrder(), **options)
+
+
+def anil(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """ANIL: almost no inner loop, only the last layer adapts.
+
+    Reference: Raghu et al., 2020, https://arxiv.org/abs/1909.09157
+    """
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=last_layer())
+    return MAML(model, inner, **options)
+
+
+def boil(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """BOIL: only the body adapts, the last layer does not.
+
+    Reference: Oh et al., 2021, https://arxiv.org/abs/2008.08882
+    """
+    adapt = all_but_last_layer()
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
+    return MAML(model, inner, **options)
+
+
+def meta_sgd(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """Meta-SGD: a learned rate for each weight.
+
+    Reference: Li et al., 2017, https://arxiv.org/abs/1707.09835
+    """
+    inner = InnerLoop(loss, MetaSGD(learning_rate), steps=steps)
+    return MAML(model, inner, **options)
+
+
+def maml_plus_plus(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 5,
+    steps_per_epoch: int = 500,
+    multi_step_epochs: int = 15,
+    first_order_epochs: int = 0,
+    batch_norm: str = "per_step",
+    **options: Any,
+) -> MAML:
+    """MAML++: a rate for each layer and step, a loss at every step, per-step batch norm.
+
+    For `multi_step_epochs` the loss is that of all steps, then the last one's; for
+    `first_order_epochs` the gradient is of first order. The paper's cosine schedule is
+    the outer optimizer's: `keras.optimizers.schedules.CosineDecay`.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+    inner = InnerLoop(loss, PerStepSGD(learning_rate), steps=steps)
+    annealed = MultiStep(epochs=multi_step_epochs, steps_per_epoch=steps_per_epoch)
+    ends = sorted({0, first_order_epochs, multi_step_epochs})
+    phases = [
+        (FirstOrder if start < first_order_epochs else Backprop)(
+            annealed if start < multi_step_epochs else None
+        )
+        for start in ends
+    ]
+    until = [end * steps_per_epoch for end in ends[1:]]
+    estimator = Phases(phases, until=until)
+    return MAML(
+        model, inner, meta_gradient=estimator, batch_norm=batch_norm, **options
+    )
+
+
+def reptile(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.001,
+    *,
+    steps: int = 5,
+    **options: Any,
+) -> MAML:
+    """Reptile: towards the weights that the inner Adam arrives at.
+
+    Compile it with `keras.optimizers.SGD(e)`, e up to 1, for the paper's update. It
+    looks at support sets alone: make them larger than those it will be tested on.
+
+    Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
+    """
+    inner = InnerLoop(loss, Adam(learning_rate, beta_1=0.0), steps=steps)
+    return MAML(model, inner, meta_gradient=Reptile(), **options)
+
+
+def imaml(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.1,
+    *,
+    steps: int = 16,
+    proximal: float = 2.0,
+    cg_steps: int = 5,
+    **options: Any,
+) -> MAML:
+    """Implicit MAML: the inner problem is solved, and its path forgotten.
+
+    Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
+    """
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, proximal=proximal)
+    return MAML(model, inner, meta_gradient=Implicit(cg_steps), **options)
+
+
+def cavia(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 1.0,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """CAVIA: only context parameters adapt, from zero for every task.
+
+    The model has to hold a context layer: `models.mlp(context=5)`, or
+    `models.ContextInput` or `models.ContextFilm` in one of your own.
+
+    Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
+    """
+    adapt = matching(r"/context$")
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
+    return MAML(model, inner, **options)
+
+
+def proto_maml(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """ProtoMAML: the head starts at the classes' prototypes.
+
+    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+    """
+    start = PrototypicalHead()
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)
+    return MAML(model, inner, **options)
+
+
+def meta_curvature(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.01,
+    *,
+    steps: int = 1,
+    **options: Any,
+) -> MAML:
+    """Meta-Curvature: gradients transformed by learned matrices.
+
+    Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
+    """
+    inner = InnerLoop(loss, MetaCurvature(learning_rate), steps=steps)
+    return MAML(model, inner, **options)
+
+
+RECIPES: dict[str, Callable[..., MAML]] = {
+    recipe.__name__: recipe
+    for recipe in (
+        maml,
+        fomaml,
+        anil,
+        boil,
+        meta_sgd,
+        maml_plus_plus,
+        reptile,
+        imaml,
+        cavia,
+        proto_maml,
+        meta_curvature,
+    )
+}
+
+
+def get(name: str) -> Callable[..., MAML]:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: if there is none, with the nearest name.
+
+    >>> get("anil") is anil
+    True
+    """
+    if name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"`algorithm` must be one of {', '.join(RECIPES)}. Received: "
+            f"{name!r}.{hint}"
+        )
+    return RECIPES[name]
