@@ -65,7 +65,12 @@ def train_jointly(
 
 
 def random_initialisation(
-    preset: Preset, *, seed: int = 0, data_dir: Any = None, download: bool = False, **_: Any
+    preset: Preset,
+    *,
+    seed: int = 0,
+    data_dir: Any = None,
+    download: bool = False,
+    **_: Any,
 ) -> tuple[MAML, Families]:
     """The preset's network with fresh weights of Keras's default size, untrained.
 

@@ -31,7 +31,9 @@ class BatchNormPolicy(abc.ABC):
     def uses_batch_statistics(self, *, training: bool) -> bool:
         """True if the pass normalises by the mean and variance of its own batch."""
 
-    def prepare(self, model: keras.Model, steps: int) -> None:
+    def prepare(  # noqa: B027 - most policies keep nothing.
+        self, model: keras.Model, steps: int
+    ) -> None:
         """Creates what the policy keeps for each layer; `MAML` calls it."""
 
     def fresh(self) -> BatchNormPolicy:

@@ -263,4 +263,3 @@ def _signed(result: Evaluation, mean: float, half: float) -> str:
     if result.metric == "accuracy":
         return f"{mean:+.1%} ± {half:.1%}"
     return f"{mean:+.3g} ± {half:.2g}"
-

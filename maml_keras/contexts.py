@@ -65,13 +65,12 @@ class ContextInput(ContextLayer):
 
     def call(self, x: Any) -> Any:
         """The features with the context behind them."""
-        features = x.shape[-1]
-        # A sum of padded arrays, because a concatenation of what has a task axis with
-        # what has none is one that XLA refuses.
-        before = [[0, 0]] * (len(x.shape) - 1)
-        wide = keras.ops.pad(x, [*before, [0, self.size]])
-        context = keras.ops.cast(self.context, x.dtype)
-        return wide + keras.ops.pad(context, [[features, 0]])
+        # By products with rows of an identity: concatenation and padding have second
+        # derivatives that XLA cannot give a task axis.
+        places = keras.ops.eye(x.shape[-1] + self.size, dtype=x.dtype)
+        context = keras.ops.cast(self.context, x.dtype)[None]
+        wide = keras.ops.matmul(x, places[: x.shape[-1]])
+        return wide + keras.ops.matmul(context, places[x.shape[-1] :])[0]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The last axis is longer by `size`."""

@@ -59,9 +59,7 @@ def _characters(
 ) -> Families:
     family = functools.partial(data.NWayKShot, ways=ways)
     return Families(
-        family(
-            pools[0], shots=train_shots, queries=train_queries, rotate_classes=True
-        ),
+        family(pools[0], shots=train_shots, queries=train_queries, rotate_classes=True),
         *(
             family(pool, shots=shots, queries=queries, rotate_classes=rotate_tests)
             for pool in pools[1:]
@@ -137,9 +135,7 @@ def _sinusoid_preset(shots: int) -> Preset:
             "cavia": Variation(learning_rate=1.0, model={"context": 5}),
             "imaml": Variation(steps=10, options={"proximal": 0.1}),
             "maml_plus_plus": Variation(options={"multi_step_epochs": 15}),
-            "reptile": Variation(
-                learning_rate=0.005, steps=10, optimizer=falling_sgd
-            ),
+            "reptile": Variation(learning_rate=0.005, steps=10, optimizer=falling_sgd),
         },
     )
 

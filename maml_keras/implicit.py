@@ -19,7 +19,8 @@ from maml_keras.starts import Initialisation
 class Implicit(MetaGradient):
     """The meta-gradient by the implicit function theorem (implicit MAML).
 
-    Where the inner loop has solved `min_phi L(support; phi) + lambda / 2 |phi - theta|^2`,
+    Where the inner loop has solved
+    `min_phi L(support; phi) + lambda / 2 * |phi - theta|^2`,
 
     `d phi / d theta = (I + H / lambda)^-1`, `H` the support loss's Hessian at `phi`,
 
@@ -103,9 +104,7 @@ class Implicit(MetaGradient):
                     tape.gradient(loss, chosen, unconnected_gradients="zero")
                 )
                 along = _dot(slopes, [tf.stop_gradient(d) for d in direction])
-            return _tensors(
-                outer.gradient(along, solved, unconnected_gradients="zero")
-            )
+            return _tensors(outer.gradient(along, solved, unconnected_gradients="zero"))
 
         def product(direction: list[Any]) -> list[Any]:
             bent = inner.selected(learner, curvature(direction))

@@ -22,6 +22,8 @@ class LearnedRule(UpdateRule, abc.ABC):
             `"non_neg"` keeps rates from turning negative.
     """
 
+    built: bool
+
     def __init__(
         self, learning_rate: float = 0.01, *, constraint: Any = None, **kwargs: Any
     ) -> None:
@@ -137,9 +139,10 @@ class PerStepSGD(LearnedRule):
         step: Any,
         learning_rate: Any = None,
     ) -> tuple[list[Any], Any]:
-        row = tf.gather(
-            self.rates.value, tf.minimum(tf.cast(step, tf.int32), self.rates.shape[0] - 1)
-        )
+        last = self.rates.shape[0] - 1
+        # Read first: a gather from the variable itself has no form with a task axis.
+        rates = tf.convert_to_tensor(self.rates.value)
+        row = tf.gather(rates, tf.minimum(tf.cast(step, tf.int32), last))
         updated = [
             w - rate_of(row[column], learning_rate, w) * tf.cast(g, w.dtype)
             for w, g, column in zip(weights, gradients, self._columns)

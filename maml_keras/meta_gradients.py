@@ -59,7 +59,7 @@ class MetaGradient(abc.ABC):
             iteration: int tensor, meta-steps taken so far.
         """
 
-    def check(self, inner: InnerLoop) -> None:
+    def check(self, inner: InnerLoop) -> None:  # noqa: B027 - most take any loop.
         """Refuses an inner loop that it is no meta-gradient for; `MAML` calls it."""
 
     @abc.abstractmethod
@@ -216,7 +216,13 @@ class Phases(MetaGradient):
         def estimate(phase: MetaGradient) -> Callable[[], Any]:
             def run() -> Any:
                 return phase(
-                    learner, inner, weights, state, task, query_loss, iteration=iteration
+                    learner,
+                    inner,
+                    weights,
+                    state,
+                    task,
+                    query_loss,
+                    iteration=iteration,
                 )
 
             return run

@@ -8,6 +8,8 @@ import keras
 
 from maml_keras.contexts import ContextFilm, ContextInput
 
+__all__ = ["ContextFilm", "ContextInput", "conv4", "mlp"]
+
 
 def mlp(
     *,
@@ -44,9 +46,7 @@ def mlp(
     ]
     head = keras.layers.Dense(outputs, kernel_initializer=initial, name="head")
     joined = [ContextInput(context, name="context_input")] if context else []
-    return keras.Sequential(
-        [keras.Input([inputs]), *joined, *layers, head], name="mlp"
-    )
+    return keras.Sequential([keras.Input([inputs]), *joined, *layers, head], name="mlp")
 
 
 def conv4(

@@ -12,7 +12,6 @@ import tensorflow as tf
 from maml_keras.inner import Point
 from maml_keras.learner import Learner, Output
 
-
 # The paper keeps a little weight on every step to the end of the annealing.
 FLOOR = 0.03
 

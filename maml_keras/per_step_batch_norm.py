@@ -26,7 +26,8 @@ class PerStep(BatchNormPolicy, keras.layers.Layer):
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
 
-    name = "per_step"  # type: ignore[assignment]
+    name = "per_step"
+    built: bool
 
     def __init__(self) -> None:
         keras.layers.Layer.__init__(self, name="per_step")

@@ -13,7 +13,7 @@ from maml_keras.inner import InnerLoop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.losses import LossIdentifier
 from maml_keras.maml import MAML
-from maml_keras.meta_gradients import Backprop, FirstOrder, Phases
+from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
 from maml_keras.objectives import MultiStep
 from maml_keras.reptile import Reptile
 from maml_keras.rules import SGD, Adam
@@ -117,7 +117,7 @@ def maml_plus_plus(
     batch_norm: str = "per_step",
     **options: Any,
 ) -> MAML:
-    """MAML++: a rate for each layer and step, a loss at every step, per-step batch norm.
+    """MAML++: rates of each layer and step, a loss at every step, per-step batch norm.
 
     For `multi_step_epochs` the loss is that of all steps, then the last one's; for
     `first_order_epochs` the gradient is of first order. The paper's cosine schedule is
@@ -128,7 +128,7 @@ def maml_plus_plus(
     inner = InnerLoop(loss, PerStepSGD(learning_rate), steps=steps)
     annealed = MultiStep(epochs=multi_step_epochs, steps_per_epoch=steps_per_epoch)
     ends = sorted({0, first_order_epochs, multi_step_epochs})
-    phases = [
+    phases: list[MetaGradient] = [
         (FirstOrder if start < first_order_epochs else Backprop)(
             annealed if start < multi_step_epochs else None
         )
@@ -136,9 +136,7 @@ def maml_plus_plus(
     ]
     until = [end * steps_per_epoch for end in ends[1:]]
     estimator = Phases(phases, until=until)
-    return MAML(
-        model, inner, meta_gradient=estimator, batch_norm=batch_norm, **options
-    )
+    return MAML(model, inner, meta_gradient=estimator, batch_norm=batch_norm, **options)
 
 
 def reptile(

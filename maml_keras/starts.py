@@ -39,7 +39,7 @@ class Start(abc.ABC):
             training: bool, whether dropout is active.
         """
 
-    def check(self, model: keras.Model) -> None:
+    def check(self, model: keras.Model) -> None:  # noqa: B027 - most take any.
         """Refuses a model that it cannot start from."""
 
     @property

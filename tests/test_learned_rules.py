@@ -20,9 +20,7 @@ RULES = [MetaSGD, PerStepSGD, MetaCurvature]
 
 
 def wrapped(rule, *, steps=2, model=None, **kwargs):
-    return MAML(
-        model or dense(), InnerLoop("mse", rule(RATE), steps=steps, **kwargs)
-    )
+    return MAML(model or dense(), InnerLoop("mse", rule(RATE), steps=steps, **kwargs))
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -126,7 +126,7 @@ def test_batch_statistics_are_those_of_the_batch():
     model = batch_normalised()
     x = np.random.default_rng(0).normal(size=[7, 3]).astype("float32")
     learner = Learner(model)
-    mean, variance = learner.batch_statistics(learner.weights(), x)
+    mean, variance = learner.batch_statistics(learner.weights(), learner.state(), x)
     hidden = model.layers[0](x).numpy()
     # The momentum is divided out again, which costs a digit of float32.
     np.testing.assert_allclose(mean, hidden.mean(axis=0), rtol=1e-4, atol=1e-5)

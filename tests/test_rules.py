@@ -98,8 +98,8 @@ def test_learned_rate_is_meta_trained_saved_and_exact(tmp_path):
         (Adam(0.1), keras.optimizers.Adam(0.1)),
         (Adam(0.1, beta_1=0.0), keras.optimizers.Adam(0.1, beta_1=0.0)),
         (
-            Adam(0.1, 0.8, 0.9, epsilon=1e-3),
-            keras.optimizers.Adam(0.1, beta_1=0.8, beta_2=0.9, epsilon=1e-3),
+            Adam(0.1, 0.8, 0.9),
+            keras.optimizers.Adam(0.1, beta_1=0.8, beta_2=0.9),
         ),
     ],
     ids=["momentum", "nesterov", "adam", "reptile_adam", "adam_numbers"],
@@ -142,7 +142,7 @@ def test_meta_gradient_passes_through_a_tasks_own_state(rule):
 
 def test_state_is_a_tasks_own():
     # Trap 13: with state shared over tasks their order would matter.
-    task, query_y = regression(tasks=3)
+    task, _ = regression(tasks=3)
     model = MAML(dense(), InnerLoop("mse", Adam(0.05), steps=3))
     swapped = {k: v[::-1] for k, v in task.items()}
     np.testing.assert_allclose(

@@ -1,10 +1,10 @@
 """Task families and the `tf.data` pipelines of episodes drawn from them."""
 
-from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
+from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle

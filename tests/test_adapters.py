@@ -1,0 +1,140 @@
+"""Low-rank adapters on frozen networks (LoRA)."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import maml, nested, regression, subclassed
+
+from maml_keras import (
+    MAML,
+    SGD,
+    InnerLoop,
+    LowRank,
+    check_meta_gradient,
+    matching,
+    with_low_rank_adapters,
+)
+
+layers = keras.layers
+
+
+def pretrained():
+    x = keras.Input([4, 3])
+    h = layers.EinsumDense("abc,cd->abd", output_shape=(None, 6), bias_axes="d")(x)
+    h = layers.GlobalAveragePooling1D()(h)
+    h = layers.BatchNormalization()(h)
+    h = layers.Dense(8, activation="tanh")(h)
+    return keras.Model(x, layers.Dense(2)(h))
+
+
+def with_noise(model):
+    """The adapters away from zero, so that they matter."""
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(generator.normal(size=variable.shape))
+    return model
+
+
+def test_at_first_it_predicts_what_the_network_did():
+    model, x = pretrained(), regression((4, 3))[0]["query_x"][0]
+    adapted = with_low_rank_adapters(model, 2)
+    np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5, atol=1e-6)  # float32
+
+
+def test_only_the_adapters_are_trainable():
+    adapted = with_low_rank_adapters(pretrained(), 2)
+    shapes = [tuple(v.shape) for v in adapted.trainable_variables]
+    assert shapes == [(3, 2), (2, 6), (6, 2), (2, 8), (8, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("equation", "x_shape", "kernel"),
+    [
+        ("abc,cd->abd", (2, 4, 3), (3, 5)),
+        ("abc,cde->abde", (2, 4, 3), (3, 2, 5)),
+        ("abcd,cde->abe", (2, 4, 3, 2), (3, 2, 5)),
+        ("ab,cb->ac", (2, 3), (5, 3)),  # The kernel's last axis is summed over.
+        ("...x,xy->...y", (2, 4, 3), (3, 5)),
+    ],
+)
+def test_it_is_the_kernel_moved_by_the_product(equation, x_shape, kernel):
+    output = {"abd": (4, 5), "abde": (4, 2, 5), "abe": (4, 5), "ac": (5,), "...y": (5,)}
+    shape = output[equation.split("->")[1]]
+    base = layers.EinsumDense(equation, output_shape=shape)
+    x = tf.random.stateless_normal(x_shape, [0, 1])
+    base(x)
+    assert tuple(base.kernel.shape) == kernel
+    layer = LowRank(base, 2, alpha=6.0)
+    layer(x)
+    with_noise(layer)
+    a, b = layer.low_rank_a.numpy(), layer.low_rank_b.numpy()
+    expected = tf.einsum(equation, x, base.kernel.numpy() + 3.0 * a @ b)
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-3, atol=1e-4)  # float32
+
+
+def test_dense_is_the_kernel_moved_by_the_product():
+    base = layers.Dense(5, activation="relu", bias_initializer="ones")
+    x = tf.random.stateless_normal([2, 3], [0, 1])
+    base(x)
+    layer = with_noise(LowRank(base, 2))
+    layer(x)
+    with_noise(layer)
+    moved = base.kernel.numpy() + layer.low_rank_a.numpy() @ layer.low_rank_b.numpy()
+    np.testing.assert_allclose(layer(x), tf.nn.relu(x @ moved + 1.0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
+def test_it_meta_learns_with_an_exact_gradient(task_map):
+    adapted = with_noise(with_low_rank_adapters(pretrained(), 2))
+    learner = maml(adapted, steps=2, batch_norm="frozen", task_map=task_map)
+    checks = check_meta_gradient(learner, regression((4, 3)))
+    assert len(checks) == 6
+    assert all(check.decided for check in checks)
+
+
+def test_meta_learned_adapters_are_saved(tmp_path):
+    adapted = with_low_rank_adapters(pretrained(), 2)
+    learner = maml(adapted, batch_norm="frozen")
+    learner.compile("adam")
+    batch = regression((4, 3))
+    learner.fit(*batch, epochs=3, verbose=0)
+    learner.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_variables) == 6
+    for a, b in zip(loaded.variables, learner.variables):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_nested_models_and_a_choice_of_layers():
+    model = nested()
+    x = regression()[0]["query_x"][0]
+    adapted = with_low_rank_adapters(model, 2)
+    assert len(adapted.trainable_variables) == 4
+    np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5)
+    few = with_low_rank_adapters(
+        pretrained(),
+        2,
+        layers=lambda la: la.units == 8 if isinstance(la, layers.Dense) else False,
+    )
+    assert len(few.trainable_variables) == 2
+
+
+def test_a_selector_finds_them():
+    adapted = with_low_rank_adapters(pretrained(), 2)
+    adapted.layers[-1].layer.trainable = True
+    inner = InnerLoop("mse", SGD(0.1), adapt=matching("low_rank_[ab]$"))
+    learner = MAML(adapted, inner, batch_norm="frozen")
+    assert len(learner.inner.selected(learner.learner, learner.learner.variables)) == 6
+
+
+def test_what_cannot_be_adapted_is_refused():
+    with pytest.raises(ValueError, match="Sequential or functional"):
+        with_low_rank_adapters(subclassed())
+    bare = keras.Sequential([keras.Input([3]), layers.Flatten()])
+    with pytest.raises(ValueError, match="must have a Dense or EinsumDense"):
+        with_low_rank_adapters(bare)
+    with pytest.raises(TypeError, match="must be a Dense.*Flatten"):
+        LowRank(layers.Flatten())
+    with pytest.raises(ValueError, match="`rank` must be positive.*rank=0"):
+        LowRank(layers.Dense(2), 0)

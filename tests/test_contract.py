@@ -1,0 +1,166 @@
+"""Every member of the family with every other: one contract for all of them."""
+
+import functools
+import itertools
+import random
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import classification
+
+import maml_keras as mk
+
+RULES = {
+    "sgd": lambda: mk.SGD(0.1),
+    "momentum": lambda: mk.Momentum(0.1, 0.5),
+    "adam": lambda: mk.Adam(0.05, epsilon=1e-2),
+    "meta_sgd": lambda: mk.MetaSGD(0.1),
+    "per_step_sgd": lambda: mk.PerStepSGD(0.1),
+    "meta_curvature": lambda: mk.MetaCurvature(0.1),
+    "clip_by_norm": lambda: mk.ClipByNorm(mk.MetaSGD(0.1), 0.5),
+    "clip_by_value": lambda: mk.ClipByValue(mk.SGD(0.1), 0.1),
+}
+SELECTORS = {
+    "all": mk.all_weights,
+    "last_layer": mk.last_layer,
+    "all_but_last_layer": mk.all_but_last_layer,
+    "matching": functools.partial(mk.matching, "kernel$"),
+}
+OBJECTIVES = {
+    "final": mk.FinalStep,
+    "multi_step": functools.partial(mk.MultiStep, epochs=3, steps_per_epoch=2),
+}
+ESTIMATORS = {
+    "backprop": mk.Backprop,
+    "first_order": mk.FirstOrder,
+    "phases": lambda objective: mk.Phases(
+        [mk.FirstOrder(objective), mk.Backprop(objective)], until=[100]
+    ),
+    "reptile": lambda objective: mk.Reptile(),
+    "implicit": lambda objective: mk.Implicit(3),
+}
+STARTS = {"initialisation": lambda: None, "prototypes": mk.PrototypicalHead}
+POLICIES = ["transductive", "support", "running", "per_step", "frozen"]
+LOOPS = {"kept": {}, "rematerialized": {"rematerialize": True}}
+
+PRODUCT = [
+    combination
+    for combination in itertools.product(
+        RULES, SELECTORS, OBJECTIVES, ESTIMATORS, STARTS, POLICIES, LOOPS
+    )
+    # Implicit gradients have a closed start; Reptile and they know one objective.
+    if not (combination[3] == "implicit" and combination[4] == "prototypes")
+    and not (combination[3] in ("reptile", "implicit") and combination[2] != "final")
+]
+
+
+def sample(count, product=PRODUCT):
+    """Random combinations in which every member appears."""
+    shuffled = random.Random(0).sample(product, len(product))
+    chosen, missing = [], {member for axis in zip(*product) for member in axis}
+    # Those with members that have not been seen yet come first.
+    for combination in sorted(shuffled, key=lambda c: -len(missing & {*c})):
+        if missing & {*combination}:
+            chosen.append(combination)
+            missing -= {*combination}
+    chosen += [c for c in shuffled if c not in chosen][: count - len(chosen)]
+    for axis in zip(*PRODUCT):
+        assert set(axis) <= {member for combination in chosen for member in combination}
+    return chosen
+
+
+def build(combination, task_map="sequential"):
+    rule, selector, objective, estimator, start, policy, loop = combination
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input([3]),
+            keras.layers.Dense(4, activation="tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dense(3, name="head"),
+        ]
+    )
+    model.layers[1].moving_mean.assign([0.1, -0.2, 0.3, 0.0])
+    inner = mk.InnerLoop(
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        RULES[rule](),
+        steps=2,
+        adapt=SELECTORS[selector](),
+        proximal=1.0 if estimator == "implicit" else 0.0,
+        start=STARTS[start](),
+        **LOOPS[loop],
+    )
+    return mk.MAML(
+        model,
+        inner,
+        meta_gradient=ESTIMATORS[estimator](OBJECTIVES[objective]()),
+        batch_norm=policy,
+        task_map=task_map,
+        seed=0,
+    )
+
+
+def assert_keeps_the_contract(combination, path):
+    batch = classification(tasks=3)
+    maml = build(combination)
+
+    # Configuration.
+    config = maml.get_config()
+    assert mk.MAML.from_config(config).get_config() == config
+
+    # The same numbers on every map; tasks in another order change nothing.
+    loss, gradients = maml.compute_meta_gradients(batch)
+    vectorized = build(combination, "vectorized").compute_meta_gradients(batch)
+    order = [2, 0, 1]
+    swapped = {k: v[order] for k, v in batch[0].items()}, batch[1][order]
+    permuted = maml.compute_meta_gradients(swapped)
+    for other_loss, others in (vectorized, permuted):
+        np.testing.assert_allclose(other_loss, loss, rtol=1e-4)
+        assert len(others) == len(maml.trainable_variables)
+        for variable, a, b in zip(maml.trainable_variables, others, gradients):
+            # float32, sums in another order.
+            np.testing.assert_allclose(
+                a, b, rtol=2e-3, atol=2e-5, err_msg=variable.path
+            )
+
+    # A true gradient is that of the loss.
+    if combination[3] == "backprop":
+        mk.check_meta_gradient(maml, batch, tolerance=1e-5)
+
+    # Training is traced once; what was trained is saved.
+    traces = []
+    step = maml.train_step
+    maml.train_step = lambda data: (traces.append(1), step(data))[1]
+    maml.compile(keras.optimizers.SGD(0.01))
+    before = [v.numpy() for v in maml.trainable_variables]
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    maml.fit(data, steps_per_epoch=2, epochs=2, verbose=0)
+    assert len(traces) == 1
+    del maml.train_step
+    after = [v.numpy() for v in maml.trainable_variables]
+    assert any(np.any(a != b) for a, b in zip(after, before))
+    assert all(np.isfinite(a).all() for a in after)
+    maml.save(path)
+    loaded = keras.saving.load_model(path)
+    np.testing.assert_allclose(loaded(batch[0]), maml(batch[0]), rtol=1e-5, atol=1e-6)
+
+
+def name(combination):
+    return "-".join(combination)
+
+
+# Rematerialised loops take minutes to trace in some combinations.
+KEPT = [combination for combination in PRODUCT if combination[-1] == "kept"]
+
+
+@pytest.mark.parametrize("combination", sample(12, KEPT), ids=name)
+def test_a_sample_keeps_the_contract(combination, tmp_path):
+    assert_keeps_the_contract(combination, tmp_path / "model.keras")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", sample(200), ids=name)
+def test_many_keep_the_contract(combination, tmp_path):
+    assert_keeps_the_contract(combination, tmp_path / "model.keras")
