@@ -16,7 +16,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import batch_norm
+from maml_keras import batch_norm, policies
 from maml_keras.learner import Learner
 
 MOMENTUM = 0.7
@@ -49,7 +49,7 @@ def test_policy_decides_which_statistics_are_used(policy, training, uses_batch):
     output = learner(learner.weights(), learner.state(), x, training=training)
     expected = model(x, training=uses_batch)
     np.testing.assert_allclose(output.predictions, expected, rtol=1e-5, atol=1e-6)
-    chosen = batch_norm.get(policy)
+    chosen = policies.get(policy)
     assert chosen.uses_batch_statistics(training=training) == uses_batch
 
 
@@ -178,11 +178,11 @@ def test_masks_are_those_of_the_seed():
 
 def test_policy_of_ones_own_is_used_as_it_is():
     policy = batch_norm.Running()
-    assert batch_norm.get(policy) is policy
+    assert policies.get(policy) is policy
 
 
 def test_unknown_policy_is_refused():
-    with pytest.raises(ValueError, match=r"\['running', 'transductive'\].*'batch'"):
+    with pytest.raises(ValueError, match=r"'running', 'support', 'transductive'\].*'batch'"):
         maml(batch_normalised(), batch_norm="batch")
 
 

@@ -60,13 +60,12 @@ def sample(count, product=PRODUCT):
     """Random combinations in which every member appears."""
     shuffled = random.Random(0).sample(product, len(product))
     chosen, missing = [], {member for axis in zip(*product) for member in axis}
-    # Those with members that have not been seen yet come first.
-    for combination in sorted(shuffled, key=lambda c: -len(missing & {*c})):
-        if missing & {*combination}:
-            chosen.append(combination)
-            missing -= {*combination}
-    chosen += [c for c in shuffled if c not in chosen][: count - len(chosen)]
-    for axis in zip(*PRODUCT):
+    while missing:  # Those with most of the members that are not there yet.
+        best = max(shuffled, key=lambda c: len(missing & {*c}))
+        chosen.append(best)
+        missing -= {*best}
+    chosen += [c for c in shuffled if c not in chosen][: max(0, count - len(chosen))]
+    for axis in zip(*product):
         assert set(axis) <= {member for combination in chosen for member in combination}
     return chosen
 

@@ -32,6 +32,7 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     assert preset is SMALL
     assert config == {
         "preset": "sinusoid",
+        "algorithm": "maml",
         "iterations": 40,
         "seed": 3,
         "command": "the command",
