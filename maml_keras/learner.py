@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras import policies
+from maml_keras import model_checks, policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.exact_moments import exact_moments
 from maml_keras.recurrence import unrolled
@@ -53,7 +53,7 @@ class Learner:
         batch_norm: str | BatchNormPolicy = "transductive",
         steps: int = 1,
     ) -> None:
-        _check_model(model)
+        model_checks.check(model)
         self.model = model
         self.batch_norm = policies.get(batch_norm)
         self.batch_norm.prepare(model, steps)
@@ -353,38 +353,3 @@ def is_seed(variable: Any) -> bool:
     """True for the state of a random number generator, such as dropout's."""
     # `keras.random.SeedGenerator` names its state so; int64 on TensorFlow.
     return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)
-
-
-def _check_model(model: Any) -> None:
-    if not isinstance(model, keras.Model):
-        raise TypeError(
-            "`model` must be a `keras.Model`. Received: "
-            f"model={model!r} of type {type(model).__name__}."
-        )
-    unbuilt = [layer.name for layer in _layers(model) if not layer.built]
-    if unbuilt:
-        raise ValueError(
-            f"`model` must be built. Model '{model.name}' has unbuilt layers: "
-            f"{', '.join(unbuilt)}. Call it once on a batch of data, or give it a "
-            "`keras.Input`, before you wrap it."
-        )
-    if not model.trainable_variables:
-        raise ValueError(
-            f"`model` must have trainable variables. Model '{model.name}' has none. "
-            "Set `trainable = True` on the layers that should be meta-learned."
-        )
-    for layer in _layers(model):
-        for name, value in vars(layer).items():
-            if not name.startswith("_") and _holds_raw_variable(value):
-                raise ValueError(
-                    f"`model` must keep its state in Keras variables. Layer "
-                    f"'{layer.name}' holds a raw tf.Variable in attribute '{name}', "
-                    "which cannot be adapted. Create it with `self.add_weight(...)`."
-                )
-
-
-def _holds_raw_variable(value: Any) -> bool:
-    if isinstance(value, dict):
-        value = list(value.values())
-    leaves = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(leaf, tf.Variable) for leaf in leaves)

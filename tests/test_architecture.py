@@ -29,6 +29,7 @@ ORDER = [
     "rules",
     "clipping",
     "learned_rules",
+    "model_checks",
     "learner",
     "starts",
     "survey",

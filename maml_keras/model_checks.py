@@ -1,0 +1,53 @@
+"""What a model must be to be meta-learned."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def check(model: Any) -> None:
+    """Refuses what cannot be run as a pure function of its weights.
+
+    Args:
+        model: what was given as a model.
+
+    Raises:
+        TypeError: if it is no `keras.Model`.
+        ValueError: if it is not built, has nothing to train, or holds a raw
+            `tf.Variable`.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "`model` must be a `keras.Model`. Received: "
+            f"model={model!r} of type {type(model).__name__}."
+        )
+    unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
+    if unbuilt:
+        raise ValueError(
+            f"`model` must be built. Model '{model.name}' has unbuilt layers: "
+            f"{', '.join(unbuilt)}. Call it once on a batch of data, or give it a "
+            "`keras.Input`, before you wrap it."
+        )
+    if not model.trainable_variables:
+        raise ValueError(
+            f"`model` must have trainable variables. Model '{model.name}' has none. "
+            "Set `trainable = True` on the layers that should be meta-learned."
+        )
+    for layer in model._flatten_layers():
+        for name, value in vars(layer).items():
+            if not name.startswith("_") and _holds_raw_variable(value):
+                raise ValueError(
+                    f"`model` must keep its state in Keras variables. Layer "
+                    f"'{layer.name}' holds a raw tf.Variable in attribute '{name}', "
+                    "which cannot be adapted. Create it with `self.add_weight(...)`."
+                )
+
+
+def _holds_raw_variable(value: Any) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    leaves = value if isinstance(value, (list, tuple)) else [value]
+    return any(isinstance(leaf, tf.Variable) for leaf in leaves)
