@@ -1,0 +1,88 @@
+"""Several algorithms on the same new tasks."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from maml_keras import experiments, runs
+from maml_keras.cli import app
+from maml_keras.comparison import Comparison, compare
+from maml_keras.evaluation import Evaluation, half_width
+
+SMALL = dataclasses.replace(
+    experiments.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2
+)
+
+
+def evaluation(values, diverged=()):
+    values = np.asarray(values, dtype=float)[:, None]
+    lost = np.zeros_like(values, dtype=bool)
+    lost[list(diverged)] = True
+    return Evaluation("loss", values, lost, "transductive", 5, False)
+
+
+def test_differences_are_paired():
+    # Tasks differ by tens, the algorithms by about one on each.
+    tasks = np.array([10.0, 20.0, 30.0, 40.0])
+    gap = np.array([1.0, 1.2, 0.8, 1.0])
+    results = {"a": evaluation(tasks), "b": evaluation(tasks + gap)}
+    comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
+    mean, half = comparison.difference("b")
+    np.testing.assert_allclose([mean, half], [1.0, half_width(gap)], rtol=1e-9)
+    assert half < 0.1 * half_width(tasks)
+
+
+def test_a_task_that_diverged_for_either_is_left_out():
+    results = {
+        "a": evaluation([1.0, 2.0, 3.0, 900.0], diverged=[3]),
+        "b": evaluation([2.0, 3.0, 500.0, 5.0], diverged=[2]),
+    }
+    comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
+    assert comparison.difference("b") == (1.0, 0.0)
+
+
+def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path):
+    names = ["maml", "anil", "random", "pretrained", "oracle"]
+    options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
+    first = compare(SMALL, names, tmp_path, **options)
+    assert list(first.results) == names
+    # Before adaptation MAML and ANIL differ by training alone; the oracle never moves.
+    np.testing.assert_allclose(np.ptp(first.results["oracle"].curve), 0.0, atol=1e-6)
+    maml, _, config = runs.load(tmp_path / "anil")
+    assert config["algorithm"] == "anil"
+    alone = runs.evaluate(maml, SMALL, num_tasks=20, verbose=0)
+    np.testing.assert_allclose(
+        alone.per_episode, first.results["anil"].per_episode, rtol=1e-5
+    )
+    written = (tmp_path / "anil" / runs.MODEL).stat().st_mtime_ns
+    again = compare(SMALL, names[:2], tmp_path, **options)
+    assert (tmp_path / "anil" / runs.MODEL).stat().st_mtime_ns == written
+    np.testing.assert_allclose(
+        again.results["anil"].curve, first.results["anil"].curve, rtol=1e-6
+    )
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    assert kept["command"] == "the command"
+    assert kept["anil"]["difference"] == list(again.difference("anil"))
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    assert "| anil | 20 |" in (tmp_path / "comparison.md").read_text()
+
+
+def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
+    monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
+    arguments = ["compare", "sinusoid", "--algorithms", "maml, fomaml", "--quiet"]
+    arguments += ["--out", str(tmp_path / "c"), "--tasks", "10", "--seconds", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| fomaml |" in result.output
+    assert "10 identical tasks" in result.output
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"), [(["maml", "mammal"], "mammal"), (["maml", "maml"], "maml, ")]
+)
+def test_unknown_or_repeated_names_are_refused(names, shown, tmp_path):
+    with pytest.raises(ValueError, match=f"must be different names.*{shown}"):
+        compare(SMALL, names, tmp_path)
