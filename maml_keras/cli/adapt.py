@@ -1,0 +1,43 @@
+"""Adapt an export to one task of the user."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from maml_keras import tuning
+
+
+def adapt(
+    export: Annotated[
+        pathlib.Path, typer.Argument(help="Folder that `maml-keras export` wrote.")
+    ],
+    data: Annotated[
+        pathlib.Path,
+        typer.Option(
+            help="An .npz file with arrays `x` and `y`, one row an example; optionally "
+            "`query_x` and `query_y` to predict and to measure."
+        ),
+    ],
+    steps: Annotated[int, typer.Option(min=0, help="Gradient steps.")] = 10,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Of the steps.  [default: the inner loop's]"),
+    ] = None,
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(help="Write the adapted network here, as a .keras file."),
+    ] = None,
+) -> None:
+    """Adapt an export to one task of yours, from a few examples.
+
+    Prints the loss before and after on your examples and, if the file has them, on
+    the query examples.
+    """
+    typer.echo(
+        tuning.adapt_file(
+            export, data, steps=steps, learning_rate=learning_rate, out=out
+        )
+    )
