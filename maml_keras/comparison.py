@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pathlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from maml_keras import baselines, data, recipes, runs
+from maml_keras import baselines, recipes, runs
 from maml_keras.evaluation import Evaluation, half_width
-from maml_keras.plots import plot_curves
-from maml_keras.presets import Preset
+from maml_keras.maml import MAML
+from maml_keras.plots import plot_comparison
+from maml_keras.presets import Families, Preset
 
 PROBE_STEPS = 20
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Comparison:
     """Evaluations of several algorithms on identical test episodes.
 
     Attributes:
         results: an `Evaluation` by the algorithm's name; the first is the reference.
         iterations: meta-steps by name.
-        seconds: training time by name, compilation included.
+        seconds: training time by name, compilation not included.
     """
 
     results: dict[str, Evaluation]
@@ -167,31 +168,18 @@ def compare(
     results: dict[str, Evaluation] = {}
     counts: dict[str, int] = {}
     times: dict[str, float] = {}
+    histories: dict[str, list[dict[str, float]]] = {}
     for name in algorithms:
-        total = iterations
-        if seconds is not None:
-            total = _fitting(preset, name, seconds, where)
-        count = preset.iterations if total is None else total
-        if name in baselines.BASELINES:
-            started = time.perf_counter()
-            maml, families = baselines.BASELINES[name](
-                preset, iterations=count, seed=seed, verbose=verbose, **where
-            )
-            times[name] = time.perf_counter() - started
-            results[name] = runs.evaluate_on(
-                maml,
-                families,
-                steps=preset.evaluation_steps if steps is None else steps,
-                num_tasks=num_tasks,
-                verbose=verbose,
-            )
-            counts[name] = count
-            continue
-        maml, counts[name], times[name] = _trained(
-            preset, name, folder / name, total, seed, where, verbose, command
-        )
-        results[name] = runs.evaluate(
-            maml, preset, steps=steps, num_tasks=num_tasks, verbose=verbose, **where
+        contender = _Contender(preset, name, folder / name, seed, where, verbose)
+        maml, families = contender.trained(iterations, seconds, command)
+        counts[name], times[name] = contender.iterations, contender.seconds
+        histories[name] = runs.history(folder / name)
+        results[name] = runs.evaluate_on(
+            maml,
+            families,
+            steps=preset.evaluation_steps if steps is None else steps,
+            num_tasks=num_tasks,
+            verbose=verbose,
         )
     comparison = Comparison(results, counts, times)
     text = f"{preset.title}\n\n`{command}`\n\n{comparison.table()}\n\n{comparison}\n"
@@ -200,59 +188,93 @@ def compare(
         json.dumps({"command": command, **comparison.summary()}, indent=2) + "\n",
         encoding="utf-8",
     )
-    plot_curves(
-        results,
-        folder / "comparison.png",
-        log=not next(iter(results.values())).higher_is_better,
-    )
+    plot_comparison(results, histories, folder / "comparison.png")
     return comparison
 
 
-def _trained(
-    preset: Preset,
-    name: str,
-    folder: pathlib.Path,
-    iterations: int | None,
-    seed: int,
-    where: dict[str, Any],
-    verbose: str | int,
-    command: str,
-) -> tuple[Any, int, float]:
-    timing = folder / "seconds.json"
-    if not timing.exists():
+class _Contender:
+    """One algorithm of a comparison: trained, or found trained in its folder."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        name: str,
+        folder: pathlib.Path,
+        seed: int,
+        where: dict[str, Any],
+        verbose: str | int,
+    ) -> None:
+        self.preset = preset
+        self.name = name
+        self.folder = folder
+        self.seed = seed
+        self.where = where
+        self.verbose = verbose
+        self.iterations = 0
+        self.seconds = 0.0
+
+    def trained(
+        self, iterations: int | None, seconds: float | None, command: str
+    ) -> tuple[MAML, Families]:
+        """The model and the families to test it on."""
+        if (self.folder / runs.CONFIG).exists():
+            # It was begun: it ends with what it began with, and is not timed again.
+            begun = runs.configuration(self.folder)
+            iterations, seconds = int(begun["iterations"]), None
+        preset = self.preset
+        if seconds is not None:
+            iterations = _fitting(preset, self.name, seconds, self.where)
+        self.iterations = preset.iterations if iterations is None else iterations
+        if self.name in baselines.BASELINES:
+            return self._baseline()
+        # The end of an epoch is a point of the learning curve: twenty of them.
+        epochs = max(20, self.iterations // preset.epoch)
+        if self.iterations % epochs == 0:
+            preset = dataclasses.replace(preset, epoch=self.iterations // epochs)
+        return self._recipe(preset, command)
+
+    def _baseline(self) -> tuple[MAML, Families]:
         started = time.perf_counter()
-        runs.train(
-            preset,
-            folder,
-            algorithm=name,
-            iterations=iterations,
-            seed=seed,
-            resume=(folder / runs.CONFIG).exists(),
-            verbose=verbose,
-            command=command,
-            **where,
+        trained = baselines.BASELINES[self.name](
+            self.preset,
+            iterations=self.iterations,
+            seed=self.seed,
+            verbose=self.verbose,
+            **self.where,
         )
-        timing.write_text(json.dumps(time.perf_counter() - started), encoding="utf-8")
-    maml, _, config = runs.load(folder)
-    seconds = float(json.loads(timing.read_text(encoding="utf-8")))
-    return maml, int(config["iterations"]), seconds
+        self.seconds = time.perf_counter() - started
+        return trained
+
+    def _recipe(self, preset: Preset, command: str) -> tuple[MAML, Families]:
+        if not (self.folder / runs.MODEL).exists():
+            runs.train(
+                preset,
+                self.folder,
+                algorithm=self.name,
+                iterations=self.iterations,
+                seed=self.seed,
+                resume=(self.folder / runs.CONFIG).exists(),
+                verbose=self.verbose,
+                command=command,
+                **self.where,
+            )
+        maml, _, _ = runs.load(self.folder)
+        self.seconds = runs.history(self.folder)[-1]["seconds"]
+        return maml, preset.families(**self.where)
 
 
-def _fitting(
-    preset: Preset, name: str, seconds: float, where: dict[str, Any]
-) -> int | None:
+def _fitting(preset: Preset, name: str, seconds: float, where: dict[str, Any]) -> int:
     """How many meta-steps take so long, measured on a model that is thrown away."""
-    maml = preset.build(name if name in recipes.RECIPES else "maml")
-    episodes = data.episodes(
-        preset.families(**where).train, batch_size=preset.tasks, seed=0
-    )
+    algorithm = name if name in recipes.RECIPES else "maml"
+    maml = preset.build(algorithm)
+    episodes = preset.episodes(algorithm, preset.families(**where), 0)
     for _ in range(2):  # The first compiles.
         started = time.perf_counter()
         maml.fit(episodes, steps_per_epoch=PROBE_STEPS, verbose=0)
         elapsed = time.perf_counter() - started
     keras.utils.clear_session()
     count = int(seconds / elapsed * PROBE_STEPS)
-    return max(1, count if count < preset.epoch else count - count % preset.epoch)
+    return max(1, count if count < 20 else count - count % 20)
 
 
 def _form(result: Evaluation, value: float) -> str:

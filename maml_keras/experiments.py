@@ -10,7 +10,7 @@ import keras
 
 from maml_keras import data
 from maml_keras.models import conv4, mlp
-from maml_keras.presets import Families, Preset, Variation, falling_sgd
+from maml_keras.presets import Families, Preset, Variation, annealed, falling_sgd
 
 # The two smallest alphabets are held out for the test and the next for validation, so
 # that most characters are left to learn from. Chosen by size, before any training.
@@ -134,8 +134,15 @@ def _sinusoid_preset(shots: int) -> Preset:
         variations={
             "cavia": Variation(learning_rate=1.0, model={"context": 5}),
             "imaml": Variation(steps=10, options={"proximal": 0.1}),
-            "maml_plus_plus": Variation(options={"multi_step_epochs": 15}),
-            "reptile": Variation(learning_rate=0.005, steps=10, optimizer=falling_sgd),
+            "maml_plus_plus": Variation(scheduled=annealed),
+            "reptile": Variation(
+                learning_rate=0.005,
+                steps=10,
+                optimizer=falling_sgd,
+                training=lambda family: data.Sinusoid(
+                    shots=family.shots + family.queries - 1, queries=1
+                ),
+            ),
         },
     )
 
@@ -150,12 +157,29 @@ _OMNIGLOT = {
 }
 
 
-def _image_variations(context: int) -> dict[str, Variation]:
+def _image_variations(*, layer_rate: float | None = None) -> dict[str, Variation]:
+    """What the algorithms need with images; `layer_rate` is where MAML++'s begin."""
     return {
-        "cavia": Variation(learning_rate=1.0, model={"context": context}),
+        "cavia": Variation(learning_rate=1.0, model={"context": 100}),
         "imaml": Variation(steps=16, learning_rate=0.1),
-        "reptile": Variation(learning_rate=1e-3, steps=5, optimizer=falling_sgd),
+        "maml_plus_plus": Variation(
+            learning_rate=layer_rate, steps=5, scheduled=annealed
+        ),
+        "reptile": Variation(
+            learning_rate=1e-3, steps=5, optimizer=falling_sgd, training=_all_support
+        ),
     }
+
+
+def _all_support(family: data.NWayKShot) -> data.NWayKShot:
+    # Reptile learns from support sets alone: it gets all examples but a query a class.
+    return data.NWayKShot(
+        family.pool,
+        ways=family.ways,
+        shots=family.shots + family.queries - 1,
+        queries=1,
+        rotate_classes=family.rotate_classes,
+    )
 
 
 def _omniglot_preset(ways: int, shots: int, *, code: bool) -> Preset:
@@ -186,7 +210,7 @@ def _omniglot_preset(ways: int, shots: int, *, code: bool) -> Preset:
         learning_rate=1e-3,
         epoch=500,
         evaluation_steps=10 if code else tests,
-        variations=_image_variations(100),
+        variations=_image_variations(layer_rate=0.1),
     )
 
 
@@ -212,7 +236,7 @@ def _small_preset(ways: int) -> Preset:
         epoch=200,
         evaluation_steps=3,
         cosine=True,
-        variations=_image_variations(100),
+        variations=_image_variations(layer_rate=0.1),
     )
 
 
@@ -267,7 +291,7 @@ def _image_preset(key: str, shots: int, *, code: bool) -> Preset:
         epoch=500,
         evaluation_steps=10,
         clip=10.0,
-        variations=_image_variations(100),
+        variations=_image_variations(),
     )
 
 

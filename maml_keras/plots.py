@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,60 @@ def plot_curves(
     """
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
-    for (name, result), marker in zip(results.items(), "osD^vP" * 4):
+    _adaptation(axes, results, log=log)
+    axes.legend()
+    return _saved(figure, path)
+
+
+def plot_comparison(
+    results: Mapping[str, Evaluation],
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    path: str | pathlib.Path,
+) -> pathlib.Path:
+    """Learning curves over training time, and adaptation of what was learned.
+
+    Args:
+        results: an `Evaluation` by name.
+        histories: by name, for each epoch `seconds` and `adapted_<metric>` on
+            validation tasks; empty for what was not meta-trained.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    first = next(iter(results.values()))
+    log = not first.higher_is_better
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    _adaptation(right, results, log=log)
+    key = f"adapted_{first.metric}"
+    for (name, history), line in zip(histories.items(), _styles()):
+        points = [(row["seconds"], row[key]) for row in history if key in row]
+        if points:
+            left.plot(*zip(*points), markersize=4, label=name, **line)
+    left.set_xlabel("training time, seconds without compilation")
+    left.set_ylabel(f"query {first.metric} after adaptation, validation tasks")
+    left.set_title("Learning to learn")
+    if log:
+        left.set_yscale("log")
+    left.grid(alpha=0.3)
+    handles = right.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper")
+    return _saved(figure, path)
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    """A colour and a marker for each name, the same in every panel."""
+    for index, marker in enumerate("osD^vPX*<>hd" * 4):
+        yield {"color": f"C{index % 10}", "marker": marker}
+
+
+def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> None:
+    for (name, result), line in zip(results.items(), _styles()):
         steps = np.arange(result.steps + 1)
         mean, half = result.curve, result.half_widths
-        (line,) = axes.plot(steps, mean, marker=marker, markersize=4, label=name)
-        color = line.get_color()
+        axes.plot(steps, mean, markersize=4, label=name, **line)
+        color = line["color"]
         axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=color)
         # One task that runs away moves a mean; the median shows the others.
         axes.plot(steps, result.medians, "--", linewidth=1, color=color)
@@ -41,8 +90,6 @@ def plot_curves(
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    axes.legend()
-    return _saved(figure, path)
 
 
 def plot_fits(

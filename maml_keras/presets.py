@@ -30,6 +30,9 @@ class Variation:
         options: more keywords of the recipe.
         model: keywords of the preset's model.
         optimizer: makes the outer optimizer for a number of iterations.
+        scheduled: makes keywords of the recipe from the number of iterations and that
+            of an epoch.
+        training: turns the preset's training family into the algorithm's own.
     """
 
     learning_rate: float | None = None
@@ -37,6 +40,8 @@ class Variation:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Callable[[int], keras.optimizers.Optimizer] | None = None
+    scheduled: Callable[[int, int], Mapping[str, Any]] = lambda iterations, epoch: {}
+    training: Callable[[Any], data.TaskFamily] = lambda family: family
 
 
 @dataclass(frozen=True)
@@ -92,24 +97,32 @@ class Preset:
             ValueError: if there is no such algorithm.
         """
         recipe = recipes.get(algorithm)
-        variation = self.variations.get(algorithm, Variation())
+        variation = self.variation(algorithm)
         rate, steps = variation.learning_rate, variation.steps
-        options = dict(variation.options)
-        if algorithm == "maml_plus_plus":
-            options.setdefault("steps_per_epoch", self.epoch)
+        total = self.iterations if iterations is None else iterations
         maml = recipe(
             self.model(**variation.model),
             self.loss(),
             self.inner_rate if rate is None else rate,
             steps=self.inner_steps if steps is None else steps,
-            **options,
+            **variation.options,
+            **variation.scheduled(total, self.epoch),
         )
         make = variation.optimizer or self.optimizer
         maml.compile(
-            make(self.iterations if iterations is None else iterations),
+            make(total),
             metrics=["accuracy"] if maml.inner.loss.is_sparse_categorical else None,
         )
         return maml
+
+    def variation(self, algorithm: str) -> Variation:
+        """What that algorithm needs otherwise."""
+        return self.variations.get(algorithm, Variation())
+
+    def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
+        """Endless batches of training tasks, as that algorithm wants them."""
+        family = self.variation(algorithm).training(families.train)
+        return data.episodes(family, batch_size=self.tasks, seed=1_000 + seed)
 
     def optimizer(self, iterations: int) -> keras.optimizers.Optimizer:
         """The outer optimizer, for a run of that length."""
@@ -123,3 +136,9 @@ def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
     """Reptile's outer step: from 1 to 0 in a straight line."""
     rate = keras.optimizers.schedules.PolynomialDecay(1.0, iterations, 0.0)
     return keras.optimizers.SGD(rate)
+
+
+def annealed(iterations: int, epoch: int) -> dict[str, int]:
+    """MAML++'s schedule for any length: the paper's 15 of 100 epochs on all steps."""
+    epochs = max(1, round(0.15 * iterations / epoch))
+    return {"steps_per_epoch": epoch, "multi_step_epochs": epochs}

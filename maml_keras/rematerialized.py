@@ -135,22 +135,26 @@ def _loop(body: Any, steps: int, first: list[Any], second: list[Any]) -> Any:
 
 
 def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function that TensorFlow's graph optimiser leaves as it is.
+    """Calls a function that is left as it is by whoever looks at the graph.
 
-    In a loop inside a loop the optimiser turns large sums into variables that collide
-    ("tmp_var already exists"). A call that is not merged into the graph around it
-    keeps the options that held when it was made.
+    In a loop inside a loop TensorFlow's graph optimiser turns large sums into variables
+    that collide ("tmp_var already exists"): this call is not merged into the graph
+    around it, and asks for no optimiser. And it is a bare operation, because calling
+    the traced function itself would let every open tape build a derivative of it,
+    which takes minutes and is never used: the derivative is ours.
     """
-    options = tf.config.optimizer.get_experimental_options()
     call = tf.function(
         function, autograph=False, experimental_attributes={"_noinline": True}
     )
     traced = call.get_concrete_function(
         *tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), arguments)
     )
-    try:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-        return traced(*tf.nest.flatten(arguments))
-    finally:
-        restored = {"disable_meta_optimizer": False, **options}
-        tf.config.optimizer.set_experimental_options(restored)
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    outputs = tf.raw_ops.StatefulPartitionedCall(
+        args=[*tf.nest.flatten(arguments), *traced.captured_inputs],
+        Tout=[output.dtype for output in traced.outputs],
+        f=traced,
+        config_proto=config.SerializeToString(),
+    )
+    return tf.nest.pack_sequence_as(traced.structured_outputs, outputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pathlib
 from typing import Any
@@ -13,8 +14,10 @@ from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
+from maml_keras.stopwatch import Stopwatch
 
 MODEL, CONFIG, RESULT = "maml.keras", "config.json", "evaluation.json"
+HISTORY = "history.csv"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
 VALIDATION_SEED, TEST_SEED = 1, 2
@@ -35,8 +38,9 @@ def train(
 ) -> MAML:
     """Trains a preset into a folder of its own.
 
-    The folder gets `config.json`, TensorBoard's `logs`, a `backup` after each epoch
-    while training lasts, and `maml.keras` at the end.
+    The folder gets `config.json`, TensorBoard's `logs`, `history.csv` with a line and
+    the training time of each epoch, a `backup` after each epoch while training lasts,
+    and `maml.keras` at the end.
 
     Args:
         preset: what to train.
@@ -78,11 +82,12 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG, {**config, "command": command})
     maml.fit(
-        data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
+        preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
         epochs=iterations // epoch,
         verbose=verbose,
         callbacks=[
+            Stopwatch(already=_seconds_so_far(folder)),
             keras.callbacks.BackupAndRestore(folder / "backup"),
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
             AdaptationCurves(
@@ -91,6 +96,7 @@ def train(
                 steps=preset.evaluation_steps,
                 every=max(1, iterations // epoch // 20),
             ),
+            keras.callbacks.CSVLogger(folder / HISTORY, append=resume),
         ],
     )
     maml.save(folder / MODEL)
@@ -104,22 +110,33 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
         FileNotFoundError: if the folder holds no finished run.
     """
     folder = pathlib.Path(folder)
-    if not (folder / CONFIG).exists():
-        raise FileNotFoundError(
-            f"A run must have a {CONFIG}. Received: {folder}, which has none. Make a "
-            "run with `maml-keras train PRESET --out FOLDER`."
-        )
+    config = configuration(folder)
     if not (folder / MODEL).exists():
         raise FileNotFoundError(
             f"The run in {folder} has not ended. Go on with it by `maml-keras train "
             f"PRESET --out {folder} --resume`."
         )
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     return (
         keras.saving.load_model(folder / MODEL),
         experiments.get(config["preset"]),
         config,
     )
+
+
+def configuration(folder: str | pathlib.Path) -> dict[str, Any]:
+    """The settings that a run was begun with.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+    """
+    path = pathlib.Path(folder) / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A run must have a {CONFIG}. Received: {folder}, which has none. Make a "
+            "run with `maml-keras train PRESET --out FOLDER`."
+        )
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
 
 
 def evaluate(
@@ -197,6 +214,21 @@ def export(
         "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
     }
     return pathlib.Path(maml.export(path, card=card))
+
+
+def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
+    """What each epoch of a run logged, its training time `seconds` included."""
+    path = pathlib.Path(folder) / HISTORY
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    known = ({k: v for k, v in row.items() if v not in ("", "NA")} for row in rows)
+    return [{k: float(v) for k, v in row.items()} for row in known]
+
+
+def _seconds_so_far(folder: pathlib.Path) -> float:
+    return max((row["seconds"] for row in history(folder)), default=0.0)
 
 
 def write_result(folder: str | pathlib.Path, result: Evaluation) -> None:
