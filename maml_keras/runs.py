@@ -81,24 +81,29 @@ def train(
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG, {**config, "command": command})
-    maml.fit(
-        preset.episodes(algorithm, families, seed),
-        steps_per_epoch=epoch,
-        epochs=iterations // epoch,
-        verbose=verbose,
-        callbacks=[
-            Stopwatch(already=_seconds_so_far(folder)),
-            keras.callbacks.BackupAndRestore(folder / "backup"),
-            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-            AdaptationCurves(
-                _fixed(families.validation, VALIDATION_SEED, 100),
-                folder / "logs",
-                steps=preset.evaluation_steps,
-                every=max(1, iterations // epoch // 20),
-            ),
-            keras.callbacks.CSVLogger(folder / HISTORY, append=resume),
-        ],
-    )
+    history_file = keras.callbacks.CSVLogger(folder / HISTORY, append=resume)
+    try:
+        maml.fit(
+            preset.episodes(algorithm, families, seed),
+            steps_per_epoch=epoch,
+            epochs=iterations // epoch,
+            verbose=verbose,
+            callbacks=[
+                Stopwatch(already=_seconds_so_far(folder)),
+                keras.callbacks.BackupAndRestore(folder / "backup"),
+                keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+                AdaptationCurves(
+                    _fixed(families.validation, VALIDATION_SEED, 100),
+                    folder / "logs",
+                    steps=preset.evaluation_steps,
+                    every=max(1, iterations // epoch // 20),
+                ),
+                history_file,
+            ],
+        )
+    finally:
+        if history_file.csv_file:  # Left open when training is interrupted.
+            history_file.on_train_end()
     maml.save(folder / MODEL)
     return maml
 

@@ -67,6 +67,13 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path):
     assert kept["command"] == "the command"
     assert kept["anil"]["difference"] == list(again.difference("anil"))
     assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    # A learning curve of twenty points over training time.
+    history = runs.history(tmp_path / "maml")
+    assert len(history) == 20
+    assert all("adapted_loss" in row for row in history)
+    seconds = [row["seconds"] for row in history]
+    assert seconds == sorted(seconds)
+    assert kept["maml"]["seconds"] == seconds[-1] > 0
     assert "| anil | 20 |" in (tmp_path / "comparison.md").read_text()
 
 
@@ -77,6 +84,12 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| fomaml |" in result.output
+    # An interrupted comparison goes on with the number of meta-steps it had chosen.
+    first = runs.configuration(tmp_path / "c" / "fomaml")
+    (tmp_path / "c" / "fomaml" / runs.MODEL).unlink()
+    again = CliRunner().invoke(app, arguments)
+    assert again.exit_code == 0, again.output
+    assert runs.configuration(tmp_path / "c" / "fomaml") == first
     assert "10 identical tasks" in result.output
 
 

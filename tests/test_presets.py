@@ -40,3 +40,23 @@ def test_the_small_omniglot_holds_two_whole_alphabets_out():
     assert not alphabets[2] & (alphabets[0] | alphabets[1])
     assert (train.rotate_classes, test.rotate_classes) == (True, False)
     assert (test.ways, test.shots, test.queries) == (5, 1, 15)
+
+
+def test_reptile_gets_what_the_others_have_as_queries_as_support():
+    preset = experiments.get("sinusoid")
+    families = preset.families()
+    task, query_y = next(iter(preset.episodes("reptile", families, 0)))
+    assert task["support_x"].shape == (25, 19, 1)
+    assert query_y.shape == (25, 1, 1)
+    task, query_y = next(iter(preset.episodes("maml", families, 0)))
+    assert task["support_x"].shape == (25, 10, 1)
+    assert query_y.shape == (25, 10, 1)
+
+
+@pytest.mark.parametrize(("iterations", "epochs"), [(100_000, 15), (1_000, 1)])
+def test_the_multi_step_loss_lasts_for_the_same_share_of_any_run(iterations, epochs):
+    # 100 epochs of 1,000 meta-steps anneal for 15; a single one for itself.
+    maml = experiments.get("sinusoid").build("maml_plus_plus", iterations)
+    first, _ = maml.meta_gradient.phases
+    assert first.objective.epochs == epochs
+    assert maml.meta_gradient.until == [epochs * 1_000]
