@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow bench lint lock clean
+.PHONY: demo test test-slow bench lint docs lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       the documentation site, into site/"
 	@echo "make lock       renew requirements.lock"
 
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -40,8 +41,12 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/zensical build --strict --clean
+
 lock:
 	uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) runs build dist site *.egg-info
