@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import pathlib
 from typing import Any
@@ -12,12 +11,12 @@ import keras
 from maml_keras import data, experiments
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
+from maml_keras.history import EpochLog, Stopwatch, read
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
-from maml_keras.stopwatch import Stopwatch
 
 MODEL, CONFIG, RESULT = "maml.keras", "config.json", "evaluation.json"
-HISTORY = "history.csv"
+HISTORY = "history.jsonl"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
 VALIDATION_SEED, TEST_SEED = 1, 2
@@ -38,7 +37,7 @@ def train(
 ) -> MAML:
     """Trains a preset into a folder of its own.
 
-    The folder gets `config.json`, TensorBoard's `logs`, `history.csv` with a line and
+    The folder gets `config.json`, TensorBoard's `logs`, `history.jsonl` with a line and
     the training time of each epoch, a `backup` after each epoch while training lasts,
     and `maml.keras` at the end.
 
@@ -81,29 +80,24 @@ def train(
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / CONFIG, {**config, "command": command})
-    history_file = keras.callbacks.CSVLogger(folder / HISTORY, append=resume)
-    try:
-        maml.fit(
-            preset.episodes(algorithm, families, seed),
-            steps_per_epoch=epoch,
-            epochs=iterations // epoch,
-            verbose=verbose,
-            callbacks=[
-                Stopwatch(already=_seconds_so_far(folder)),
-                keras.callbacks.BackupAndRestore(folder / "backup"),
-                keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-                AdaptationCurves(
-                    _fixed(families.validation, VALIDATION_SEED, 100),
-                    folder / "logs",
-                    steps=preset.evaluation_steps,
-                    every=max(1, iterations // epoch // 20),
-                ),
-                history_file,
-            ],
-        )
-    finally:
-        if history_file.csv_file:  # Left open when training is interrupted.
-            history_file.on_train_end()
+    maml.fit(
+        preset.episodes(algorithm, families, seed),
+        steps_per_epoch=epoch,
+        epochs=iterations // epoch,
+        verbose=verbose,
+        callbacks=[
+            Stopwatch(already=_seconds_so_far(folder)),
+            keras.callbacks.BackupAndRestore(folder / "backup"),
+            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+            AdaptationCurves(
+                _fixed(families.validation, VALIDATION_SEED, 100),
+                folder / "logs",
+                steps=preset.evaluation_steps,
+                every=max(1, iterations // epoch // 20),
+            ),
+            EpochLog(folder / HISTORY),
+        ],
+    )
     maml.save(folder / MODEL)
     return maml
 
@@ -223,13 +217,7 @@ def export(
 
 def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
     """What each epoch of a run logged, its training time `seconds` included."""
-    path = pathlib.Path(folder) / HISTORY
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    known = ({k: v for k, v in row.items() if v not in ("", "NA")} for row in rows)
-    return [{k: float(v) for k, v in row.items()} for row in known]
+    return read(pathlib.Path(folder) / HISTORY)
 
 
 def _seconds_so_far(folder: pathlib.Path) -> float:

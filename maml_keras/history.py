@@ -1,7 +1,9 @@
-"""Training time without what is done beside it."""
+"""What each epoch logged, and the training time it had taken, in a file."""
 
 from __future__ import annotations
 
+import json
+import pathlib
 import time
 from typing import Any
 
@@ -42,3 +44,33 @@ class Stopwatch(keras.callbacks.Callback):
             self.seconds += time.perf_counter() - self._since
         if logs is not None:
             logs["seconds"] = self.seconds
+
+
+class EpochLog(keras.callbacks.Callback):
+    """Writes the logs of each epoch as a line of JSON; put it after what adds to them.
+
+    A run that goes on from a backup writes the epochs after the backup anew.
+
+    Args:
+        path: the file. It is read again by `read`.
+    """
+
+    def __init__(self, path: str | pathlib.Path) -> None:
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Appends a line."""
+        numbers = {name: float(value) for name, value in (logs or {}).items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"epoch": epoch, **numbers}) + "\n")
+
+
+def read(path: str | pathlib.Path) -> list[dict[str, float]]:
+    """The logs of all epochs in order; of one that was run twice, the last."""
+    path = pathlib.Path(path)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = {row["epoch"]: row for row in map(json.loads, lines)}
+    return [rows[epoch] for epoch in sorted(rows)]

@@ -2,7 +2,7 @@
 
 import time
 
-from maml_keras.stopwatch import Stopwatch
+from maml_keras.history import EpochLog, Stopwatch, read
 
 
 def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
@@ -20,3 +20,15 @@ def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
         ends.append(logs["seconds"])
         clock[0] += 7.0  # Validation.
     assert ends == [102.0, 105.0]
+
+
+def test_an_epoch_that_is_run_again_counts_once(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    assert read(log.path) == []
+    log.on_epoch_end(0, {"loss": 3.0})
+    log.on_epoch_end(1, {"loss": 2.0})
+    log.on_epoch_end(1, {"loss": 2.5, "adapted_loss": 1.0})
+    assert read(log.path) == [
+        {"epoch": 0, "loss": 3.0},
+        {"epoch": 1, "loss": 2.5, "adapted_loss": 1.0},
+    ]
