@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from maml_keras import baselines, recipes, runs
+from maml_keras import baselines, recipes, run_config, runs
 from maml_keras.evaluation import Evaluation, half_width
 from maml_keras.maml import MAML
 from maml_keras.plots import plot_comparison
@@ -164,6 +164,18 @@ def compare(
             f"Received: {', '.join(algorithms)}."
         )
     folder = pathlib.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "preset": preset.name,
+        "algorithms": list(algorithms),
+        "iterations": iterations,
+        "seconds": seconds,
+        "seed": seed,
+        "steps": steps,
+        "tasks": num_tasks,
+        "data_dir": data_dir,
+    }
+    run_config.write(folder, settings, program="compare", command=command)
     where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     results: dict[str, Evaluation] = {}
     counts: dict[str, int] = {}
@@ -217,9 +229,16 @@ class _Contender:
         self, iterations: int | None, seconds: float | None, command: str
     ) -> tuple[MAML, Families]:
         """The model and the families to test it on."""
-        if (self.folder / runs.CONFIG).exists():
+        if (self.folder / run_config.FILE).exists():
             # It was begun: it ends with what it began with, and is not timed again.
-            begun = runs.configuration(self.folder)
+            begun = run_config.read(self.folder)
+            wanted = {"seed": self.seed, "iterations": iterations}
+            if any(v not in (None, begun[k]) for k, v in wanted.items()):
+                raise ValueError(
+                    "A comparison goes on with the settings it began with. Received: "
+                    f"{wanted}, but {self.folder} was trained with "
+                    f"{ {k: begun[k] for k in wanted} }. Choose another folder."
+                )
             iterations, seconds = int(begun["iterations"]), None
         preset = self.preset
         if seconds is not None:
@@ -253,7 +272,7 @@ class _Contender:
                 algorithm=self.name,
                 iterations=self.iterations,
                 seed=self.seed,
-                resume=(self.folder / runs.CONFIG).exists(),
+                resume=(self.folder / run_config.FILE).exists(),
                 verbose=self.verbose,
                 command=command,
                 **self.where,

@@ -135,6 +135,86 @@ def plot_fits(
     return _saved(figure, path)
 
 
+def plot_task(
+    task: Mapping[str, Any], query_y: Any, path: str | pathlib.Path
+) -> pathlib.Path:
+    """One task: the examples to learn from, and those to be graded on.
+
+    Args:
+        task: `support_x`, `support_y` and `query_x`, arrays `[examples, ...]`: images
+            with class numbers, or numbers with numbers.
+        query_y: the query examples' targets.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the examples are neither images nor single numbers.
+    """
+    support, query = (
+        (np.asarray(x), np.asarray(y))
+        for x, y in (
+            (task["support_x"], task["support_y"]),
+            (task["query_x"], query_y),
+        )
+    )
+    if support[0].ndim == 4:
+        return _plot_images(support, query, path)
+    if support[0].shape[1:] != (1,):
+        raise ValueError(
+            "`task` must hold images `[examples, height, width, channels]` or numbers "
+            f"`[examples, 1]` to be drawn. Received: examples of shape "
+            f"{support[0].shape[1:]}."
+        )
+    figure, axes = _pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
+    axes.plot(*map(np.ravel, query), "o", markersize=4, label="query examples")
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _saved(figure, path)
+
+
+# Of a class; a task may hold hundreds.
+MOST_QUERIES_DRAWN = 8
+
+
+def _plot_images(
+    support: tuple[Any, Any], query: tuple[Any, Any], path: str | pathlib.Path
+) -> pathlib.Path:
+    """A row for each class: its support images, a gap, and its query images."""
+    classes = np.unique(support[1])
+    rows = [
+        [
+            support[0][support[1] == label],
+            query[0][query[1] == label][:MOST_QUERIES_DRAWN],
+        ]
+        for label in classes
+    ]
+    shots = max(len(row[0]) for row in rows)
+    columns = shots + 1 + max(len(row[1]) for row in rows)
+    figure, panels = _pyplot().subplots(
+        len(rows),
+        columns,
+        figsize=(0.9 * columns + 1, 0.9 * len(rows) + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes in panels.ravel():
+        axes.set_axis_off()
+    for label, row, line in zip(classes, rows, panels):
+        line[0].text(-0.15, 0.5, f"class {label}", transform=line[0].transAxes)
+        line[0].texts[-1].set(ha="right", va="center")
+        for first, images in zip((0, shots + 1), row):
+            for axes, image in zip(line[first:], images):
+                axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+    panels[0][0].set_title("support", loc="left")
+    panels[0][shots + 1].set_title("query", loc="left")
+    return _saved(figure, path)
+
+
 def _pyplot() -> Any:
     # Heavy, and not needed to train: imported where it is used.
     try:

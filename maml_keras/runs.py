@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import pathlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
-from maml_keras import data, experiments
+from maml_keras import data, experiments, run_config
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.history import EpochLog, Stopwatch, read
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
 
-MODEL, CONFIG, RESULT = "maml.keras", "config.json", "evaluation.json"
+MODEL, RESULT = "maml.keras", "evaluation.json"
 HISTORY = "history.jsonl"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
@@ -34,10 +36,11 @@ def train(
     resume: bool = False,
     verbose: str | int = "auto",
     command: str = "",
+    settings: Mapping[str, Any] | None = None,
 ) -> MAML:
     """Trains a preset into a folder of its own.
 
-    The folder gets `config.json`, TensorBoard's `logs`, `history.jsonl` with a line and
+    The folder gets `config.toml`, TensorBoard's `logs`, `history.jsonl` with a line and
     the training time of each epoch, a `backup` after each epoch while training lasts,
     and `maml.keras` at the end.
 
@@ -52,9 +55,10 @@ def train(
         resume: bool, go on with an interrupted run, optimizer and episodes included.
         verbose: as in `keras.Model.fit`.
         command: str, noted in the folder.
+        settings: what else `config.toml` should say, by the command line's names.
 
     Returns:
-        The trained model.
+        The trained model; of a run that ended already, as it is.
 
     Raises:
         FileExistsError: if the folder holds a run and `resume` is False.
@@ -72,14 +76,18 @@ def train(
         "preset": preset.name,
         "algorithm": algorithm,
         "iterations": iterations,
+        "epoch": epoch,
         "seed": seed,
     }
     _check_folder(folder, config, resume)
+    if (folder / MODEL).exists():
+        return load(folder)[0]
     families = preset.families(data_dir=data_dir, download=download)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / CONFIG, {**config, "command": command})
+    noted = {**config, "data_dir": data_dir, **(settings or {})}
+    run_config.write(folder, noted, program="train", command=command)
     maml.fit(
         preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
@@ -109,7 +117,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
         FileNotFoundError: if the folder holds no finished run.
     """
     folder = pathlib.Path(folder)
-    config = configuration(folder)
+    config = run_config.read(folder)
     if not (folder / MODEL).exists():
         raise FileNotFoundError(
             f"The run in {folder} has not ended. Go on with it by `maml-keras train "
@@ -120,22 +128,6 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
         experiments.get(config["preset"]),
         config,
     )
-
-
-def configuration(folder: str | pathlib.Path) -> dict[str, Any]:
-    """The settings that a run was begun with.
-
-    Raises:
-        FileNotFoundError: if the folder holds no run.
-    """
-    path = pathlib.Path(folder) / CONFIG
-    if not path.exists():
-        raise FileNotFoundError(
-            f"A run must have a {CONFIG}. Received: {folder}, which has none. Make a "
-            "run with `maml-keras train PRESET --out FOLDER`."
-        )
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return config
 
 
 def evaluate(
@@ -206,7 +198,7 @@ def export(
         "title": preset.title,
         "protocol": preset.protocol,
         "published": preset.published,
-        "command": config["command"],
+        "command": config["record"]["command"],
         "seed": config["seed"],
         "iterations": config["iterations"],
         "tasks_per_iteration": preset.tasks,
@@ -224,10 +216,34 @@ def _seconds_so_far(folder: pathlib.Path) -> float:
     return max((row["seconds"] for row in history(folder)), default=0.0)
 
 
-def write_result(folder: str | pathlib.Path, result: Evaluation) -> None:
-    """Notes an evaluation in the run folder."""
+def write_result(folder: str | pathlib.Path, result: Evaluation) -> pathlib.Path:
+    """Notes an evaluation in the run folder, beside those that are there.
+
+    Returns:
+        The new file: `evaluation.json`, `evaluation-2.json`, ..
+    """
+    path = first_free(pathlib.Path(folder) / RESULT)
     summary = {**result.summary(), "text": str(result)}
-    _write_json(pathlib.Path(folder) / RESULT, summary)
+    text = json.dumps(summary, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def first_free(path: pathlib.Path) -> pathlib.Path:
+    """The path itself, or the first of `path-2`, `path-3`, .. that does not exist."""
+    return next(p for p in numbered(path) if not p.exists())
+
+
+def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path, and its numbered likes without end.
+
+    >>> paths = numbered(pathlib.Path("runs/sinusoid"))
+    >>> [next(paths).name for _ in range(3)]
+    ['sinusoid', 'sinusoid-2', 'sinusoid-3']
+    """
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def _fixed(family: Any, seed: int, num_tasks: int) -> Any:
@@ -243,21 +259,15 @@ def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) ->
             f"`--out` must be a new folder. Received: {folder}, which is not empty. "
             "Choose another, or go on with an interrupted run by `--resume`."
         )
-    if not (folder / CONFIG).exists():
+    if not (folder / run_config.FILE).exists():
         raise FileNotFoundError(
             f"`--resume` needs an interrupted run. Received: {folder}, without "
-            f"{CONFIG}."
+            f"{run_config.FILE}."
         )
-    before = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    before = run_config.read(folder)
     changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
     if changed:
         raise ValueError(
             f"A run resumes with the settings it began with: {changed}. Received: "
             f"{ {k: config[k] for k in changed} }."
         )
-
-
-def _write_json(path: pathlib.Path, value: dict[str, Any]) -> None:
-    path.write_text(
-        json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
-    )

@@ -12,8 +12,10 @@ import time
 import pytest
 
 import maml_keras
+import maml_keras_cli
 
 ROOT = pathlib.Path(maml_keras.__file__).parent
+PROGRAM = pathlib.Path(maml_keras_cli.__file__).parent
 
 # From the bottom to the top: a module may import those before it.
 ORDER = [
@@ -58,7 +60,8 @@ ORDER = [
 # Every other module is above all of these, and may see the data as well.
 MODULES = sorted(
     name
-    for _, name, _ in pkgutil.walk_packages([str(ROOT)], "maml_keras.")
+    for root in (ROOT, PROGRAM)
+    for _, name, _ in pkgutil.walk_packages([str(root)], f"{root.name}.")
     if not name.endswith("__main__")
 )
 
@@ -102,10 +105,28 @@ def test_data_knows_nothing_of_learning(path):
 
 
 def test_there_is_no_relative_import():
-    for path in ROOT.rglob("*.py"):
+    for path in [*ROOT.rglob("*.py"), *PROGRAM.rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 assert node.level == 0, path
+
+
+def test_the_program_imports_the_library_only_when_a_command_runs():
+    for path in PROGRAM.glob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            imported = (
+                [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            )
+            if isinstance(node, ast.ImportFrom):
+                imported.append(node.module)
+            roots = {name.split(".")[0] for name in imported}
+            assert not roots & {"maml_keras", "tensorflow", "keras", "numpy"}, path
+
+
+def test_the_library_does_not_know_the_program():
+    for path in ROOT.rglob("*.py"):
+        assert "import maml_keras_cli" not in path.read_text(encoding="utf-8")
+        assert "from maml_keras_cli" not in path.read_text(encoding="utf-8")
 
 
 IMPORT = """

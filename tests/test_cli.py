@@ -1,15 +1,17 @@
 """The command line, as a user meets it."""
 
 import dataclasses
+import itertools
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras import experiments
-from maml_keras.cli import app
+from maml_keras import baselines, experiments, recipes
+from maml_keras_cli import app
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"),
@@ -39,13 +41,6 @@ def task_file(tmp_path):
     y = 3 * np.sin(x)
     np.savez(tmp_path / "task.npz", x=x, y=y, query_x=x + 0.1, query_y=y)
     return tmp_path / "task.npz"
-
-
-@pytest.mark.parametrize("command", ["train", "evaluate", "adapt", "export"])
-def test_help_explains_each_command(command):
-    result = run(command, "--help")
-    assert result.exit_code == 0
-    assert len(result.output.splitlines()) > 10
 
 
 def test_train_prints_the_curve_and_writes_run_and_export(trained):
@@ -92,6 +87,70 @@ def test_adapt_prints_before_and_after_and_writes_the_network(
     with np.load(task_file) as task:
         error = np.mean(np.square(model.predict(task["x"], verbose=0) - task["y"]))
     assert error == pytest.approx(after, rel=1e-3)  # Printed to four digits.
+
+
+def test_adapt_takes_a_run_for_the_export_in_it_and_writes_over_nothing(
+    trained, task_file
+):
+    result = run("adapt", trained[0], "--data", task_file)
+    assert result.exit_code == 0, result.output
+    result = run("adapt", trained[0], "--data", task_file, "--out", task_file)
+    assert result.exit_code == 1
+    assert "must be a new path" in result.output
+
+
+def test_list_shows_everything_with_what_was_published():
+    result = run("list")
+    assert result.exit_code == 0, result.output
+    shown = result.output.split()
+    assert {*experiments.PRESETS, *recipes.RECIPES, *baselines.BASELINES} <= set(shown)
+    assert "published: 98.7 ± 0.4% (Finn et al. 2017" in result.output
+    assert "published: Raghu et al., 2020" in result.output
+    one = run("list", "algorithms").output
+    assert "anil" in one
+    assert "omniglot_5w1s" not in one
+    assert run("list", "presents").exit_code == 2
+
+
+def test_data_says_what_is_here_and_how_to_get_the_rest(tmp_path):
+    result = run("data", "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    after = {a.split(":")[0]: b for a, b in itertools.pairwise(lines)}
+    assert after["sinusoid"] == "  here: drawn as needed"
+    assert "not here" in after["omniglot"]
+    assert "--download" in after["cifar100"]
+    assert "licence" in after["mini_imagenet"]
+    for part in ("train", "val", "test"):
+        (tmp_path / "mini_imagenet" / part).mkdir(parents=True)
+    again = run("data", "--data-dir", tmp_path).output
+    assert f"here: {tmp_path / 'mini_imagenet'}" in again
+
+
+def test_data_of_a_preset_is_described_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "task.png"
+    result = run("data", "sinusoid", "--picture", picture)
+    assert result.exit_code == 0, result.output
+    assert "Sinusoid(shots=10, queries=10" in result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_data_counts_classes_and_examples(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run("data", "omniglot_small", "--picture", tmp_path / "task.png")
+    assert result.exit_code == 0, result.output
+    parts = {line.split()[0]: line for line in result.output.splitlines()[2:5]}
+    # 242 characters: Early Aramaic has 22 and Tagalog 17, Greek has 24.
+    assert "39 classes of 2 groups, 780 examples 28x28x1, 20 a class" in parts["test"]
+    assert "24 classes of 1 groups, 480 examples" in parts["validation"]
+    assert "179 classes of 5 groups, 3,580 examples" in parts["train"]
+    assert "5 ways, 1 shot(s), 15 queries a class" in parts["test"]
+    assert (tmp_path / "task.png").stat().st_size > 5_000
+    assert "small1 (2,720), small2 (3,120) in" in run("data").output
 
 
 @pytest.mark.parametrize(

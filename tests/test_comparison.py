@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras import experiments, runs
-from maml_keras.cli import app
+from maml_keras import experiments, run_config, runs
 from maml_keras.comparison import Comparison, compare
 from maml_keras.evaluation import Evaluation, half_width
+from maml_keras_cli import app
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2
@@ -85,11 +85,11 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "| fomaml |" in result.output
     # An interrupted comparison goes on with the number of meta-steps it had chosen.
-    first = runs.configuration(tmp_path / "c" / "fomaml")
+    first = run_config.read(tmp_path / "c" / "fomaml")
     (tmp_path / "c" / "fomaml" / runs.MODEL).unlink()
-    again = CliRunner().invoke(app, arguments)
+    again = CliRunner().invoke(app, [*arguments, "--resume"])
     assert again.exit_code == 0, again.output
-    assert runs.configuration(tmp_path / "c" / "fomaml") == first
+    assert run_config.read(tmp_path / "c" / "fomaml") == first
     assert "10 identical tasks" in result.output
 
 

@@ -47,3 +47,27 @@ def test_fits_have_a_panel_for_each_network(tmp_path, monkeypatch):
     assert [axes.get_title() for axes in figures[0].axes] == ["a", "b"]
     legend = [t.get_text() for t in figures[0].legends[0].get_texts()]
     assert legend[-2:] == ["after 0 steps", "after 1 step"]
+
+
+def test_a_task_of_images_has_a_row_for_each_class(tmp_path, monkeypatch):
+    figures = captured(monkeypatch)
+    x, y = np.random.default_rng(0).random([6, 8, 8, 1]), np.array([0, 1, 2] * 2)
+    task = {"support_x": x[:3], "support_y": y[:3], "query_x": x}
+    plots.plot_task(task, y, tmp_path / "t.png")
+    drawn = [axes for axes in figures[0].axes if axes.images]
+    assert len(drawn) == 3 * (1 + 2)  # A support image and two queries a class.
+    np.testing.assert_array_equal(drawn[0].images[0].get_array(), x[0, ..., 0])
+    assert drawn[0].get_title(loc="left") == "support"
+
+
+def test_a_task_of_numbers_has_both_sets_and_others_are_refused(tmp_path, monkeypatch):
+    figures = captured(monkeypatch)
+    x = np.linspace(-1, 1, 5)[:, None]
+    task = {"support_x": x, "support_y": x**2, "query_x": -x}
+    plots.plot_task(task, x**3, tmp_path / "t.png")
+    support, query = figures[0].axes[0].lines
+    np.testing.assert_array_equal(support.get_ydata(), (x**2).ravel())
+    np.testing.assert_array_equal(query.get_xdata(), -x.ravel())
+    words = {**task, "support_x": np.zeros([5, 7])}
+    with pytest.raises(ValueError, match=r"images .* or numbers.*\(7,\)"):
+        plots.plot_task(words, x, tmp_path / "t.png")

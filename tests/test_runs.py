@@ -30,13 +30,16 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     maml = runs.train(SMALL, tmp_path / "run", seed=3, verbose=0, command="the command")
     loaded, preset, config = runs.load(tmp_path / "run")
     assert preset is SMALL
+    record = config.pop("record")
     assert config == {
         "preset": "sinusoid",
         "algorithm": "maml",
         "iterations": 40,
+        "epoch": 20,
         "seed": 3,
-        "command": "the command",
     }
+    assert record["command"] == "the command"
+    assert set(record["versions"]) == {"tensorflow", "keras", "python"}
     for a, b in zip(weights(maml), weights(loaded)):
         np.testing.assert_array_equal(a, b)
     assert int(loaded.optimizer.iterations) == 40

@@ -68,9 +68,8 @@ def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
     Reference: Vinyals et al., 2016, https://arxiv.org/abs/1606.04080; the split is that
     of Ravi and Larochelle, 2017.
     """
-    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "."
-    root = pathlib.Path(directory) / "mini_imagenet"
-    folders = [root / part for part in ("train", "val", "test")]
+    folders = mini_imagenet_folders(data_dir)
+    root = folders[0].parent
     if download or not all(folder.is_dir() for folder in folders):
         raise DatasetNotFoundError(
             f"mini-ImageNet was not found in {str(root)!r}, and its licence does not "
@@ -82,3 +81,10 @@ def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
         )
     train, validation, test = (from_folder(f, size=(84, 84)) for f in folders)
     return train, validation, test
+
+
+def mini_imagenet_folders(data_dir: Any = None) -> list[pathlib.Path]:
+    """Where `mini_imagenet` looks for its three parts, be they there or not."""
+    directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "."
+    root = pathlib.Path(directory) / "mini_imagenet"
+    return [root / part for part in ("train", "val", "test")]

@@ -81,6 +81,26 @@ def open_tfds(
     return builder, dataset
 
 
+def prepared_splits(
+    name: str, *, data_dir: str | None = None
+) -> tuple[str, dict[str, int]]:
+    """Where a TFDS data set lies, and which of its splits are on this machine.
+
+    Args:
+        name: TFDS name.
+        data_dir: as in `open_tfds`.
+
+    Returns:
+        The folder, there or not, and the number of examples by split; none if the
+        data set is not prepared.
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"))
+    splits = builder.info.splits.values() if builder.is_prepared() else ()
+    return os.fspath(builder.data_dir), {s.name: s.num_examples for s in splits}
+
+
 def from_tfds(
     name: str,
     *,

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import typer
 
-from maml_keras import runs
-from maml_keras.cli.options import DataDir, Download, Quiet, Run, Steps, Tasks, text
+from maml_keras_cli.options import (
+    DataDir,
+    Download,
+    Quiet,
+    Run,
+    Steps,
+    Tasks,
+    Verbose,
+    text,
+)
 
 
 def evaluate(
@@ -18,12 +26,16 @@ def evaluate(
     data_dir: DataDir = None,
     download: Download = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Measure how a trained run adapts to new tasks, step by step.
 
     Prints mean, 95% half-width over tasks, median and the number of diverged tasks
-    for each adaptation step, and writes them to `evaluation.json` in the run.
+    for each adaptation step, and writes them to a new `evaluation-2.json`, .. in the
+    run.
     """
+    from maml_keras import runs
+
     maml, preset, _ = runs.load(run)
     result = runs.evaluate(
         maml,
@@ -35,6 +47,7 @@ def evaluate(
         download=download,
         verbose=0 if quiet else 1,
     )
-    runs.write_result(run, result)
+    written = runs.write_result(run, result)
     typer.echo(result.table())
     typer.echo(result)
+    typer.echo(f"figures: {written}")

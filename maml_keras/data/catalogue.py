@@ -1,0 +1,80 @@
+"""The data sets that presets draw from: what of them is here, how to get the rest."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+from maml_keras.data.image_sets import mini_imagenet_folders
+from maml_keras.data.sources import prepared_splits
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """A data set, and how a machine comes by it.
+
+    Attributes:
+        name: str.
+        title: str, one line: what it holds, and how much of it.
+        remedy: str, how to get it.
+        find: takes a directory or None, and says in words what is there; empty if it
+            is not.
+    """
+
+    name: str
+    title: str
+    remedy: str
+    find: Callable[[Any], str]
+
+
+def _from_tfds(name: str) -> Callable[[Any], str]:
+    def find(data_dir: Any) -> str:
+        where, splits = prepared_splits(name, data_dir=data_dir)
+        sizes = ", ".join(f"{split} ({count:,})" for split, count in splits.items())
+        return f"{sizes} in {where}" if sizes else ""
+
+    return find
+
+
+def _find_mini_imagenet(data_dir: Any) -> str:
+    folders = mini_imagenet_folders(data_dir)
+    return str(folders[0].parent) if all(map(pathlib.Path.is_dir, folders)) else ""
+
+
+TFDS_REMEDY = (
+    "`--download` lets TFDS fetch it, or point `--data-dir` or TFDS_DATA_DIR at a "
+    "prepared copy."
+)
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        DataSet(
+            "sinusoid",
+            "random sine waves, without end",
+            "Nothing to get: drawn from a formula.",
+            lambda data_dir: "drawn as needed",
+        ),
+        DataSet(
+            "omniglot",
+            "1,623 handwritten characters of 50 alphabets, 20 drawings each; the "
+            "splits small1 and small2 hold 242 of them",
+            TFDS_REMEDY,
+            _from_tfds("omniglot"),
+        ),
+        DataSet(
+            "cifar100",
+            "100 classes of 600 colour images, 32x32; CIFAR-FS is its split 64/16/20",
+            TFDS_REMEDY,
+            _from_tfds("cifar100"),
+        ),
+        DataSet(
+            "mini_imagenet",
+            "100 classes of 600 images of ImageNet, 84x84, split 64/16/20",
+            "ImageNet's licence forbids handing it on. Get ILSVRC 2012 from "
+            "image-net.org and put images into mini_imagenet/{train,val,test}/CLASS "
+            f"below `--data-dir` or TFDS_DATA_DIR ({os.curdir} without either).",
+            _find_mini_imagenet,
+        ),
+    )
+}

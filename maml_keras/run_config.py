@@ -1,0 +1,65 @@
+"""The settings of a run, in a file that repeats it."""
+
+from __future__ import annotations
+
+import pathlib
+import platform
+import sys
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+import tomli_w
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FILE = "config.toml"
+
+
+def write(
+    folder: str | pathlib.Path,
+    settings: Mapping[str, Any],
+    *,
+    program: str,
+    command: str,
+) -> pathlib.Path:
+    """Writes `config.toml`: the settings, and a record of what they were run with.
+
+    Args:
+        folder: where to.
+        settings: options of the program by name; None for what was not set.
+        program: str, the command that takes the file back, e.g. `"train"`.
+        command: str, what was typed.
+
+    Returns:
+        The file's path.
+    """
+    path = pathlib.Path(folder) / FILE
+    given = {key: value for key, value in settings.items() if value is not None}
+    versions = {name: metadata.version(name) for name in ("tensorflow", "keras")}
+    versions["python"] = platform.python_version()
+    record = {"command": command, "versions": versions}
+    path.write_text(
+        f"# `maml-keras {program} --config {FILE}` repeats this run.\n"
+        + tomli_w.dumps({**given, "record": record}),
+        encoding="utf-8",
+    )
+    return path
+
+
+def read(folder: str | pathlib.Path) -> dict[str, Any]:
+    """The settings of a run, and under `record` what they were run with.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+    """
+    path = pathlib.Path(folder) / FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A run must have a {FILE}. Received: {folder}, which has none. Make a "
+            "run with `maml-keras train PRESET --out FOLDER`."
+        )
+    return tomllib.loads(path.read_text(encoding="utf-8"))

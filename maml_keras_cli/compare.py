@@ -1,0 +1,99 @@
+"""Train several algorithms and test them on the same tasks."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated
+
+import typer
+
+from maml_keras_cli import names
+from maml_keras_cli.folders import run_folder
+from maml_keras_cli.options import (
+    DataDir,
+    Download,
+    Iterations,
+    Preset,
+    Quiet,
+    Seed,
+    Steps,
+    Tasks,
+    Verbose,
+    command,
+    text,
+)
+from maml_keras_cli.settings import Config
+
+
+def compare(
+    preset: Preset,
+    algorithms: Annotated[
+        str,
+        typer.Option(
+            help="Names with commas between; the others are compared with the first. "
+            f"Any of: {', '.join([*names.ALGORITHMS, *names.BASELINES])}.",
+            autocompletion=names.contestants,
+        ),
+    ] = "maml,fomaml,anil,reptile",
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="New folder for all runs.",
+            show_default="runs/PRESET-compare, or the first free of -2, -3, ..",
+        ),
+    ] = None,
+    iterations: Iterations = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            help="Training time of each, in seconds, in place of --iterations.",
+            show_default="none",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    steps: Steps = None,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    config: Config = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the comparison in --out, or with the newest of the "
+            "preset's: train only what is not there yet.",
+            show_default="off",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train several algorithms and test them on the same new tasks.
+
+    Prints one table, mean and 95% half-width at several steps with the paired
+    difference from the first, and writes it with a plot and `config.toml`, with which
+    `maml-keras compare --config` repeats it.
+    """
+    from maml_keras import comparison, experiments
+
+    chosen = experiments.get(preset)
+    default = pathlib.Path("runs") / f"{preset}-compare"
+    with run_folder("compare", out, default, resume=resume) as folder:
+        result = comparison.compare(
+            chosen,
+            [name.strip() for name in algorithms.split(",")],
+            folder,
+            iterations=iterations,
+            seconds=seconds,
+            steps=steps,
+            num_tasks=tasks,
+            seed=seed,
+            data_dir=text(data_dir and data_dir.absolute()),
+            download=download,
+            verbose=0 if quiet else 1,
+            command=command(),
+        )
+        typer.echo(result.table())
+        typer.echo(result)
+        typer.echo(f"table, figures and plot: {folder}/comparison.*")

@@ -1,0 +1,66 @@
+"""Options from a TOML file: a run's own `config.toml`, or one that a user wrote."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+import sys
+from typing import Annotated, Any
+
+import typer
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+# What a run notes about itself beside its settings.
+RECORD = "record"
+# Of this call alone: they do not say what is computed.
+NOT_SETTINGS = {"out", "resume", "config", "quiet", "verbose", "help"}
+
+
+def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path | None:
+    """Makes the file's values the command's defaults, which options override.
+
+    Raises:
+        typer.BadParameter: if the file cannot be read, or has a key that the command
+            does not know.
+    """
+    if path is None or ctx.resilient_parsing:
+        return path
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(f"{path} cannot be read as TOML: {error}") from error
+    settings.pop(RECORD, None)
+    known = {str(p.name) for p in ctx.command.params} - NOT_SETTINGS
+    for key in settings.keys() - known:
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise typer.BadParameter(
+            f"{path} has an unknown key '{key}'. {ctx.info_name} knows "
+            f"{', '.join(sorted(known))}.{hint}"
+        )
+    ctx.default_map = {key: _typed(value) for key, value in settings.items()}
+    return path
+
+
+def _typed(value: Any) -> Any:
+    # As text, a value meets the same checks as one from the command line: 40.5 is no
+    # whole number there, and would be cut to 40 here.
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, bool) else str(value)
+
+
+Config = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="TOML file with settings, such as the `config.toml` of a run; options "
+        "given here override it.",
+        show_default="none",
+        is_eager=True,
+        callback=read_config,
+    ),
+]

@@ -1,0 +1,109 @@
+"""Train a preset, evaluate it on new tasks, and export it."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any
+
+import typer
+
+from maml_keras_cli import names
+from maml_keras_cli.folders import run_folder
+from maml_keras_cli.options import (
+    DataDir,
+    Download,
+    Iterations,
+    Preset,
+    Quiet,
+    Seed,
+    Tasks,
+    Verbose,
+    command,
+    text,
+)
+from maml_keras_cli.settings import Config
+
+
+def train(
+    preset: Preset,
+    algorithm: Annotated[
+        str,
+        typer.Option(
+            help=f"One of: {', '.join(names.ALGORITHMS)}.",
+            autocompletion=names.algorithms,
+        ),
+    ] = "maml",
+    out: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="New folder for the run.",
+            show_default="runs/PRESET, or runs/PRESET-2, .. if that is taken",
+        ),
+    ] = None,
+    iterations: Iterations = None,
+    epoch: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Length of an epoch, after which validation tasks are looked at and "
+            "a backup is written, in meta-steps.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    tasks: Tasks = 600,
+    data_dir: DataDir = None,
+    download: Download = False,
+    config: Config = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with an interrupted run: that in --out, or the newest of the "
+            "preset's default folders.",
+            show_default="off",
+        ),
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a preset, evaluate it on new tasks, and export it.
+
+    The run folder gets `maml.keras`, TensorBoard's `logs`, `evaluation.json`,
+    `export`, a SavedModel, and `config.toml`: `maml-keras train --config
+    RUN/config.toml` repeats the run. No folder is ever overwritten.
+    """
+    from maml_keras import experiments, run_config, runs
+
+    chosen = experiments.get(preset)
+    if epoch is not None:
+        chosen = dataclasses.replace(chosen, epoch=epoch)
+    where: dict[str, Any] = {
+        "data_dir": text(data_dir and data_dir.absolute()),
+        "download": download,
+    }
+    default = pathlib.Path("runs") / preset
+    with run_folder("train", out, default, resume=resume) as folder:
+        maml = runs.train(
+            chosen,
+            folder,
+            algorithm=algorithm,
+            iterations=iterations,
+            seed=seed,
+            resume=resume,
+            verbose=0 if quiet else 1,
+            command=command(),
+            settings={"tasks": tasks},
+            **where,
+        )
+        result = runs.evaluate(
+            maml, chosen, num_tasks=tasks, verbose=0 if quiet else 1, **where
+        )
+        runs.write_result(folder, result)
+        path = runs.first_free(folder / "export")
+        runs.export(maml, chosen, run_config.read(folder), result, path)
+        typer.echo(result.table())
+        typer.echo(result)
+        typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {folder}/logs")
+        typer.echo(f"SavedModel: {path}")
