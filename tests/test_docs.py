@@ -138,12 +138,13 @@ def test_every_public_name_is_on_an_api_page():
 
 def table_of_presets():
     lines = [
-        "| preset | inner rate, steps | tasks | meta-steps | outer rate | published |",
-        "|---|---|---|---|---|---|",
+        "| preset | inner rate | steps | tasks | meta-steps | outer rate | published |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| `{p.name}` | {p.inner_rate:g}, {p.inner_steps} / {p.evaluation_steps} "
-        f"| {p.tasks} | {p.iterations:,} | {p.learning_rate:g} | {p.published} |"
+        f"| `{p.name}` | {p.inner_rate:g} | {p.inner_steps} / {p.evaluation_steps} "
+        f"| {p.tasks} | {p.iterations:,} | {p.learning_rate:g} "
+        f"| {p.published.partition(' (')[0]} |"
         for p in experiments.PRESETS.values()
     ]
     return "\n".join(lines)
