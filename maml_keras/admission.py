@@ -32,6 +32,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     if batch is None:
         return None
     task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    episode.check_targets(query_y)
     task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():

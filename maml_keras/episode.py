@@ -54,6 +54,20 @@ query_x. Received: ['support_x'].
     _check_same_inputs(task["support_x"], task["query_x"])
 
 
+def check_targets(query_y: Any) -> None:
+    """Refuses a batch without query targets, such as a task alone.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    if query_y is None:
+        raise ValueError(
+            "A batch must be a pair (task, query_y), the task a dict of "
+            f"{', '.join(KEYS)}. Received: no query_y. (Keras takes a pair of tuples "
+            "for inputs without targets.)"
+        )
+
+
 def check_values(name: str, value: Any) -> None:
     """Refuses NaN and infinity in the arrays of `value`, naming the entry."""
     for leaf in tf.nest.flatten(value):

@@ -184,6 +184,7 @@ class MAML(EpisodicModel):
     def _meta_step(
         self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
     ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
+        episode.check_targets(query_y)
         # Arrays come as they are from users and, run eagerly, from `train_on_batch`.
         task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
         episode.check_batch(task, query_y)

@@ -509,6 +509,14 @@ def test_adapt_refuses_a_support_set_that_does_not_fit(x, y, message):
         maml(dense()).adapt(x.astype("float32"), y.astype("float32"))
 
 
+def test_batch_without_query_targets_is_refused():
+    task, query_y = regression()
+    support = task["support_x"], task["support_y"]
+    for x in (task, (support, (task["query_x"], query_y))):
+        with pytest.raises(ValueError, match=r"pair \(task, query_y\).*no query_y"):
+            compiled().fit(x, steps_per_epoch=1, verbose=0)
+
+
 def test_adapt_refuses_labels_beyond_the_outputs():
     model = maml(dense(outputs=3), loss=SCCE)
     with pytest.raises(ValueError, match=r"labels 0\.\.2. Received: labels 1\.\.3"):
