@@ -31,6 +31,8 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
         try:
             _set_tensorflow()
             command(**options)
+        except BrokenPipeError:
+            raise  # The reader had enough, as `head` has: typer ends in silence.
         except (ValueError, OSError, ImportError) as error:
             if verbose:
                 raise
@@ -46,8 +48,8 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
 def _set_logging(quiet: bool, verbose: bool) -> None:
     level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     logging.getLogger("maml_keras").setLevel(level)
-    # Its C++ part says dozens of lines about the processor before the first of ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "2")
+    # TensorFlow's C++ part talks of processors, and of GPUs that are not there.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
 
 
 def _set_tensorflow() -> None:

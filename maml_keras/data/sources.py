@@ -97,8 +97,11 @@ def prepared_splits(
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"))
-    splits = builder.info.splits.values() if builder.is_prepared() else ()
-    return os.fspath(builder.data_dir), {s.name: s.num_examples for s in splits}
+    where = os.fspath(builder.data_dir)
+    # As `is_prepared`, which logs a warning for what is a plain no here.
+    prepared = os.path.exists(os.path.join(where, "dataset_info.json"))
+    splits = builder.info.splits.values() if prepared else ()
+    return where, {split.name: split.num_examples for split in splits}
 
 
 def from_tfds(
