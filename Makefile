@@ -43,6 +43,7 @@ lint: $(VENV)/.installed
 
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
 	$(BIN)/zensical build --strict --clean
 
 lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Annotated
 
 import typer
@@ -18,9 +19,18 @@ from maml_keras_cli.options import (
 )
 
 
+class Part(str, enum.Enum):
+    """The parts of a preset's tasks that training has not seen."""
+
+    test = "test"
+    validation = "validation"
+
+
 def evaluate(
     run: Run,
-    on: Annotated[str, typer.Option(help="Which tasks: test or validation.")] = "test",
+    on: Annotated[
+        Part, typer.Option(help="Which of the preset's tasks to evaluate on.")
+    ] = Part.test,
     steps: Steps = None,
     tasks: Tasks = 600,
     data_dir: DataDir = None,
@@ -40,7 +50,7 @@ def evaluate(
     result = runs.evaluate(
         maml,
         preset,
-        on=on,
+        on=on.value,
         steps=steps,
         num_tasks=tasks,
         data_dir=text(data_dir),

@@ -1,5 +1,6 @@
 """The program around its commands: help, version, completion, and what it costs."""
 
+import pathlib
 import re
 import subprocess
 import sys
@@ -57,6 +58,15 @@ def test_every_number_says_its_unit(command):
 def _annotation(function, name):
     """`int | None` of `Annotated[int | None, ...]`."""
     return str(typing.get_type_hints(function)[name])
+
+
+def test_the_reference_on_the_site_is_that_of_the_program(tmp_path):
+    written = tmp_path / "reference.md"
+    command = "typer maml_keras_cli.app utils docs --name maml-keras --output"
+    subprocess.run([sys.executable, "-m", *command.split(), written], check=True)
+    kept = pathlib.Path(__file__).parents[1] / "docs/api/command_line.md"
+    # `make docs` writes it anew.
+    assert kept.read_text("utf-8") == written.read_text("utf-8")
 
 
 def test_every_long_command_can_be_quiet_or_verbose():
