@@ -45,6 +45,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
 	$(BIN)/zensical build --strict --clean
+	@echo "open site/index.html, or python -m http.server --directory site for its search"
 
 lock:
 	uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
