@@ -1,5 +1,6 @@
 """Every map gives the same numbers; auto knows what vectorises."""
 
+import itertools
 import time
 
 import keras
@@ -319,27 +320,34 @@ def test_chunks_must_divide_the_batch():
 # Speed, of our maps against each other ------------------------------------------------
 
 
-def seconds(function, batch):
-    function(batch)[0].numpy()
-    best = np.inf
-    for _ in range(5):
-        begun = time.perf_counter()
-        for _ in range(5):
-            function(batch)[0].numpy()
-        best = min(best, (time.perf_counter() - begun) / 5)
-    return best
+def ratio_of_times(slower, faster, batch, *, at_least):
+    """How many times as long the one takes as the other, at their best.
+
+    Ten rounds in turn, and more until the ratio is there or ten seconds have gone:
+    other processes may be at work, and a disturbed round says nothing.
+    """
+    functions = [tf.function(m.compute_meta_gradients) for m in (slower, faster)]
+    best = [np.inf, np.inf]
+    for function in functions:
+        function(batch)[0].numpy()
+    begin = time.perf_counter()
+    for rounds in itertools.count():
+        enough = rounds >= 10 and best[0] > at_least * best[1]
+        if enough or time.perf_counter() > begin + 10.0:
+            break
+        for index, function in enumerate(functions):
+            begun = time.perf_counter()
+            for _ in range(5):
+                function(batch)[0].numpy()
+            best[index] = min(best[index], (time.perf_counter() - begun) / 5)
+    return best[0] / best[1]
 
 
 def test_vectorized_is_worth_it_on_small_networks():
     # Measured: 2.9 times as fast. Below 1.3 auto would choose wrongly.
     batch = tensors(regression(tasks=25))
-    times = {
-        name: seconds(
-            tf.function(maml(dense(), task_map=name).compute_meta_gradients), batch
-        )
-        for name in ("parallel", "vectorized")
-    }
-    assert times["parallel"] > 1.3 * times["vectorized"], times
+    maps = (maml(dense(), task_map=name) for name in ("parallel", "vectorized"))
+    assert ratio_of_times(*maps, batch, at_least=1.3) > 1.3
 
 
 def test_parallel_is_worth_it_on_large_products():
@@ -349,10 +357,5 @@ def test_parallel_is_worth_it_on_large_products():
     batch = tensors(
         ({"support_x": x, "support_y": x[..., :1], "query_x": x}, x[..., :1])
     )
-    times = {
-        name: seconds(
-            tf.function(maml(model, task_map=name).compute_meta_gradients), batch
-        )
-        for name in ("parallel", "vectorized")
-    }
-    assert times["vectorized"] > 0.9 * times["parallel"], times
+    maps = (maml(model, task_map=name) for name in ("vectorized", "parallel"))
+    assert ratio_of_times(*maps, batch, at_least=0.9) > 0.9
