@@ -152,7 +152,7 @@ def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
         assert result.mean > 0.8  # Chance is 0.33 and 0.14.
     plain = trained(recipes.maml, 5)
     with pytest.raises(ValueError, match="as many ways as the model has outputs"):
-        plain.evaluate(*clouds(3, seed=1), verbose=0)
+        plain.fit(*clouds(3, seed=1), verbose=0)
 
 
 def test_plus_plus_goes_through_its_phases():
