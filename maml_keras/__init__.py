@@ -5,6 +5,7 @@ from maml_keras.adapters import LowRank, with_low_rank_adapters
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.clipping import ClipByNorm, ClipByValue
 from maml_keras.contexts import ContextFilm, ContextInput
+from maml_keras.conversion import Conversion, convert
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.gradient_check import MetaGradientError, check_meta_gradient
 from maml_keras.implicit import Implicit
@@ -38,6 +39,7 @@ __all__ = [
     "ClipByValue",
     "ContextFilm",
     "ContextInput",
+    "Conversion",
     "Evaluation",
     "FinalStep",
     "FirstOrder",
@@ -62,6 +64,7 @@ __all__ = [
     "all_but_last_layer",
     "all_weights",
     "check_meta_gradient",
+    "convert",
     "data",
     "evaluate_episodes",
     "last_layer",
