@@ -4,8 +4,8 @@ First with two weights, so that every place the weights go to can be seen: three
 and their best weights, the long ways to them from random weights, the meta-learned
 start as it moves to the point common to all, and a task it has never met, learned in a
 few steps. Then the same with a network that learns sinusoids. Prints how many steps,
-examples and seconds a new task takes from each start, and draws `common_point.png`,
-`common_point.gif`, `sinusoid.png` and `sinusoid.gif`.
+examples and seconds a new task takes from each start, and draws `common_point` and
+`sinusoid`, each as PNG and as GIF, `gradient_descent.png` and `two_loops.png`.
 
     python examples/common_point.py    # a minute
 """
@@ -134,38 +134,39 @@ def race(
 
 def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plane.Scene:
     """Losses, ways and meta-training in the plane of the two weights."""
-    walk = convergence.walker(maml)
-    slopes, offsets = np.linspace(-1.0, 9.0, 201), np.linspace(-1.0, 6.5, 151)
+    walk, losses_of = convergence.walker(maml), convergence.losses_of
+    slopes, offsets = np.linspace(-1.6, 9.0, 213), np.linspace(-1.0, 6.5, 151)
     grid = np.meshgrid(slopes, offsets)
+    everywhere = [grid[0].reshape(-1, 1, 1), grid[1].reshape(-1, 1)]
     starts = {RANDOM: path[0], JOINT: joint.get_weights(), META: path[-1]}
-    losses, ways, episodes = {}, {}, {}
+    tasks = {}
     for number, (name, place) in enumerate(SHOWN.items()):
-        episodes[name], query_y = problem.family.at(*place, tf.constant([7, number]))
-        task = episodes[name]
-        everywhere = [grid[0].reshape(-1, 1, 1), grid[1].reshape(-1, 1)]
+        task, query_y = problem.family.at(*place, tf.constant([7, number]))
         support = task["support_x"][:10], task["support_y"][:10]
-        flat = convergence.losses_of(maml, everywhere, *support)
-        losses[name] = flat.reshape(grid[0].shape)
-        ways[name] = {}
+        surface = losses_of(maml, everywhere, *support).reshape(grid[0].shape)
+        ways, losses = {}, {}
         for start, weights in starts.items():
             way = walk(weights, task, problem.limit)
-            query = convergence.losses_of(maml, way, task["query_x"], query_y)
-            learned = int(np.argmax(query < problem.threshold)) or problem.limit
-            ways[name][start] = points(way)[: learned + 1]
+            query = losses_of(maml, way, task["query_x"], query_y)
+            end = 1 + int(np.argmax(query < problem.threshold))
+            ways[start], losses[start] = points(way)[:end], query[:end]
+        inner = [walk(weights, task, problem.inner.steps) for weights in path]
+        tasks[name] = plane.Task(
+            problem.family.best(*place),
+            surface,
+            ways,
+            losses,
+            np.stack([points(way) for way in inner]),
+            np.stack([losses_of(maml, w, task["query_x"], query_y) for w in inner]),
+        )
     return plane.Scene(
         slopes,
         offsets,
-        losses,
         problem.threshold,
-        {name: problem.family.best(*place) for name, place in SHOWN.items()},
         {name: points([w[None] for w in start])[0] for name, start in starts.items()},
-        ways,
         np.concatenate([points([w[None] for w in weights]) for weights in path]),
-        [
-            {name: points(walk(weights, episodes[name], 5)) for name in plane.KNOWN}
-            for weights in path
-        ],
         problem.steps_per_epoch,
+        tasks,
     )
 
 
@@ -220,12 +221,12 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         )
         print(convergence.table(results, limit=problem.limit), "\n", flush=True)
         if problem.name == "lines":
-            scene, draw, name = in_the_plane(problem, maml, joint, path), plane, "common_point"
+            scene = in_the_plane(problem, maml, joint, path)
+            written = plane.draw(scene, options.out)
         else:
             scene = one_wave(problem, maml, results, amplitude=3.5, phase=0.8)
-            draw, name = waves, "sinusoid"
-        print(draw.plot(scene, options.out / f"{name}.png"))
-        print(draw.animate(scene, options.out / f"{name}.gif"))
+            written = waves.draw(scene, options.out)
+        print(*written, sep="\n")
         found[problem.name] = results
     return found
 

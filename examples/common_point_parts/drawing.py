@@ -20,7 +20,7 @@ MARKS = {  # How each start is drawn, in every picture.
     JOINT: {"marker": "s", "color": "#B08000", "ms": 8},
     META: {"marker": "*", "color": INK, "ms": 16},
 }
-plt.rcParams.update({"font.size": 10, "axes.titlesize": 12, "figure.dpi": 100})
+plt.rcParams.update({"font.size": 11, "axes.titlesize": 12.5, "figure.dpi": 100})
 
 
 def corner(axes: Any, lines: Iterable[tuple[str, str]]) -> None:
@@ -39,7 +39,7 @@ def corner(axes: Any, lines: Iterable[tuple[str, str]]) -> None:
 
 def png(figure: Any, path: pathlib.Path) -> pathlib.Path:
     """Writes a figure and forgets it."""
-    figure.savefig(path, dpi=100, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=110, pil_kwargs={"optimize": True})
     plt.close(figure)
     return path
 
@@ -56,7 +56,7 @@ def gif(frames: Iterable[tuple[Any, int]], path: pathlib.Path) -> pathlib.Path:
     # and covers rare colours too: thin lines have few pixels.
     chosen = images[:: max(1, len(images) // 8)] + images[-1:]
     sample = Image.fromarray(np.concatenate([np.asarray(i) for i in chosen]))
-    palette = sample.quantize(128, method=Image.Quantize.MAXCOVERAGE)
+    palette = sample.quantize(256, method=Image.Quantize.MAXCOVERAGE)
     first, *others = [
         i.quantize(palette=palette, dither=Image.Dither.NONE) for i in images
     ]

@@ -9,6 +9,8 @@ import numpy as np
 from common_point_parts import convergence, drawing
 from common_point_parts.drawing import MARKS, META, RANDOM
 
+SHORT = {RANDOM: "random θ", META: "meta-learned θ"}
+
 
 class Scene(NamedTuple):
     """All that the pictures show.
@@ -31,15 +33,23 @@ class Scene(NamedTuple):
     threshold: float
 
 
+def draw(scene: Scene, folder: pathlib.Path) -> list[pathlib.Path]:
+    """Writes the picture and the film."""
+    return [
+        plot(scene, folder / "sinusoid.png"),
+        drawing.gif(_frames(scene), folder / "sinusoid.gif"),
+    ]
+
+
 def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
     """One new wave from two starts, and the loss of many over steps from all."""
-    figure, panels = plt.subplots(1, 3, figsize=(15.5, 4.6), layout="constrained")
+    figure, panels = plt.subplots(1, 3, figsize=(12.6, 4.4), layout="constrained")
     last = len(scene.fits[RANDOM]) - 1
     for axes, start, steps in (
         (panels[0], RANDOM, [0, 10, 100, last]),
         (panels[1], META, [0, 1, 3, 10]),
     ):
-        _wave(axes, scene, f"A new sinusoid from {start} θ".replace(" weights", ""))
+        _wave(axes, scene, f"A new sinusoid, from {SHORT[start]}")
         for k, alpha in zip(steps, (0.3, 0.45, 0.7, 1.0)):
             label = f"after {k} step{'s' if k != 1 else ''}"
             style = ":" if k == 0 else "-"
@@ -48,14 +58,9 @@ def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
                 scene.x, scene.fits[start][k], style, color=color, alpha=alpha, lw=2,
                 label=f"{label}: loss {scene.losses[start][k]:.2g}",
             )  # fmt: skip
-        axes.legend(loc="lower right", fontsize=9)
+        axes.legend(loc="lower right", fontsize=8.5)
     _losses(panels[2], scene)
     return drawing.png(figure, path)
-
-
-def animate(scene: Scene, path: pathlib.Path) -> pathlib.Path:
-    """Both starts beside each other, step by step."""
-    return drawing.gif(_frames(scene), path)
 
 
 def _frames(scene: Scene) -> Iterator[tuple[Any, int]]:
@@ -67,13 +72,14 @@ def _frames(scene: Scene) -> Iterator[tuple[Any, int]]:
             x=0.02, ha="left", weight="bold", fontsize=14,
         )  # fmt: skip
         for axes, start in zip(panels, (RANDOM, META)):
-            _wave(axes, scene, start)
+            _wave(axes, scene, f"from {SHORT[start]}")
             color = MARKS[start]["color"] if start == META else "#D55E00"
             axes.plot(scene.x, scene.fits[start][k], color=color, lw=2.2)
             first = _learned(scene, start)
             loss = f"loss {scene.losses[start][k]:.2f}"
             note = f", learned after {first}" if k >= first else ""
             drawing.corner(axes, [(loss + note, color)])
+        panels[0].legend(loc="lower left", fontsize=9)
         yield figure, 4000 if k == last else 700 if k < 4 else 300
 
 
@@ -98,16 +104,19 @@ def _losses(axes: Any, scene: Scene) -> None:
         # A logarithmic axis has no zero: everything is one to the right of it.
         steps = np.arange(len(middle)) + 1
         color = MARKS[start]["color"]
-        axes.plot(steps, middle, color=color, lw=2, label=start)
+        axes.plot(steps, middle, color=color, lw=2)
+        k = min(25, len(middle) - 1)
+        axes.text(
+            steps[k], 1.06 * high[k], start, color=color, ha="center", weight="bold"
+        )
         axes.fill_between(steps, low, high, color=color, alpha=0.2)
     axes.axhline(scene.threshold, ls="--", color="0.4", lw=1)
     axes.text(1.1, 0.9 * scene.threshold, "learned", va="top", color="0.3")
     ticks = [k for k in (0, 1, 3, 10, 30, 100, 300, 1000) if k < len(middle)]
-    axes.set(xscale="log", yscale="log", xlabel="inner steps on ten examples")
+    axes.set(xscale="log", yscale="log", xlabel="gradient steps on ten examples")
     axes.set_xticks([k + 1 for k in ticks], [str(k) for k in ticks])
     axes.minorticks_off()
     tasks = next(iter(scene.results.values())).losses.shape[1]
     axes.set(ylabel="query loss (mean squared error)")
     axes.set_title(f"{tasks} new sinusoids: median, 95% CI", loc="left")
-    axes.legend()
     axes.grid(alpha=0.2)
