@@ -52,11 +52,14 @@ def gif(frames: Iterable[tuple[Any, int]], path: pathlib.Path) -> pathlib.Path:
         images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
         durations.append(duration)
         plt.close(figure)
-    # One palette for all frames, so that nothing flickers. It is made of some of them,
-    # and covers rare colours too: thin lines have few pixels.
+    # One palette for all frames, so that nothing flickers: half for what covers much,
+    # pale areas, and half for what differs most, the colours of thin lines.
     chosen = images[:: max(1, len(images) // 8)] + images[-1:]
     sample = Image.fromarray(np.concatenate([np.asarray(i) for i in chosen]))
-    palette = sample.quantize(256, method=Image.Quantize.MAXCOVERAGE)
+    halves = Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE
+    colors = [sample.quantize(128, method=m).getpalette()[: 3 * 128] for m in halves]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colors[0] + colors[1])
     first, *others = [
         i.quantize(palette=palette, dither=Image.Dither.NONE) for i in images
     ]

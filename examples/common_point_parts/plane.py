@@ -80,7 +80,7 @@ def plot_gradient_descent(scene: Scene, path: pathlib.Path) -> pathlib.Path:
     losses = scene.tasks["T1"].losses[RANDOM]
     right.plot(losses, "-o", color=COLORS["T1"], ms=3, lw=1.4)
     right.axhline(scene.threshold, ls="--", color="0.4", lw=1)
-    right.text(0, 0.9 * scene.threshold, "learned", va="top", color="0.3")
+    right.text(0, 1.05 * scene.threshold, "learned", va="bottom", color="0.3")
     right.set(xlabel="gradient steps", title="")
     right.set_title(f"Its loss: {len(losses) - 1} steps", loc="left")
     return drawing.png(figure, path)
