@@ -49,7 +49,7 @@ def network() -> keras.Model:
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Trains and evaluates; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--meta-steps", type=int, default=4000)
+    parser.add_argument("--meta-steps", type=int, default=2000)
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     maml = mk.MAML(network(), mk.InnerLoop("mse", mk.SGD(0.05), steps=2))

@@ -33,7 +33,7 @@ def stripes(classes: int, images: int, seed: int) -> tuple[np.ndarray, np.ndarra
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Trains and evaluates; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--meta-steps", type=int, default=600)
+    parser.add_argument("--meta-steps", type=int, default=300)
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
 

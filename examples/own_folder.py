@@ -1,6 +1,6 @@
 """Few-shot classification of a folder of images, a folder for each class.
 
-Makes a small one first, `shapes/red_disc/00.png` and so on, of images that differ in
+Makes a small one first, `shapes/disc_ring/00.png` and so on, of images that differ in
 size as photographs do. Then three new classes are learned from two images each, and the
 adapted model, an ordinary Keras model, tells them apart.
 
@@ -9,6 +9,7 @@ adapted model, an ordinary Keras model, tells them apart.
 """
 
 import argparse
+import itertools
 import pathlib
 
 import keras
@@ -16,37 +17,33 @@ import numpy as np
 
 import maml_keras as mk
 
-COLORS = {
-    "red": [1, 0, 0],
-    "green": [0, 0.7, 0],
-    "blue": [0, 0.2, 1],
-    "grey": [0.5] * 3,
-}
 SHAPES = {  # Inside where positive, for coordinates from the middle.
-    "disc": lambda u, v: 0.8 - u**2 - v**2,
-    "square": lambda u, v: 0.8 - np.maximum(abs(u), abs(v)),
-    "bar": lambda u, v: np.minimum(0.3 - abs(v), 0.95 - abs(u)),
-    "ring": lambda u, v: 0.25 - abs(np.hypot(u, v) - 0.65),
-    "cross": lambda u, v: 0.3 - np.minimum(abs(u), abs(v)) + 0 * u,
+    "disc": lambda u, v: 0.8 - np.hypot(u, v),
+    "square": lambda u, v: 0.7 - np.maximum(abs(u), abs(v)),
+    "bar": lambda u, v: np.minimum(0.25 - abs(v), 0.95 - abs(u)),
+    "ring": lambda u, v: 0.2 - abs(np.hypot(u, v) - 0.65),
+    "cross": lambda u, v: np.minimum(
+        0.22 - np.minimum(abs(u), abs(v)), 0.9 - np.maximum(abs(u), abs(v))
+    ),
 }
 
 
-def make(folder: pathlib.Path, images: int = 8) -> None:
-    """Writes 20 classes of coloured shapes, each image at its own size and place."""
+def make(folder: pathlib.Path, images: int = 10) -> None:
+    """Writes 25 classes: a shape on the left, one on the right, in any colours."""
     generator = np.random.default_rng(0)
-    for color, rgb in COLORS.items():
-        for shape, inside in SHAPES.items():
-            place = folder / f"{color}_{shape}"
-            place.mkdir(parents=True, exist_ok=True)
-            for i in range(images):
-                side = generator.integers(40, 64)
-                v, u = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
-                du, dv = generator.uniform(-0.3, 0.3, 2)
-                scale = generator.uniform(1.2, 2.2)
-                ink = inside((u - du) * scale, (v - dv) * scale)[..., None] > 0
-                paper = generator.uniform(0.8, 1.0, [side, side, 1])
-                image = np.where(ink, np.array(rgb), paper)
-                keras.utils.save_img(place / f"{i:02d}.png", image * 255, scale=False)
+    for left, right in itertools.product(SHAPES, SHAPES):
+        place = folder / f"{left}_{right}"
+        place.mkdir(parents=True, exist_ok=True)
+        for i in range(images):
+            side = generator.integers(40, 64)
+            v, u = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j]
+            image = np.full([side, side, 3], 1.0) * generator.uniform(0.7, 1.0, 3)
+            for shape, middle in ((left, -0.5), (right, 0.5)):
+                du, dv = generator.uniform(-0.1, 0.1), generator.uniform(-0.5, 0.5)
+                scale = generator.uniform(1.9, 2.6)
+                ink = SHAPES[shape]((u - middle - du) * scale, (v - dv) * scale) > 0
+                image[ink] = generator.uniform(0.0, 0.6, 3)
+            keras.utils.save_img(place / f"{i:02d}.png", image * 255, scale=False)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
@@ -54,7 +51,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/shapes"))
-    parser.add_argument("--meta-steps", type=int, default=200)
+    parser.add_argument("--meta-steps", type=int, default=300)
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     if options.folder is None:

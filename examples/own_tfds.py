@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> mk.Evaluation:
     parser.add_argument("--split", default="small1")
     parser.add_argument("--size", type=int, default=28, help="pixels of a side")
     parser.add_argument("--download", action="store_true")
-    parser.add_argument("--meta-steps", type=int, default=150)
+    parser.add_argument("--meta-steps", type=int, default=300)
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     try:

@@ -32,7 +32,7 @@ class Fading(mk.data.TaskFamily):
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Trains and evaluates; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--meta-steps", type=int, default=1500)
+    parser.add_argument("--meta-steps", type=int, default=500)
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     how = {"steps": 5, "num_tasks": 200, "verbose": 0}
     results = {"before meta-training": mk.evaluate_episodes(maml, new, **how)}
     maml.compile(keras.optimizers.Adam(3e-3))
-    episodes = mk.data.episodes(Fading(), batch_size=16, seed=1)
+    episodes = mk.data.episodes(Fading(), batch_size=8, seed=1)
     maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
     results["after meta-training"] = mk.evaluate_episodes(maml, new, **how)
     for name, result in results.items():

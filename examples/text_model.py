@@ -1,8 +1,8 @@
 """Your own model, text: an embedding and attention.
 
 A made-up language of 100 words: 16 topics with 5 words each, and 20 words that mean
-nothing. A text has 12 words, 3 of them of its topic, anywhere. A task asks to tell three
-topics apart from two texts of each. Which topics, and what number each has, is new in
+nothing. A text has 12 words, 3 of them of its topic, anywhere. A task is to tell three
+topics apart, from two texts of each. Which topics, and what number each has, is new in
 every task; so before adaptation nobody can do better than one in three.
 
     python examples/text_model.py    # half a minute
@@ -28,7 +28,7 @@ class Topics(mk.data.TaskFamily):
         order = tf.argsort(tf.random.stateless_uniform([16], seeds[0]))
         topics = order[:WAYS]
         labels = tf.tile(tf.range(WAYS), [SHOTS + QUERIES])
-        shape = [len(labels), WORDS]
+        shape = [WAYS * (SHOTS + QUERIES), WORDS]
         own = tf.random.stateless_uniform(shape, seeds[1], 0, 5, tf.int32)
         own += 5 * tf.gather(topics, labels)[:, None]
         idle = tf.random.stateless_uniform(shape, seeds[2], 80, 100, tf.int32)
