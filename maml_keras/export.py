@@ -138,15 +138,22 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
         rate = export_checks.AS_LEARNED if learned else inner.rule.fixed_rate
 
         def compiled(name: str, function: Any, signature: list[Any]) -> Any:
-            made = tf.function(
-                function, input_signature=signature, autograph=False
-            )
+            made = tf.function(function, input_signature=signature, autograph=False)
             setattr(self, name, made)
             return made.get_concrete_function().structured_outputs
 
+        # The inner loop and the pass that answers are one graph each, which the
+        # functions call: a copy in each would make most of the file.
+        def shared(function: Any, signature: list[Any]) -> Any:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        loop = shared(self._adapt, [support_x, support_y, *how])
+        answer = shared(self._predict, [weights, x, count])
+
         # Closures, because a tf.function's defaults are part of its signature.
         def serve(x: Any) -> Any:
-            return self._predict({}, export_checks.inputs("x", x), self.steps_taken)
+            x = export_checks.inputs("x", x)
+            return answer(self._in_place(), x, tf.convert_to_tensor(self.steps_taken))
 
         answers = compiled("serve", serve, [x])
         sparse = inner.loss.is_sparse_categorical
@@ -154,11 +161,6 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             "classes": int(answers.shape[-1]) if sparse else None,
             "ignored": inner.loss.ignored_class,
         }
-
-        # One graph of the inner loop, which three functions call.
-        loop = tf.function(
-            self._adapt, input_signature=[support_x, support_y, *how], autograph=False
-        )
 
         def checked(names: Any, x: Any, y: Any, steps: Any, rate: Any) -> Any:
             x, y = export_checks.support(names, x, y, **fits)
@@ -177,7 +179,7 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
         def predict_with(weights: Any, x: Any, steps: Any = steps) -> Any:
             weights = export_checks.given(weights)
             with tf.control_dependencies([export_checks.not_negative(steps)]):
-                return self._predict(weights, export_checks.inputs("x", x), steps)
+                return answer(weights, export_checks.inputs("x", x), steps)
 
         def adapt_and_predict(
             support_x: Any,
@@ -189,14 +191,14 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             query_x = export_checks.inputs("query_x", query_x)
             names = "support_x", "support_y"
             weights = checked(names, support_x, support_y, steps, learning_rate)
-            return self._predict(weights, query_x, steps)
+            return answer(weights, query_x, steps)
 
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
             weights = checked(("x", "y"), x, y, steps, learning_rate)
             taken = self.steps_taken + steps
-            loss = export_checks.loss(inner.loss(y, self._predict(weights, x, taken)))
+            loss = export_checks.loss(inner.loss(y, answer(weights, x, taken)))
             # All of it has been found good before any of it is written.
             with tf.control_dependencies([loss, *weights.values()]):
                 for name, i in self._adapted.items():
@@ -223,19 +225,20 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             "reset": ([], {}, tf.TensorSpec([], tf.bool)),
         }
         self.table = _untracked(export_signature.table(described))
-        self._arguments = _untracked({"serve": [x], "adapt_and_predict": [*three, *how]})
+        self._arguments = _untracked(
+            {"serve": [x], "adapt_and_predict": [*three, *how]}
+        )
 
     def signatures(self) -> dict[str, Any]:
         """The functions that a server finds, with named outputs."""
         names = {"serving_default": "serve", "adapt_and_predict": "adapt_and_predict"}
 
         def signature(name: str) -> Any:
-            function = getattr(self, name)
-            return tf.function(
-                lambda *arguments: export_signature.outputs_named(function(*arguments)),
-                input_signature=self._arguments()[name],
-                autograph=False,
-            )
+            def named(*arguments: Any) -> dict[str, Any]:
+                return export_signature.outputs_named(getattr(self, name)(*arguments))
+
+            specs = self._arguments()[name]
+            return tf.function(named, input_signature=specs, autograph=False)
 
         return {public: signature(name) for public, name in names.items()}
 
@@ -260,14 +263,19 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             **{name: settled[i] for name, i in self._settled_places.items()},
         }
 
+    def _in_place(self) -> dict[str, Any]:
+        """The present value of what adapts, by name."""
+        adapted = {n: self.trainable_variables[i] for n, i in self._adapted.items()}
+        variables = {**adapted, **self._settled}
+        return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
+
     def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> Any:
         values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
-        for name, value in weights.items():
-            if name in self._adapted:
-                values[self._adapted[name]] = value
-            else:
-                state[self._settled_places[name]] = value
+        for name, i in self._adapted.items():
+            values[i] = weights[name]
+        for name, i in self._settled_places.items():
+            state[i] = weights[name]
         output = self._learner().answer(values, state, x, training=False, step=steps)
         return export_checks.predictions(output.predictions)
 
