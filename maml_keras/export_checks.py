@@ -78,7 +78,8 @@ def support(
     ]
     if classes is not None:
         checks.append(_labels(names[1], targets[0], classes, ignored))
-    return _after(checks, (x, y))
+    x, y = _after(checks, (x, y))
+    return x, y
 
 
 def settings(steps: Any, learning_rate: Any, *, learned: bool) -> tuple[Any, Any]:
