@@ -24,6 +24,7 @@ from maml_keras.selectors import (
     matching,
     satisfying,
 )
+from maml_keras.shipped import fine_tune, to_keras, warm_start
 from maml_keras.starts import PrototypicalHead, Start
 from maml_keras.task_maps import Chunked, TaskMap
 from maml_keras.threads import use_one_thread_per_task
@@ -67,11 +68,14 @@ __all__ = [
     "convert",
     "data",
     "evaluate_episodes",
+    "fine_tune",
     "last_layer",
     "matching",
     "models",
     "recipes",
     "satisfying",
+    "to_keras",
     "use_one_thread_per_task",
+    "warm_start",
     "with_low_rank_adapters",
 ]
