@@ -61,8 +61,10 @@ class Diagnosis(abc.ABC):
             looks: the last looks at a run, the newest last.
         """
         text = self.found(looks)
-        return None if text is None else Finding(
-            self.title, text, self.remedy, self.section
+        return (
+            None
+            if text is None
+            else Finding(self.title, text, self.remedy, self.section)
         )
 
     @abc.abstractmethod
@@ -115,9 +117,9 @@ class NoGain(Diagnosis):
 
     title = "Adaptation does not help"
     remedy = (
-        "Raise the inner rate tenfold, or learn it (`MetaSGD`); with weights near zero, "
-        "train on; if the loss is low already, the tasks can be solved without their "
-        "support sets."
+        "Raise the inner rate tenfold, or learn it (`MetaSGD`); with weights near "
+        "zero, train on; if the loss is low already, the tasks can be solved without "
+        "their support sets."
     )
     section = "adaptation-does-not-help-step-1-is-no-better-than-step-0"
 
@@ -323,7 +325,9 @@ def all_diagnoses() -> list[Diagnosis]:
     ]
 
 
-def _on_end(looks: Sequence[Look], count: int) -> Iterator[tuple[str, list[InnerTrace]]]:
+def _on_end(
+    looks: Sequence[Look], count: int
+) -> Iterator[tuple[str, list[InnerTrace]]]:
     """Each part with its last traces, if there were so many looks and enough tasks."""
     if len(looks) < count:
         return

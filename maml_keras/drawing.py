@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-RIGHT, WRONG = "#2e9e4f", "#d03b3b"
+DPI = 100
+RIGHT, WRONG = (46, 158, 79), (208, 59, 59)
 # Of a task, so that the images stay large enough to be read.
-MOST_QUERIES_DRAWN = 25
+MOST_QUERIES_DRAWN, MOST_SHOTS_DRAWN = 25, 5
+# In pixels: of one image, and of the margins of an episode; the gap in images.
+TILE, LEFT, TOP, GAP = 66, 70, 50, 0.4
 
 
 def can_draw() -> bool:
@@ -84,7 +87,8 @@ def episode(
 ) -> Any:
     """One classification task: support images, then queries with predicted classes.
 
-    A row for each class. A frame is green where the prediction is right.
+    A row for each class. A frame is green where the prediction is right; a red one
+    holds the number of the class that was predicted.
 
     Args:
         support: images `[examples, height, width, channels]` and class numbers.
@@ -96,48 +100,69 @@ def episode(
         uint8 `[height, width, 3]`.
     """
     classes = np.unique(support[1])
-    shots = max(int((support[1] == c).sum()) for c in classes)
+    shots = min(MOST_SHOTS_DRAWN, _most(support[1]))
     shown = max(1, min(MOST_QUERIES_DRAWN // len(classes), _most(query[1])))
-    panels = len(predicted)
-    columns = shots + panels * (shown + 0.4)
-    side, head, foot = 0.62, 0.62, 0.1
-    width = side * columns + 0.75
-    height = side * len(classes) + head + foot
-    figure = _figure(width, height)
+    # One array of pixels: axes for each of a hundred images take seconds.
+    columns = shots + len(predicted) * (shown + GAP)
+    width, height = int(LEFT + columns * TILE), TOP + len(classes) * TILE
+    canvas = np.full([height, width, 3], 255, np.uint8)
+    words = [
+        (6, 18, title, "left", "black"),
+        (LEFT, TOP - 6, "support", "left", "black"),
+    ]
 
-    def place(row: int, column: float) -> Any:
-        top = head + (row + 0.03) * side
-        box = ((0.7 + column * side) / width, 1 - (top + 0.86 * side) / height)
-        return figure.add_axes((*box, 0.86 * side / width, 0.86 * side / height))
+    def put(row: int, column: float, image: Any, frame: Any) -> tuple[int, int]:
+        x, y = int(LEFT + column * TILE), TOP + row * TILE
+        inside = _tile(image, TILE - 10)
+        canvas[y + 2 : y + TILE - 2, x + 2 : x + TILE - 2] = frame
+        canvas[y + 5 : y + 5 + len(inside), x + 5 : x + 5 + len(inside)] = inside
+        return x, y
 
-    def text(column: float, words: str) -> None:
-        x = (0.7 + column * side) / width
-        figure.text(x, 1 - (head - 0.06) / height, words, fontsize=9, va="bottom")
-
-    text(0, "support")
     for row, label in enumerate(classes):
-        y = 1 - (head + (row + 0.46) * side) / height
-        figure.text(0.06 / width, y, f"class {label}", fontsize=8, va="center")
+        middle = TOP + row * TILE + TILE // 2 + 4
+        words.append((LEFT - 8, middle, f"class {label}", "right", "black"))
         for column, image in enumerate(support[0][support[1] == label][:shots]):
-            _show(place(row, column), image, "0.5")
+            put(row, column, image, (150, 150, 150))
     for number, (name, labels) in enumerate(predicted.items()):
-        first = shots + 0.4 + number * (shown + 0.4)
-        right = float(np.mean(labels == query[1]))
-        text(first, f"{name}: {right:.0%} right")
+        first = shots + GAP + number * (shown + GAP)
+        share = f"{name}: {np.mean(labels == query[1]):.0%} right"
+        words.append((int(LEFT + first * TILE), TOP - 6, share, "left", "black"))
         for row, label in enumerate(classes):
-            mine = np.nonzero(query[1] == label)[0][:shown]
-            for column, i in enumerate(mine):
+            for column, i in enumerate(np.nonzero(query[1] == label)[0][:shown]):
                 good = labels[i] == label
-                axes = place(row, first + column)
-                _show(axes, query[0][i], RIGHT if good else WRONG)
+                frame = RIGHT if good else WRONG
+                x, y = put(row, first + column, query[0][i], frame)
                 if not good:
-                    axes.text(
-                        0.97, 0.03, str(labels[i]), color="white", fontsize=7,
-                        ha="right", va="bottom", transform=axes.transAxes,
-                        bbox={"color": WRONG, "pad": 1.0, "linewidth": 0},
-                    )
-    figure.text(0.06 / width, 1 - 0.06 / height, title, fontsize=10, va="top")
+                    canvas[
+                        y + TILE - 20 : y + TILE - 2, x + TILE - 18 : x + TILE - 2
+                    ] = WRONG
+                    corner = (x + TILE - 10, y + TILE - 6)
+                    words.append((*corner, str(labels[i]), "center", "white"))
+    figure = _figure(width / DPI, height / DPI)
+    figure.figimage(canvas)
+    for x, y, text, side, color in words:
+        figure.text(
+            x / width,
+            1 - y / height,
+            text,
+            fontsize=9,
+            ha=side,
+            va="baseline",
+            color=color,
+        )
     return _pixels(figure)
+
+
+def _tile(image: Any, side: int) -> Any:
+    """An image as uint8 `[side, side, 3]`; one channel is ink, and drawn dark."""
+    pixels = np.asarray(image, dtype=np.float32)
+    low, high = float(pixels.min()), float(pixels.max())
+    if low < 0.0 or high > 1.0:  # Standardised images, or uint8 ones.
+        pixels = (pixels - low) / (high - low or 1.0)
+    if pixels.shape[-1] == 1:
+        pixels = np.repeat(1.0 - pixels, 3, axis=-1)
+    rows, columns = (np.arange(side) * n // side for n in pixels.shape[:2])
+    return (255 * pixels[rows][:, columns]).astype(np.uint8)
 
 
 def heat_maps(
@@ -181,8 +206,13 @@ def heat_maps(
             for column in range(steps):
                 dark = not colours[row, column] > middle
                 axes.text(
-                    column, row, f"{table[column, row]:.2g}", fontsize=7.5,
-                    ha="center", va="center", color="white" if dark else "black",
+                    column,
+                    row,
+                    f"{table[column, row]:.2g}",
+                    fontsize=7.5,
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
                 )
         axes.set_yticks(range(len(names)), names, fontsize=8)
         axes.set_xticks(range(steps), [str(k + 1) for k in range(steps)], fontsize=8)
@@ -223,18 +253,6 @@ def _mark(marker: str, color: str, label: str) -> Any:
     return Line2D([], [], marker=marker, color=color, linestyle="none", label=label)
 
 
-def _show(axes: Any, image: Any, frame: str) -> None:
-    pixels = np.asarray(image)
-    low, high = float(pixels.min()), float(pixels.max())
-    if low < 0.0 or high > 1.0:  # Standardised images, or uint8 ones.
-        pixels = (pixels - low) / (high - low or 1.0)
-    axes.imshow(pixels.squeeze(), cmap="gray_r", vmin=0, vmax=1)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set(color=frame, linewidth=2.2)
-
-
 def _most(labels: Any) -> int:
     return int(np.unique(labels, return_counts=True)[1].max())
 
@@ -249,7 +267,7 @@ def _figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=100)
+    figure = Figure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

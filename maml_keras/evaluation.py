@@ -296,9 +296,7 @@ def mean_of_task(function: Metric, pair: Any) -> Any:
     return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
 
-def named_metric(
-    maml: MAML, metric: str | Metric | None
-) -> tuple[str, Metric | None]:
+def named_metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:
     """A metric's name and its function; no function for the outer loss."""
     if metric is None:
         sparse = maml._outer_loss.is_sparse_categorical

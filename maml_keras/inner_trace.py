@@ -107,10 +107,10 @@ def trace_inner_loop(
     num_tasks: int = 100,
     metric: str | Metric | None = None,
 ) -> InnerTrace:
-    """Adapts to each task and notes what every inner step did; the model stays as it is.
+    """Adapts to each task and notes what every inner step did.
 
     `loss_i(k) = L(query_i; phi_k)`, `|grad L(support_i; phi_k)|` and
-    `|phi_{k+1} - phi_k|` by layer.
+    `|phi_{k+1} - phi_k|` by layer. The model stays as it is.
 
     Args:
         maml: the model.
@@ -126,13 +126,14 @@ def trace_inner_loop(
         ValueError: if there is no episode, or an argument does not fit.
 
     >>> from maml_keras.rules import SGD
-    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> head = keras.layers.Dense(1, name="head")
+    >>> model = keras.Sequential([keras.Input([1]), head], name="line")
     >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
     >>> x = np.ones([4, 5, 1], "float32")
     >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 2 * x
     >>> trace = trace_inner_loop(maml, [batch], steps=3)
     >>> trace.query_loss.shape, trace.gradient_norms.shape, trace.layers
-    ((4, 4), (4, 3, 1), ('dense',))
+    ((4, 4), (4, 3, 1), ('line/head',))
     """
     steps = maml.inner.steps if steps is None else steps
     check_steps(steps)
@@ -185,7 +186,9 @@ def predictions_along(maml: MAML, task: dict[str, Any], *, steps: int) -> Any:
         loop, learner = _recorded(maml), maml.learner
 
         def one(element: Any) -> tuple[Any, Any]:
-            outputs = [output for _, _, output in _passes(loop, learner, element, steps)]
+            outputs = [
+                output for _, _, output in _passes(loop, learner, element, steps)
+            ]
             return (), tf.nest.map_structure(lambda *k: tf.stack(k), *outputs)
 
         def along(task: Any) -> Any:

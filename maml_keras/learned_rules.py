@@ -201,7 +201,7 @@ class MetaCurvature(LearnedRule):
         gains = []
         for matrices in self.matrices:
             gain = tf.constant(self.learning_rate)
-            for matrix in filter(lambda m: m is not None, matrices):
+            for matrix in (m for m in matrices if m is not None):
                 values = tf.cast(matrix.value, tf.float32)
                 gain *= tf.norm(values) / values.shape[0] ** 0.5
             gains.append(gain[None])

@@ -50,6 +50,11 @@ class Look:
     trained_steps: int = 1
     blank_start: bool = True
 
+    @property
+    def main(self) -> str:
+        """The part that is drawn, and whose mean joins the logs."""
+        return "validation" if "validation" in self.traces else list(self.traces)[-1]
+
 
 def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:
     """The rates that a model has learned, or None if its rule learns none.

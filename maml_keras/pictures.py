@@ -27,20 +27,18 @@ class Fits(View):
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
-        for part, trace in look.traces.items():
-            if not _is_curve(trace):
-                continue
-            e = trace.examples
-            x, y = _along_a_line(maml, trace)
-            image = drawing.fits(
-                (e["support_x"][..., 0], _flat(e["support_y"])),
-                (e["query_x"][..., 0], _flat(e["query_y"])),
-                x,
-                y,
-                title=_title(part, look),
-            )
-            with board.part(part):
-                tf.summary.image("fits", image[None])
+        trace = look.traces[look.main]
+        if not _is_curve(trace):
+            return
+        e = trace.examples
+        image = drawing.fits(
+            (e["support_x"][..., 0], _flat(e["support_y"])),
+            (e["query_x"][..., 0], _flat(e["query_y"])),
+            *_along_a_line(maml, trace),
+            title=_title(look),
+        )
+        with board.part(look.main):
+            tf.summary.image("fits", image[None])
 
 
 @final
@@ -52,20 +50,19 @@ class Episodes(View):
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
-        for part, trace in look.traces.items():
-            if trace.chance is None or not _are_images(trace.examples["query_x"]):
-                continue
-            e = {name: array[0] for name, array in trace.examples.items()}
-            classes = e["predictions"].argmax(axis=-1)  # [K + 1, queries]
-            steps = dict.fromkeys([0, trace.steps])
-            image = drawing.episode(
-                (e["support_x"], e["support_y"].ravel()),
-                (e["query_x"], e["query_y"].ravel()),
-                {drawing.after(k): classes[k] for k in steps},
-                title=_title(part, look),
-            )
-            with board.part(part):
-                tf.summary.image("episode", image[None])
+        trace = look.traces[look.main]
+        if trace.chance is None or not _are_images(trace.examples["query_x"]):
+            return
+        e = {name: array[0] for name, array in trace.examples.items()}
+        classes = e["predictions"].argmax(axis=-1)  # [K + 1, queries]
+        image = drawing.episode(
+            (e["support_x"], e["support_y"].ravel()),
+            (e["query_x"], e["query_y"].ravel()),
+            {drawing.after(k): classes[k] for k in (0, trace.steps)},
+            title=_title(look),
+        )
+        with board.part(look.main):
+            tf.summary.image("episode", image[None])
 
 
 @final
@@ -73,19 +70,17 @@ class NormMap(View):
     """Gradient and update norms, layers by inner steps: the image `inner_norms`."""
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
-        for part, trace in look.traces.items():
-            kept = ~trace.diverged.any(axis=1)
-            if not kept.any() or not trace.steps:
-                continue
-            tables = {
-                "norm of the inner gradient": trace.gradient_norms[kept].mean(axis=0),
-                "norm of the update": trace.update_norms[kept].mean(axis=0),
-            }
-            image = drawing.heat_maps(
-                tables, trace.layers, log=True, title=_title(part, look)
-            )
-            with board.part(part):
-                tf.summary.image("inner_norms", image[None])
+        trace = look.traces[look.main]
+        kept = ~trace.diverged.any(axis=1)
+        if not kept.any() or not trace.steps:
+            return
+        tables = {
+            "norm of the inner gradient": trace.gradient_norms[kept].mean(axis=0),
+            "norm of the update": trace.update_norms[kept].mean(axis=0),
+        }
+        image = drawing.heat_maps(tables, trace.layers, log=True, title=_title(look))
+        with board.part(look.main):
+            tf.summary.image("inner_norms", image[None])
 
 
 @final
@@ -105,8 +100,8 @@ class RateMap(View):
             tf.summary.image("inner_rates", image[None])
 
 
-def _title(part: str, look: Look) -> str:
-    return f"{part} tasks after {look.iteration:,} meta-steps"
+def _title(look: Look) -> str:
+    return f"{look.main} tasks after {look.iteration:,} meta-steps"
 
 
 def _is_curve(trace: InnerTrace) -> bool:

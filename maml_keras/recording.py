@@ -68,12 +68,13 @@ class Recording(UpdateRule):
             weights, gradients, state[0], step=step, learning_rate=learning_rate
         )
         changes = [after - before for before, after in zip(weights, moved)]
-        return moved, (inner_state, Norms(self._by_layer(gradients), self._by_layer(changes)))
+        return moved, (
+            inner_state,
+            Norms(self._by_layer(gradients), self._by_layer(changes)),
+        )
 
     def _by_layer(self, values: list[Any]) -> Any:
-        squares = [
-            tf.reduce_sum(tf.square(tf.cast(v, tf.float32))) for v in values
-        ]
+        squares = [tf.reduce_sum(tf.square(tf.cast(v, tf.float32))) for v in values]
         sums = [tf.add_n([squares[i] for i in members]) for members in self._members]
         return tf.sqrt(tf.stack(sums))
 

@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # A diagnosis asks for at most so many looks.
 REMEMBERED = 5
 LOOKS = 20
+# A picture takes as long as everything else of a look.
+PICTURES_EVERY = 5
 
 
 class Watch(keras.callbacks.Callback):
@@ -49,8 +51,8 @@ class Watch(keras.callbacks.Callback):
         every: int, epochs between two looks; None for about 20 looks in a run.
         metric: as in `evaluate_episodes`.
         views: a list of `View`; None for all of them.
-        pictures: a list of `View` that draw, used in every other look; None for all of
-            them. They need matplotlib, and are skipped without it.
+        pictures: a list of `View` that draw, used in every fifth look and the last;
+            None for all of them. They need matplotlib, and are skipped without it.
         diagnoses: a list of `Diagnosis`; None for all of them.
 
     Raises:
@@ -123,15 +125,15 @@ class Watch(keras.callbacks.Callback):
         look = self._look()
         self._looks.append(look)
         self._board.step = look.iteration
-        views = [*self.views, *(self.pictures if self._count % 2 == 0 else [])]
-        for view in views:
+        drawn = self._count % PICTURES_EVERY == 0 or epoch + 1 == epochs
+        for view in [*self.views, *(self.pictures if drawn else [])]:
             view.write(look, self._board, self.model)
         self._judge(look)
         self._board.flush()
         self._count += 1
         if logs is not None:
-            last = look.traces.get("validation") or list(look.traces.values())[-1]
-            logs[f"adapted_{last.metric}"] = last.query().mean
+            main = look.traces[look.main]
+            logs[f"adapted_{main.metric}"] = main.query().mean
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Says what is left to say, and closes the files."""
