@@ -80,7 +80,7 @@ __all__ = [
     "pictures",
     "recipes",
     "satisfying",
-"to_keras",
+    "to_keras",
     "trace_inner_loop",
     "use_one_thread_per_task",
     "views",
