@@ -13,6 +13,7 @@ from maml_keras.inner import InnerLoop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.maml import MAML
 from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
+from maml_keras.model_card import ModelCard, model_card
 from maml_keras.objectives import FinalStep, MultiStep, Objective
 from maml_keras.reptile import Reptile
 from maml_keras.rules import SGD, Adam, Momentum, UpdateRule
@@ -50,6 +51,7 @@ __all__ = [
     "MetaGradient",
     "MetaGradientError",
     "MetaSGD",
+    "ModelCard",
     "Momentum",
     "MultiStep",
     "Objective",
@@ -69,6 +71,7 @@ __all__ = [
     "evaluate_episodes",
     "last_layer",
     "matching",
+    "model_card",
     "models",
     "recipes",
     "satisfying",
