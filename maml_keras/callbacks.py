@@ -68,14 +68,9 @@ class AdaptationCurves(keras.callbacks.Callback):
 
 
 def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
-    """Writes one evaluation's curve and its diverged tasks as scalars."""
+    """Writes one evaluation's curve as scalars, a tag for each adaptation step."""
     with writer.as_default(step=step):
-        curve_scalars(result)
+        for k, value in enumerate(result.curve):
+            tf.summary.scalar(f"adaptation/{result.metric}/step_{k}", value)
         tf.summary.scalar("adaptation/diverged", result.diverged[-1])
     writer.flush()
-
-
-def curve_scalars(result: Evaluation, prefix: str = "adaptation") -> None:
-    """Writes the mean at each adaptation step to the current writer, a tag for each."""
-    for k, value in enumerate(result.curve):
-        tf.summary.scalar(f"{prefix}/{result.metric}/step_{k}", value)

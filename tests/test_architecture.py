@@ -46,8 +46,6 @@ ORDER = [
     "episode",
     "admission",
     "copies",
-    "export_checks",
-    "export_signature",
     "export",
     "fused_steps",
     "episodic_model",
