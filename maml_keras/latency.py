@@ -6,6 +6,7 @@ library is not imported there, and TensorFlow's threads are as it sets them.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import pathlib
@@ -130,24 +131,24 @@ def _run(
     x, count = inputs(examples), tf.constant(steps)
     y = tf.nest.map_structure(lambda spec: draw(spec, examples, classes), y_spec)
 
-    def wait(values: Any) -> None:
+    def finished(function: Any, *arguments: Any) -> None:
         # A device that works on by itself is waited for.
-        tf.nest.map_structure(lambda value: value.numpy(), values)
+        for value in tf.nest.flatten(function(*arguments)):
+            value.numpy()
 
     plural = "" if examples == 1 else "s"
     timings = [
         {
             "what": f"adapt, {steps} step{'' if steps == 1 else 's'} on {examples} "
             f"example{plural}",
-            **timed(lambda: wait(saved.adapt(x, y, count))),
+            **timed(functools.partial(finished, saved.adapt, x, y, count)),
         }
     ]
     for number in sorted({1, queries or 1}):
-        queried = inputs(number)
         timings.append(
             {
                 "what": f"predict {number} example{'' if number == 1 else 's'}",
-                **timed(lambda some=queried: wait(saved.serve(some))),
+                **timed(functools.partial(finished, saved.serve, inputs(number))),
             }
         )
     devices = [
