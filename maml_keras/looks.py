@@ -66,8 +66,8 @@ def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:
     >>> from maml_keras import InnerLoop, MetaSGD, models
     >>> maml = MAML(models.mlp(hidden=[4]), InnerLoop("mse", MetaSGD(0.5)))
     >>> rates = learned_rates(maml)
-    >>> rates.layers, rates.table.tolist()
-    (('mlp/dense', 'mlp/head'), [[0.5, 0.5]])
+    >>> len(rates.layers), rates.table.tolist()
+    (2, [[0.5, 0.5]])
     """
     rates = [np.asarray(r, dtype=np.float32) for r in maml.rule.learned_rates()]
     if not rates:
