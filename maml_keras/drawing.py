@@ -29,7 +29,7 @@ def fits(
     *,
     title: str = "",
 ) -> Any:
-    """Regression tasks side by side, with the fit before and after each inner step.
+    """Regression tasks, two in a row, with the fit before and after each inner step.
 
     Args:
         support: `(x, y)`, each `[tasks, examples]`.
@@ -43,9 +43,18 @@ def fits(
     """
     tasks, steps = predictions.shape[:2]
     shades = [_shade(k / max(1, steps - 1)) for k in range(steps)]
-    figure = _figure(3.3 * tasks, 3.5)
+    # Two in a row: TensorBoard shows an image 340 pixels wide until it is clicked.
+    rows = -(-tasks // 2)
+    width, height = 5.4, 2.1 * rows + 1.15
+    figure = _figure(width, height)
     for i in range(tasks):
-        axes = figure.add_axes(_cell(i, tasks, left=0.045, bottom=0.2, top=0.88))
+        box = (
+            (0.5 + 2.5 * (i % 2)) / width,
+            1 - (0.35 + 2.1 * (i // 2) + 1.85) / height,
+            2.05 / width,
+            1.8 / height,
+        )
+        axes = figure.add_axes(box)
         for k in range(steps):
             style = {"linestyle": ":"} if k == 0 else {"linewidth": 1.0}
             style = {"linewidth": 2.2} if k == steps - 1 and k else style
@@ -58,23 +67,22 @@ def fits(
         if np.isfinite(margin):  # A task that ran away keeps the axes of matplotlib.
             axes.set_ylim(low - margin, high + margin)
         axes.grid(alpha=0.25)
-        axes.tick_params(labelsize=8)
-    handles = axes.get_legend_handles_labels()
-    shown_steps = sorted({0, 1, steps // 2, steps - 1} & set(range(steps)))
-    legend = [(handles[0][k], handles[1][k]) for k in shown_steps]
+        axes.tick_params(labelsize=9)
+    lines, names = axes.get_legend_handles_labels()
+    chosen = sorted({0, 1, steps // 2, steps - 1} & set(range(steps)))
     marks = [
         _mark("^", "k", "support examples"),
         _mark("o", "0.6", "query examples"),
     ]
     figure.legend(
-        [line for line, _ in legend] + marks,
-        [name for _, name in legend] + [m.get_label() for m in marks],
+        [lines[k] for k in chosen] + marks,
+        [names[k] for k in chosen] + [mark.get_label() for mark in marks],
         loc="lower center",
-        ncols=len(legend) + 2,
+        ncols=3,
         frameon=False,
         fontsize=10,
     )
-    figure.suptitle(title, fontsize=11, y=0.98)
+    figure.suptitle(title, fontsize=11, y=1 - 0.06 / height, va="top")
     return _pixels(figure)
 
 
@@ -172,7 +180,7 @@ def heat_maps(
     log: bool,
     title: str = "",
 ) -> Any:
-    """Layers by inner steps, a panel for each table, with the numbers written in.
+    """Layers by inner steps, one table below the other, with the numbers written in.
 
     Args:
         tables: `[steps, layers]` by name.
@@ -185,40 +193,40 @@ def heat_maps(
     """
     steps = next(iter(tables.values())).shape[0]
     names = [short(layer) for layer in layers]
-    gutter = 0.35 + 0.075 * max(map(len, names))
-    panel = gutter + max(1.6, 0.62 * steps)
-    width, height = panel * len(tables) + 0.2, 0.95 + 0.3 * len(names)
+    gutter = 0.3 + 0.085 * max(map(len, names))
+    panel = 0.8 + 0.28 * len(names)
+    width, height = gutter + max(3.0, 0.5 * steps) + 0.1, panel * len(tables) + 0.3
     figure = _figure(width, height)
     for i, (name, table) in enumerate(tables.items()):
         box = (
-            (i * panel + gutter) / width,
-            0.42 / height,
-            (panel - gutter - 0.15) / width,
-            0.3 * len(names) / height,
+            gutter / width,
+            1 - (0.3 + panel * (i + 1) - 0.45) / height,
+            1 - (gutter + 0.1) / width,
+            0.28 * len(names) / height,
         )
         axes = figure.add_axes(box)
         with np.errstate(divide="ignore", invalid="ignore"):
             colours = np.log10(table) if log else np.asarray(table, dtype=float)
         colours = np.where(np.isfinite(colours), colours, np.nan).T
         axes.imshow(colours, aspect="auto", cmap="viridis")
-        middle = np.nanmean([np.nanmin(colours), np.nanmax(colours)])
+        some = colours[np.isfinite(colours)]
+        middle = (some.min() + some.max()) / 2 if some.size else 0.0
         for row in range(len(names)):
             for column in range(steps):
-                dark = not colours[row, column] > middle
                 axes.text(
                     column,
                     row,
                     f"{table[column, row]:.2g}",
-                    fontsize=7.5,
+                    fontsize=8,
                     ha="center",
                     va="center",
-                    color="white" if dark else "black",
+                    color="black" if colours[row, column] > middle else "white",
                 )
-        axes.set_yticks(range(len(names)), names, fontsize=8)
-        axes.set_xticks(range(steps), [str(k + 1) for k in range(steps)], fontsize=8)
-        axes.set_xlabel("inner step", fontsize=8, labelpad=1)
-        axes.set_title(name, fontsize=9)
-    figure.suptitle(title, fontsize=10, x=0.02, ha="left", y=0.99)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
+        axes.set_xticks(range(steps), [str(k + 1) for k in range(steps)], fontsize=9)
+        axes.set_xlabel("inner step", fontsize=9, labelpad=1)
+        axes.set_title(name, fontsize=10)
+    figure.suptitle(title, fontsize=10, y=1 - 0.06 / height, va="top")
     return _pixels(figure)
 
 
@@ -255,11 +263,6 @@ def _mark(marker: str, color: str, label: str) -> Any:
 
 def _most(labels: Any) -> int:
     return int(np.unique(labels, return_counts=True)[1].max())
-
-
-def _cell(i: int, count: int, *, left: float, bottom: float, top: float) -> Any:
-    width = (1 - left) / count
-    return (left + i * width, bottom, width - 0.3 * left - 0.02, top - bottom)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -40,12 +40,11 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, dict[str, 
             f"adaptation/{metric}/step_({few})$"
         ),
         f"query {metric} at every inner step": f"adaptation/{metric}/step_",
-        "query loss at every inner step": "adaptation/loss/step_",
         "gap after adaptation: query minus support": "gap/",
         "tasks that diverged": "adaptation/diverged",
     }
-    if metric == "loss":
-        del charts["query loss at every inner step"]
+    if metric != "loss":
+        charts["query loss at every inner step"] = "adaptation/loss/step_"
     sections = {
         "Does it learn to adapt?": charts,
         "What do the inner steps do?": {
