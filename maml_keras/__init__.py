@@ -14,6 +14,7 @@ from maml_keras.inner_trace import InnerTrace, trace_inner_loop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.maml import MAML
 from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
+from maml_keras.model_card import ModelCard, model_card
 from maml_keras.objectives import FinalStep, MultiStep, Objective
 from maml_keras.reptile import Reptile
 from maml_keras.rules import SGD, Adam, Momentum, UpdateRule
@@ -54,6 +55,7 @@ __all__ = [
     "MetaGradient",
     "MetaGradientError",
     "MetaSGD",
+    "ModelCard",
     "Momentum",
     "MultiStep",
     "Objective",
@@ -76,6 +78,7 @@ __all__ = [
     "fine_tune",
     "last_layer",
     "matching",
+    "model_card",
     "models",
     "pictures",
     "recipes",

@@ -290,13 +290,12 @@ def _specs(model: keras.Model, examples: Any) -> Any:
 
 
 def _input_name(path: tuple[Any, ...]) -> str:
-    """`x`; or of several inputs their keys, or `x_0`, `x_1`, ..
+    """`x`; of several inputs `x_` and the key or number.
 
     >>> [_input_name(path) for path in [(), ("picture",), (0,)]]
-    ['x', 'picture', 'x_0']
+    ['x', 'x_picture', 'x_0']
     """
-    keyed = bool(path) and isinstance(path[0], str)
-    return "_".join(map(str, path if keyed else ("x", *path)))
+    return "_".join(["x", *map(str, path)])
 
 
 def _random(model: keras.Model, specs: Any) -> Any:

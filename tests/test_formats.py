@@ -95,7 +95,8 @@ def compared(names, folder):
     keras.utils.set_random_seed(3)
     arrays, expected, written = {}, {}, {}
     for name, network, x in networks(names):
-        named = x if isinstance(x, dict) else {"x": x}
+        several = isinstance(x, dict)
+        named = {f"x_{k}": v for k, v in x.items()} if several else {"x": x}
         for suffix in SUFFIXES:
             written[name + suffix] = mk.convert(network, folder / f"{name}{suffix}")
         for examples in (6, 1):
