@@ -149,9 +149,11 @@ def test_a_gradient_that_vanished_is_named():
     assert found(*[look(gradients=(1e-4, 1.0))] * 3) == []  # Small is not gone.
 
 
-@pytest.mark.parametrize("diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize(
+    "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
+)
 def test_every_diagnosis_leads_to_its_section(diagnosis):
-    from tests.test_docs import anchors
+    from test_docs import anchors
 
     page = pathlib.Path(__file__).parents[1] / "docs/troubleshooting.md"
     assert diagnosis.section in anchors(page)

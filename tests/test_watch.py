@@ -3,6 +3,7 @@
 import logging
 import urllib.request
 
+import browser
 import keras
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import maml_keras as mk
-from tests import browser
 
 FAMILY = mk.data.Sinusoid(shots=5, queries=5)
 
