@@ -68,9 +68,14 @@ class AdaptationCurves(keras.callbacks.Callback):
 
 
 def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
-    """Writes one evaluation's curve as scalars, a tag for each adaptation step."""
+    """Writes one evaluation's curve and its diverged tasks as scalars."""
     with writer.as_default(step=step):
-        for k, value in enumerate(result.curve):
-            tf.summary.scalar(f"adaptation/{result.metric}/step_{k}", value)
+        curve_scalars(result)
         tf.summary.scalar("adaptation/diverged", result.diverged[-1])
     writer.flush()
+
+
+def curve_scalars(result: Evaluation, prefix: str = "adaptation") -> None:
+    """Writes the mean at each adaptation step to the current writer, a tag for each."""
+    for k, value in enumerate(result.curve):
+        tf.summary.scalar(f"{prefix}/{result.metric}/step_{k}", value)

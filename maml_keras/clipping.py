@@ -40,6 +40,9 @@ class ClippingRule(UpdateRule, abc.ABC):
     def fixed_rate(self) -> float | None:
         return self.rule.fixed_rate
 
+    def learned_rates(self) -> list[Any]:
+        return self.rule.learned_rates()
+
     def prepare(self, variables: list[Any], steps: int) -> None:
         self.rule.prepare(variables, steps)
 

@@ -13,6 +13,7 @@ import keras
 
 from maml_keras import baselines, recipes, run_config, runs
 from maml_keras.evaluation import Evaluation, half_width
+from maml_keras.hparams_page import settings_of, write_contenders
 from maml_keras.maml import MAML
 from maml_keras.plots import plot_comparison
 from maml_keras.presets import Families, Preset
@@ -131,8 +132,9 @@ def compare(
     """Trains each algorithm on a preset, and tests all on the same episodes.
 
     The folder gets a run folder for each, `comparison.json`, `comparison.md` and
-    `comparison.png`. An algorithm that is there already is not trained again, so an
-    interrupted comparison goes on where it stopped.
+    `comparison.png`, and in `test` a TensorBoard run for each, which the page HParams
+    shows. An algorithm that is there already is not trained again, so an interrupted
+    comparison goes on where it stopped.
 
     Args:
         preset: the tasks, the network and the schedule.
@@ -181,11 +183,13 @@ def compare(
     counts: dict[str, int] = {}
     times: dict[str, float] = {}
     histories: dict[str, list[dict[str, float]]] = {}
+    described: dict[str, dict[str, Any]] = {}
     for name in algorithms:
         contender = _Contender(preset, name, folder / name, seed, where, verbose)
         maml, families = contender.trained(iterations, seconds, command)
         counts[name], times[name] = contender.iterations, contender.seconds
         histories[name] = runs.history(folder / name)
+        described[name] = {**settings_of(maml), "meta-steps": counts[name]}
         results[name] = runs.evaluate_on(
             maml,
             families,
@@ -200,6 +204,7 @@ def compare(
         json.dumps({"command": command, **comparison.summary()}, indent=2) + "\n",
         encoding="utf-8",
     )
+    write_contenders(folder / "test", described, results, times)
     plot_comparison(results, histories, folder / "comparison.png")
     return comparison
 

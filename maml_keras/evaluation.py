@@ -190,7 +190,7 @@ def evaluate_episodes(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    name, function = _metric(maml, metric)
+    name, function = named_metric(maml, metric)
     compiled = _compiled_curve(maml, steps, name, function)
     bar = keras.utils.Progbar(
         num_tasks, unit_name="task", verbose=0 if not verbose else 1
@@ -198,7 +198,7 @@ def evaluate_episodes(
     values, losses, queries, done = [], [], 0, 0
     for batch in episodes:
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        task, query_y = _first(num_tasks - done, (task, query_y))
+        task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
@@ -212,20 +212,33 @@ def evaluate_episodes(
     if not done:
         raise ValueError("`episodes` must hold at least one batch. Received: none.")
     per_episode, loss = np.concatenate(values), np.concatenate(losses)
-    with np.errstate(invalid="ignore", over="ignore"):
-        limit = DIVERGED_RATIO * np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
-        diverged = ~(np.isfinite(loss) & np.isfinite(per_episode)) | (loss > limit)
     return Evaluation(
         metric=name,
         per_episode=per_episode,
-        diverged_tasks=diverged,
+        diverged_tasks=diverged_tasks(loss, per_episode),
         batch_norm=maml.learner.batch_norm.name,
         queries=queries,
         higher_is_better=name == "accuracy",
     )
 
 
-def _first(count: int, batch: Any) -> Any:
+def diverged_tasks(loss: Any, values: Any) -> Any:
+    """Which tasks ran away, at each step.
+
+    Args:
+        loss: `[tasks, K + 1]`, the query loss.
+        values: `[tasks, K + 1]`, the metric.
+
+    Returns:
+        Bool `[tasks, K + 1]`: not finite, or a loss above 100 times the mean at step 0.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        limit = DIVERGED_RATIO * np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
+        return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
+
+
+def first_tasks(count: int, batch: Any) -> Any:
+    """The first tasks of a nest of arrays `[tasks, ...]`, as tensors."""
     return tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[:count], batch)
 
 
@@ -267,7 +280,7 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
             if function is None:
                 return losses, losses
             # Not in the task map: a metric may do what has no form with a task axis.
-            mean = functools.partial(_task_mean, function)
+            mean = functools.partial(mean_of_task, function)
             values = [
                 tf.map_fn(mean, (query_y, output), fn_output_signature=tf.float32)
                 for output in outputs
@@ -278,11 +291,13 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
     return cache[key]
 
 
-def _task_mean(function: Metric, pair: Any) -> Any:
+def mean_of_task(function: Metric, pair: Any) -> Any:
+    """A metric's mean over the examples of one task, of a pair `(y_true, y_pred)`."""
     return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
 
-def _metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:
+def named_metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:
+    """A metric's name and its function; no function for the outer loss."""
     if metric is None:
         sparse = maml._outer_loss.is_sparse_categorical
         metric = "accuracy" if sparse else "loss"

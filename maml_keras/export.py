@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_keras import export_checks, export_signature
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 
@@ -48,20 +49,18 @@ def write(
             f"`path` must be a new folder or an earlier export. Received: {path}, "
             "which holds something else. Choose another path."
         )
-    x_spec, y_spec = input_signature or _signature(learner, inner)
-    root = _Export(learner, inner, x_spec, y_spec)
+    specs = input_signature or export_signature.of_model(learner, inner)
+    root = _Export(learner, inner, *specs)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written beside it and moved: a reader never finds half an export.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         new = pathlib.Path(folder) / path.name
-        signatures = {
-            "serving_default": root.serve,
-            "adapt_and_predict": root.adapt_and_predict,
-        }
-        tf.saved_model.save(root, str(new), signatures=signatures)
+        tf.saved_model.save(root, str(new), signatures=root.signatures())
         learner.model.save(new / "learner.keras")
         text = json.dumps(
-            {**_card(learner, inner), **(card or {})}, indent=2, ensure_ascii=False
+            {**_card(learner, inner), "functions": root.table(), **(card or {})},
+            indent=2,
+            ensure_ascii=False,
         )
         (new / "card.json").write_text(text + "\n", encoding="utf-8")
         if path.exists():
@@ -117,39 +116,70 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
         self._settled = {n: self.non_trainable_variables[i] for n, i in places}
 
     def _compile(self, x_spec: Any, y_spec: Any) -> None:
+        """Makes the functions, each with its checks and its arguments' names."""
+        inner = self._inner()
         weights = {
             name: tf.TensorSpec(self.trainable_variables[i].shape, self._dtype(i), name)
             for name, i in self._adapted.items()
         }
         for name, variable in self._settled.items():
             weights[name] = tf.TensorSpec(variable.shape, variable.dtype, name)
-        how = [
-            tf.TensorSpec([], tf.int32, "steps"),
-            tf.TensorSpec([], tf.float32, "learning_rate"),
-        ]
-        support = [_named(x_spec, "support_x"), _named(y_spec, "support_y")]
-        x, query_x = _named(x_spec, "x"), _named(x_spec, "query_x")
-        signatures = {
-            "serve": [x],
-            "adapt": [*support, *how],
-            "predict_with": [weights, x],
-            "adapt_and_predict": [*support, query_x, *how],
-            "fine_tune": [x, _named(y_spec, "y"), *how],
-            "reset": [],
-        }
-        inner = self._inner()
+        x, support_x, query_x = (
+            export_signature.named(x_spec, name)
+            for name in ("x", "support_x", "query_x")
+        )
+        y, support_y = (
+            export_signature.named(y_spec, name) for name in ("y", "support_y")
+        )
+        count = tf.TensorSpec([], tf.int32, "steps")
+        how = [count, tf.TensorSpec([], tf.float32, "learning_rate")]
         steps = max(inner.steps, 1)
-        # NaN leaves learned rates as they are.
-        rate = float("nan") if inner.rule.fixed_rate is None else inner.rule.fixed_rate
+        learned = inner.rule.fixed_rate is None
+        rate = export_checks.AS_LEARNED if learned else inner.rule.fixed_rate
+
+        def compiled(name: str, function: Any, signature: list[Any]) -> Any:
+            made = tf.function(function, input_signature=signature, autograph=False)
+            setattr(self, name, made)
+            return made.get_concrete_function().structured_outputs
+
+        # The inner loop and the pass that answers are one graph each, which the
+        # functions call: a copy in each would make most of the file.
+        def shared(function: Any, signature: list[Any]) -> Any:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        loop = shared(self._adapt, [support_x, support_y, *how])
+        answer = shared(self._predict, [weights, x, count])
 
         # Closures, because a tf.function's defaults are part of its signature.
+        def serve(x: Any) -> Any:
+            x = export_checks.inputs("x", x)
+            return answer(self._in_place(), x, tf.convert_to_tensor(self.steps_taken))
+
+        answers = compiled("serve", serve, [x])
+        sparse = inner.loss.is_sparse_categorical
+        fits = {
+            "classes": int(answers.shape[-1]) if sparse else None,
+            "ignored": inner.loss.ignored_class,
+        }
+
+        def checked(names: Any, x: Any, y: Any, steps: Any, rate: Any) -> Any:
+            x, y = export_checks.support(names, x, y, **fits)
+            how = export_checks.settings(steps, rate, learned=learned)
+            return export_checks.adapted(loop(x, y, *how))
+
         def adapt(
             support_x: Any,
             support_y: Any,
             steps: Any = steps,
             learning_rate: Any = rate,
         ) -> Any:
-            return self._adapt(support_x, support_y, steps, learning_rate)
+            names = "support_x", "support_y"
+            return checked(names, support_x, support_y, steps, learning_rate)
+
+        def predict_with(weights: Any, x: Any, steps: Any = steps) -> Any:
+            weights = export_checks.given(weights)
+            with tf.control_dependencies([export_checks.not_negative(steps)]):
+                return answer(weights, export_checks.inputs("x", x), steps)
 
         def adapt_and_predict(
             support_x: Any,
@@ -158,35 +188,62 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             steps: Any = steps,
             learning_rate: Any = rate,
         ) -> Any:
-            weights = self._adapt(support_x, support_y, steps, learning_rate)
-            return self._predict(weights, query_x, steps)
+            query_x = export_checks.inputs("query_x", query_x)
+            names = "support_x", "support_y"
+            weights = checked(names, support_x, support_y, steps, learning_rate)
+            return answer(weights, query_x, steps)
 
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
-            weights = self._adapt(x, y, steps, learning_rate)
-            for name, i in self._adapted.items():
-                self.trainable_variables[i].assign(weights[name])
-            for name, variable in self._settled.items():
-                variable.assign(weights[name])
-            self.steps_taken.assign_add(steps)
-            return inner.loss(y, self._predict(weights, x, self.steps_taken))
+            weights = checked(("x", "y"), x, y, steps, learning_rate)
+            taken = self.steps_taken + steps
+            loss = export_checks.loss(inner.loss(y, answer(weights, x, taken)))
+            # All of it has been found good before any of it is written.
+            with tf.control_dependencies([loss, *weights.values()]):
+                for name, i in self._adapted.items():
+                    self.trainable_variables[i].assign(tf.identity(weights[name]))
+                for name, variable in self._settled.items():
+                    variable.assign(tf.identity(weights[name]))
+                self.steps_taken.assign(taken)
+            return loss
 
-        functions = {
-            "serve": lambda x: self._predict({}, x, self.steps_taken),
-            "adapt": adapt,
-            "predict_with": lambda weights, x: self._predict(weights, x, steps),
-            "adapt_and_predict": adapt_and_predict,
-            "fine_tune": fine_tune,
-            "reset": self.snapshot.restore,
+        compiled("adapt", adapt, [support_x, support_y, *how])
+        compiled("predict_with", predict_with, [weights, x, count])
+        three = [support_x, support_y, query_x]
+        compiled("adapt_and_predict", adapt_and_predict, [*three, *how])
+        loss = compiled("fine_tune", fine_tune, [x, y, *how])
+        compiled("reset", self.snapshot.restore, [])
+
+        defaults = {"steps": steps, "learning_rate": rate}
+        described = {
+            "serve": ([x], {}, answers),
+            "adapt": ([support_x, support_y, *how], defaults, weights),
+            "predict_with": ([weights, x, count], defaults, answers),
+            "adapt_and_predict": ([*three, *how], defaults, answers),
+            "fine_tune": ([x, y, *how], defaults, loss),
+            "reset": ([], {}, tf.TensorSpec([], tf.bool)),
         }
-        for name, function in functions.items():
-            compiled = tf.function(
-                function, input_signature=signatures[name], autograph=False
-            )
-            setattr(self, name, compiled)
+        self.table = _untracked(export_signature.table(described))
+        self._arguments = _untracked(
+            {"serve": [x], "adapt_and_predict": [*three, *how]}
+        )
+
+    def signatures(self) -> dict[str, Any]:
+        """The functions that a server finds, with named outputs."""
+        names = {"serving_default": "serve", "adapt_and_predict": "adapt_and_predict"}
+
+        def signature(name: str) -> Any:
+            def named(*arguments: Any) -> dict[str, Any]:
+                return export_signature.outputs_named(getattr(self, name)(*arguments))
+
+            specs = self._arguments()[name]
+            return tf.function(named, input_signature=specs, autograph=False)
+
+        return {public: signature(name) for public, name in names.items()}
 
     def _adapt(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> dict[str, Any]:
+        """The weights after some steps, a tensor for each of `_adapted`, by name."""
         learner = self._learner()
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
         learned = zip(self._inner().rule.variables, self.rule_variables)
@@ -206,16 +263,21 @@ class _Export(tf.__internal__.tracking.AutoTrackable):
             **{name: settled[i] for name, i in self._settled_places.items()},
         }
 
+    def _in_place(self) -> dict[str, Any]:
+        """The present value of what adapts, by name."""
+        adapted = {n: self.trainable_variables[i] for n, i in self._adapted.items()}
+        variables = {**adapted, **self._settled}
+        return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
+
     def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> Any:
         values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
-        for name, value in weights.items():
-            if name in self._adapted:
-                values[self._adapted[name]] = value
-            else:
-                state[self._settled_places[name]] = value
+        for name, i in self._adapted.items():
+            values[i] = weights[name]
+        for name, i in self._settled_places.items():
+            state[i] = weights[name]
         output = self._learner().answer(values, state, x, training=False, step=steps)
-        return output.predictions
+        return export_checks.predictions(output.predictions)
 
     def _dtype(self, index: int) -> Any:
         return self.trainable_variables[index].dtype
@@ -258,36 +320,6 @@ class _Snapshot(tf.saved_model.experimental.TrackableResource):
 def _untracked(value: Any) -> Any:
     # An attribute that is no trackable is left out of the SavedModel.
     return lambda: value
-
-
-def _signature(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
-    """Specs of the inputs and targets, from the model's symbolic inputs."""
-    model = learner.model
-    try:
-        # `input` keeps the nest of several inputs, which a Sequential model lacks.
-        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
-        outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
-        x = keras.tree.map_structure(
-            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), inputs
-        )
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"Model '{model.name}' does not tell the shape of its inputs. Pass "
-            "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
-            "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
-        ) from error
-    if inner.loss.is_sparse_categorical:
-        return x, tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
-    y = keras.tree.map_structure(
-        lambda t: tf.TensorSpec([None, *t.shape[1:]], tf.float32), outputs
-    )
-    return x, y
-
-
-def _named(spec: Any, name: str) -> Any:
-    if isinstance(spec, tf.TensorSpec):
-        return tf.TensorSpec(spec.shape, spec.dtype, name)
-    return spec
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -84,6 +84,9 @@ class MetaSGD(LearnedRule):
             for i, v in enumerate(variables)
         ]
 
+    def learned_rates(self) -> list[Any]:
+        return [tf.convert_to_tensor(rate.value)[None] for rate in self.rates]
+
     def update(
         self,
         weights: list[Any],
@@ -129,6 +132,10 @@ class PerStepSGD(LearnedRule):
             constraint=self.constraint,
             name="rates",
         )
+
+    def learned_rates(self) -> list[Any]:
+        rates = tf.convert_to_tensor(self.rates.value)
+        return [rates[:, column] for column in self._columns]
 
     def update(
         self,
@@ -184,6 +191,21 @@ class MetaCurvature(LearnedRule):
             ]
             for i, v in enumerate(variables)
         ]
+
+    def learned_rates(self) -> list[Any]:
+        """Of each weight the rate times the root mean square gain of its matrices.
+
+        A gradient whose entries are independent is scaled by as much: by
+        `|M|_F / sqrt(n)` along an axis of length n.
+        """
+        gains = []
+        for matrices in self.matrices:
+            gain = tf.constant(self.learning_rate)
+            for matrix in (m for m in matrices if m is not None):
+                values = tf.cast(matrix.value, tf.float32)
+                gain *= tf.norm(values) / values.shape[0] ** 0.5
+            gains.append(gain[None])
+        return gains
 
     def update(
         self,

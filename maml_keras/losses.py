@@ -57,6 +57,12 @@ class PureLoss:
         name = name or getattr(getattr(self, "_function", None), "__name__", "")
         return "sparse_categorical_crossentropy" in str(name)
 
+    @property
+    def ignored_class(self) -> int | None:
+        """The class number of examples that do not count, if there is one."""
+        function = None if self._parts is not None else self._function
+        return getattr(function, "ignore_class", None)
+
     def __call__(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> tf.Tensor:

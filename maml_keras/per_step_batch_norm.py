@@ -153,9 +153,10 @@ def _move(table: Any, row: Any, batch: Any, momentum: float) -> None:
 
 
 def _check(layer: Any) -> None:
-    if layer.renorm or layer.synchronized:
+    renorm = normalisation.renormalises(layer)
+    if renorm or layer.synchronized:
         raise ValueError(
             "`batch_norm='per_step'` needs plain batch normalisation. Layer "
-            f"'{layer.name}' has renorm={layer.renorm}, "
+            f"'{layer.name}' has renorm={renorm}, "
             f"synchronized={layer.synchronized}. Take another policy."
         )

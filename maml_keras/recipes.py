@@ -127,16 +127,14 @@ def maml_plus_plus(
     """
     inner = InnerLoop(loss, PerStepSGD(learning_rate), steps=steps)
     annealed = MultiStep(epochs=multi_step_epochs, steps_per_epoch=steps_per_epoch)
-    ends = sorted({0, first_order_epochs, multi_step_epochs})
-    phases: list[MetaGradient] = [
-        (FirstOrder if start < first_order_epochs else Backprop)(
-            annealed if start < multi_step_epochs else None
-        )
-        for start in ends
-    ]
-    until = [end * steps_per_epoch for end in ends[1:]]
-    estimator = Phases(phases, until=until)
-    return MAML(model, inner, meta_gradient=estimator, batch_norm=batch_norm, **options)
+    starts = sorted({0, first_order_epochs, multi_step_epochs})
+    phases: list[MetaGradient] = []
+    for start in starts:
+        order = FirstOrder if start < first_order_epochs else Backprop
+        phases.append(order(annealed if start < multi_step_epochs else None))
+    until = [start * steps_per_epoch for start in starts[1:]]
+    options = {"batch_norm": batch_norm, **options}
+    return MAML(model, inner, meta_gradient=Phases(phases, until=until), **options)
 
 
 def reptile(

@@ -21,6 +21,16 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
         """The rate of every weight at every step, or None if it is learned."""
         return None
 
+    def learned_rates(self) -> list[Any]:
+        """The rates that were learned, to be looked at: none if there are none.
+
+        Returns:
+            For each weight that adapts, in their order, a tensor `[steps, ...]` with a
+            row for each inner step of its own, or one row that holds for all; of the
+            shape of the weight, or a scalar, after it.
+        """
+        return []
+
     def prepare(self, variables: list[Any], steps: int) -> None:
         """Creates what the rule learns; `MAML` calls it when it is made.
 

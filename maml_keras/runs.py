@@ -11,17 +11,19 @@ from typing import Any
 import keras
 
 from maml_keras import data, experiments, run_config
-from maml_keras.callbacks import AdaptationCurves
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.history import EpochLog, Stopwatch, read
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
+from maml_keras.watch import Watch
 
 MODEL, RESULT = "maml.keras", "evaluation.json"
 HISTORY = "history.jsonl"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
 VALIDATION_SEED, TEST_SEED = 1, 2
+# Training tasks that are looked at, drawn anew, not those that are trained on.
+TRAIN_SEED = 3
 
 
 def train(
@@ -97,11 +99,13 @@ def train(
             Stopwatch(already=_seconds_so_far(folder)),
             keras.callbacks.BackupAndRestore(folder / "backup"),
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-            AdaptationCurves(
-                _fixed(families.validation, VALIDATION_SEED, 100),
+            Watch(
                 folder / "logs",
+                {
+                    "train": _fixed(families.train, TRAIN_SEED, 60),
+                    "validation": _fixed(families.validation, VALIDATION_SEED, 100),
+                },
                 steps=preset.evaluation_steps,
-                every=max(1, iterations // epoch // 20),
             ),
             EpochLog(folder / HISTORY),
         ],

@@ -1,119 +1,107 @@
-"""An export adapted to one task that lies in a file."""
+"""An export adapted to one task that lies in a folder or a file."""
 
 from __future__ import annotations
 
-import json
 import pathlib
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.learner import Learner
+from maml_keras import shipped, task_files
 
 
 def adapt_file(
     export: str | pathlib.Path,
     data: str | pathlib.Path,
     *,
+    query: str | pathlib.Path | None = None,
     steps: int = 10,
     learning_rate: float | None = None,
     out: str | pathlib.Path | None = None,
 ) -> str:
-    """Adapts an exported initialisation to the examples of an `.npz` file.
+    """Adapts an exported initialisation to the examples of a folder or file.
 
     Args:
         export: folder of the export. It is not changed.
-        data: file with arrays `x` and `y` `[examples, ...]`, and optionally `query_x`
-            and `query_y`.
+        data: a folder with a folder of images for each class, or an `.npz` file with
+            arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
+            `query_y`.
+        query: None, or the same with other examples, to measure on.
         steps: int, gradient steps.
         learning_rate: float; None for the inner loop's own.
         out: None, or the `.keras` file to write the adapted network to.
 
     Returns:
-        A table: the loss, and for class labels the accuracy, before and after.
+        A table: for class labels the accuracy, for numbers the mean squared error,
+        before and after.
 
     Raises:
-        FileNotFoundError: if `export` or `data` is not there.
-        ValueError: if the arrays do not fit the export.
+        FileNotFoundError: if `export`, `data` or `query` is not there.
+        ValueError: if the examples do not fit the export, or adaptation diverges.
     """
-    export, data = pathlib.Path(export), pathlib.Path(data)
-    arrays = _arrays(data)
-    if not (export / "saved_model.pb").exists():
-        raise FileNotFoundError(
-            f"`export` must be a folder with a SavedModel. Received: {export}. Make "
-            "one with `maml-keras export RUN`."
-        )
-    saved = tf.saved_model.load(str(export))
-    signature = saved.signatures["adapt_and_predict"].structured_input_signature[1]
-    arrays = _fitting(arrays, signature["support_x"], signature["support_y"])
-    rate = () if learning_rate is None else (float(learning_rate),)
-    before = _measured(saved, arrays)
-    saved.fine_tune(arrays["x"], arrays["y"], steps, *rate)  # In memory only.
-    after = _measured(saved, arrays)
-    lines = [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
+    if out is not None and pathlib.Path(out).suffix != ".keras":
+        raise ValueError(f"`--out` must end in .keras. Received: {out}.")
+    saved = shipped.load(export)
+    sets, lines = _examples(saved, data, query)
+    before = _measured(saved, sets)
+    shipped.tuned(saved, *sets["yours"], steps=steps, learning_rate=learning_rate)
+    after = _measured(saved, sets)
+    lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
     lines += [
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
         for (label, name), value in after.items()
     ]
     if out is not None:
-        _write_adapted(export, saved, arrays["x"], pathlib.Path(out))
+        model = shipped.ordinary(export, saved, sets["yours"][0])
+        pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
+        model.save(out)
         lines.append(f"adapted network: {out}")
     return "\n".join(lines)
 
 
-def _arrays(path: pathlib.Path) -> dict[str, Any]:
-    if not path.exists():
-        raise FileNotFoundError(
-            f"`--data` must be an .npz file with arrays x and y. Received: {path}, "
-            "which does not exist."
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, AttributeError) as error:
+def _examples(
+    saved: Any, data: str | pathlib.Path, query: str | pathlib.Path | None
+) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
+    """The sets to measure on, of which the first is to be learned; what to say."""
+    specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
+    x_spec, y_spec = specs[:2]
+    if tf.nest.is_nested(x_spec) or tf.nest.is_nested(y_spec):
         raise ValueError(
-            f"`--data` must be an .npz file with arrays x and y. Received: {path}, "
-            "which numpy cannot read. Write it with `numpy.savez(path, x=x, y=y)`."
-        ) from error
-    if not {"x", "y"} <= set(arrays):
-        raise ValueError(
-            f"`--data` must hold arrays x and y. Received: {sorted(arrays)}."
+            "`export` must have one input and one output to be adapted from files. "
+            f"Received: {x_spec} and {y_spec}. Use `mk.fine_tune(path, x, y)`."
         )
-    return arrays
-
-
-def _fitting(arrays: dict[str, Any], x_spec: Any, y_spec: Any) -> dict[str, Any]:
-    fitted = {}
-    for name, array in arrays.items():
-        spec = x_spec if name.endswith("x") else y_spec
-        if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
-            raise ValueError(
-                f"Array `{name}` must have shape {spec.shape}, None standing for any "
-                f"number of examples. Received: {array.shape}."
-            )
-        if len(array) == 0:
-            raise ValueError(f"Array `{name}` must hold an example. Received: none.")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
-        fitted[name] = array.astype(spec.dtype.as_numpy_dtype)
-    if len(fitted["x"]) != len(fitted["y"]):
-        raise ValueError(
-            f"Arrays x and y must have as many examples. Received: {len(fitted['x'])} "
-            f"and {len(fitted['y'])}."
+    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
+    ways = int(width) if y_spec.dtype.is_integer else None
+    shape = tuple(x_spec.shape[1:])
+    mine = task_files.read(data, shape=shape, ways=ways)
+    arrays = mine.arrays
+    sets = {"yours": shipped.fitting(saved, arrays["x"], arrays["y"])}
+    if query is not None:
+        read = task_files.read(
+            query, shape=shape, ways=ways, option="--query", classes=mine.classes
         )
-    return fitted
+        sets["query"] = shipped.fitting(saved, read.arrays["x"], read.arrays["y"])
+    elif {"query_x", "query_y"} <= set(arrays):
+        names = "query_x", "query_y"
+        sets["query"] = shipped.fitting(
+            saved, *(arrays[name] for name in names), names=names
+        )
+    lines = [
+        f"class {number}: {name}, {count} example(s)"
+        for number, (name, count) in enumerate(zip(mine.classes, mine.counts))
+    ]
+    return sets, lines
 
 
-def _measured(saved: Any, arrays: dict[str, Any]) -> dict[tuple[str, str], float]:
+def _measured(
+    saved: Any, sets: dict[str, tuple[Any, Any]]
+) -> dict[tuple[str, str], float]:
     """The metric of the export's present weights, by whose examples and name."""
-    sets = {"yours": ("x", "y"), "query": ("query_x", "query_y")}
     return {
         (label, name): value
         for label, (x, y) in sets.items()
-        if x in arrays and y in arrays
-        for name, value in [_metric(arrays[y], np.asarray(saved.serve(arrays[x])))]
+        for name, value in [_metric(y, np.asarray(saved.serve(x)))]
     }
 
 
@@ -126,22 +114,3 @@ def _metric(y: Any, predictions: Any) -> tuple[str, float]:
             f"Labels must be 0..{width - 1}. Received: {int(y.min())}..{int(y.max())}."
         )
     return "accuracy", float(np.mean(np.argmax(predictions, axis=-1) == y))
-
-
-def _write_adapted(export: pathlib.Path, saved: Any, x: Any, out: pathlib.Path) -> None:
-    if out.suffix != ".keras":
-        raise ValueError(f"`--out` must end in .keras. Received: {out}.")
-    card = json.loads((export / "card.json").read_text(encoding="utf-8"))
-    model = keras.saving.load_model(export / "learner.keras", compile=False)
-    learner = Learner(model, batch_norm=card["batch_norm"])
-    for variable, value in zip(learner.variables, saved.trainable_variables):
-        variable.assign(value)
-    if learner.batch_norm.uses_batch_statistics(training=False):
-        # An ordinary model predicts with moving statistics: the support set's.
-        state = learner.batch_statistics(
-            learner.weights(), learner.state(), tf.constant(x)
-        )
-        for variable, value in zip(learner.state_variables, state):
-            variable.assign(value)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    model.save(out)

@@ -16,10 +16,18 @@ def adapt(
     data: Annotated[
         pathlib.Path,
         typer.Option(
-            help="An .npz file with arrays `x` and `y`, one row an example; optionally "
-            "`query_x` and `query_y` to predict and to measure."
+            help="A folder with a folder of images for each class; or an .npz file "
+            "with arrays `x` and `y`, one row an example, and optionally `query_x` and "
+            "`query_y` to measure on."
         ),
     ],
+    query: Annotated[
+        pathlib.Path | None,
+        typer.Option(
+            help="Other examples of the same task, in the same form, to measure on.",
+            show_default="none",
+        ),
+    ] = None,
     steps: Annotated[
         int, typer.Option(min=0, help="How far to adapt, in gradient steps.")
     ] = 10,
@@ -43,8 +51,9 @@ def adapt(
 ) -> None:
     """Adapt an export to one task of yours, from a few examples.
 
-    Prints the loss before and after on your examples and, if the file has them, on
-    the query examples.
+    Prints the accuracy or the mean squared error before and after, on your examples
+    and on the query examples if there are any. Images become as large as those of the
+    training, with values from 0 to 1.
     """
     from maml_keras import tuning
 
@@ -52,6 +61,7 @@ def adapt(
         tuning.adapt_file(
             export_folder(export),
             data,
+            query=query,
             steps=steps,
             learning_rate=learning_rate,
             out=out and new_path(out),

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from maml_keras_cli.adapt import adapt
+from maml_keras_cli.card import card
 from maml_keras_cli.compare import compare
 from maml_keras_cli.data import data
 from maml_keras_cli.evaluate import evaluate
@@ -46,6 +47,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "adapt": adapt,
     "export": export,
+    "card": card,
     "list": list_,
     "data": data,
 }

@@ -42,6 +42,29 @@ def test_at_first_it_predicts_what_the_network_did():
     np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5, atol=1e-6)  # float32
 
 
+def test_one_matrix_starts_at_random_and_the_other_at_zero():
+    adapted = with_low_rank_adapters(pretrained(), 2)
+    for variable in adapted.trainable_variables:
+        zero = variable.path.endswith("low_rank_b")
+        assert (np.abs(variable).max() == 0.0) == zero
+    # With both at zero no gradient would ever reach them.
+    _, gradients = maml(adapted, batch_norm="frozen").compute_meta_gradients(
+        regression((4, 3))
+    )
+    for variable, gradient in zip(adapted.trainable_variables, gradients):
+        if variable.path.endswith("low_rank_b"):
+            assert np.abs(gradient).max() > 1e-4
+
+
+@pytest.mark.parametrize(("alpha", "scale"), [(None, 1.0), (6.0, 3.0)])
+def test_the_change_is_scaled_by_alpha_over_rank(alpha, scale):
+    model = keras.Sequential([keras.Input([3]), layers.Dense(5)])
+    adapted = with_noise(with_low_rank_adapters(model, 2, alpha=alpha))
+    x = tf.random.stateless_normal([2, 3], [0, 1])
+    a, b = (v.numpy() for v in adapted.trainable_variables)
+    np.testing.assert_allclose(adapted(x) - model(x), scale * x @ a @ b, rtol=1e-3)
+
+
 def test_only_the_adapters_are_trainable():
     adapted = with_low_rank_adapters(pretrained(), 2)
     shapes = [tuple(v.shape) for v in adapted.trainable_variables]

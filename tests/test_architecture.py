@@ -46,6 +46,8 @@ ORDER = [
     "episode",
     "admission",
     "copies",
+    "export_checks",
+    "export_signature",
     "export",
     "fused_steps",
     "episodic_model",

@@ -160,7 +160,7 @@ def test_data_counts_classes_and_examples(tmp_path):
         (["train", "sinusoid", "--iterations", "30"], "multiple of"),
         (["evaluate", "nowhere"], "maml-keras train"),
         (["export", "nowhere"], "maml-keras train"),
-        (["adapt", "nowhere", "--data", "none.npz"], "does not exist"),
+        (["adapt", "nowhere", "--data", "none.npz"], "maml-keras export"),
         (["train", "omniglot_5w1s", "--data-dir", "nowhere"], "--download"),
     ],
 )

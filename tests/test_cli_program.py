@@ -15,7 +15,7 @@ from maml_keras import baselines, experiments, recipes
 from maml_keras_cli import app, names
 
 PROGRAM = typer.main.get_command(app)
-COMMANDS = "train evaluate compare adapt export list data".split()
+COMMANDS = "train evaluate compare adapt export card list data".split()
 # What numbers are counted in.
 UNITS = r"meta-steps|gradient steps|seconds|in tasks|multiplied by|whole number"
 

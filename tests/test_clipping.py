@@ -33,9 +33,18 @@ def test_norm_bounds_all_gradients_together():
     np.testing.assert_allclose(updated[1], [-4.0 / norm], rtol=1e-6)
 
 
+def test_value_bounds_both_sides():
+    gradients = [tf.constant([-3.0, 3.0])]
+    (updated,), _ = ClipByValue(SGD(1.0), 2.0).update(
+        [tf.zeros([2])], gradients, (), step=0
+    )
+    np.testing.assert_array_equal(updated, [2.0, -2.0])
+
+
 @pytest.mark.parametrize("clip", [ClipByNorm, ClipByValue])
 def test_gradients_within_the_limit_pass(clip):
-    updated, _ = clip(SGD(1.0), 100.0).update(ZEROS, GRADIENTS, (), step=0)
+    # Their norm is 5.02, whose square is beyond the limit.
+    updated, _ = clip(SGD(1.0), 6.0).update(ZEROS, GRADIENTS, (), step=0)
     np.testing.assert_array_equal(updated[0], -GRADIENTS[0])
 
 

@@ -44,11 +44,25 @@ def test_a_task_that_diverged_for_either_is_left_out():
     assert comparison.difference("b") == (1.0, 0.0)
 
 
-def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path):
+def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkeypatch):
     names = ["maml", "anil", "random", "pretrained", "oracle"]
     options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
-    first = compare(SMALL, names, tmp_path, **options)
+    evaluate, seen = runs.evaluate_episodes, []
+
+    def noted(maml, episodes, **kwargs):
+        batches = list(episodes.take(1).as_numpy_iterator())
+        seen.append((batches[0][0], batches[0][1]))
+        return evaluate(maml, episodes, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "evaluate_episodes", noted)
+        first = compare(SMALL, names, tmp_path, **options)
     assert list(first.results) == names
+    assert len(seen) == len(names)
+    for task, query_y in seen[1:]:
+        np.testing.assert_array_equal(query_y, seen[0][1])
+        for key in ("support_x", "query_x"):  # The oracle is told more beside x.
+            np.testing.assert_array_equal(task[key][..., :1], seen[0][0][key])
     # Before adaptation MAML and ANIL differ by training alone; the oracle never moves.
     np.testing.assert_allclose(np.ptp(first.results["oracle"].curve), 0.0, atol=1e-6)
     maml, _, config = runs.load(tmp_path / "anil")

@@ -8,9 +8,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import classification
+from helpers import classification, tensors
 
 import maml_keras as mk
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def is_matrix(variable):
+    return len(variable.shape) == 2
+
 
 RULES = {
     "sgd": lambda: mk.SGD(0.1),
@@ -27,6 +33,7 @@ SELECTORS = {
     "last_layer": mk.last_layer,
     "all_but_last_layer": mk.all_but_last_layer,
     "matching": functools.partial(mk.matching, "kernel$"),
+    "satisfying": functools.partial(mk.satisfying, is_matrix),
 }
 OBJECTIVES = {
     "final": mk.FinalStep,
@@ -42,16 +49,23 @@ ESTIMATORS = {
     "implicit": lambda objective: mk.Implicit(3),
 }
 STARTS = {"initialisation": lambda: None, "prototypes": mk.PrototypicalHead}
+# Against the eager loop over tasks.
+MAPS = {
+    "sequential_graph": lambda: "sequential",
+    "parallel": lambda: "parallel",
+    "vectorized": lambda: "vectorized",
+    "chunked": lambda: mk.Chunked(1),
+}
 POLICIES = ["transductive", "support", "running", "per_step", "frozen"]
 LOOPS = {"kept": {}, "rematerialized": {"rematerialize": True}}
 
 PRODUCT = [
     combination
     for combination in itertools.product(
-        RULES, SELECTORS, OBJECTIVES, ESTIMATORS, STARTS, POLICIES, LOOPS
+        RULES, SELECTORS, OBJECTIVES, ESTIMATORS, MAPS, STARTS, POLICIES, LOOPS
     )
     # Implicit gradients have a closed start; Reptile and they know one objective.
-    if not (combination[3] == "implicit" and combination[4] == "prototypes")
+    if not (combination[3] == "implicit" and combination[5] == "prototypes")
     and not (combination[3] in ("reptile", "implicit") and combination[2] != "final")
 ]
 
@@ -71,7 +85,7 @@ def sample(count, product=PRODUCT):
 
 
 def build(combination, task_map="sequential"):
-    rule, selector, objective, estimator, start, policy, loop = combination
+    rule, selector, objective, estimator, _, start, policy, loop = combination
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
@@ -111,11 +125,12 @@ def assert_keeps_the_contract(combination, path):
 
     # The same numbers on every map; tasks in another order change nothing.
     loss, gradients = maml.compute_meta_gradients(batch)
-    vectorized = build(combination, "vectorized").compute_meta_gradients(batch)
+    other = build(combination, MAPS[combination[4]]())
+    mapped = tf.function(other.compute_meta_gradients, autograph=False)(tensors(batch))
     order = [2, 0, 1]
     swapped = {k: v[order] for k, v in batch[0].items()}, batch[1][order]
     permuted = maml.compute_meta_gradients(swapped)
-    for other_loss, others in (vectorized, permuted):
+    for other_loss, others in (mapped, permuted):
         np.testing.assert_allclose(other_loss, loss, rtol=1e-4)
         assert len(others) == len(maml.trainable_variables)
         for variable, a, b in zip(maml.trainable_variables, others, gradients):
@@ -124,9 +139,12 @@ def assert_keeps_the_contract(combination, path):
                 a, b, rtol=2e-3, atol=2e-5, err_msg=variable.path
             )
 
-    # A true gradient is that of the loss.
-    if combination[3] == "backprop":
-        mk.check_meta_gradient(maml, batch, tolerance=1e-5)
+    # A true gradient is that of the loss; the second phase is one.
+    if combination[3] in ("backprop", "phases"):
+        maml.episodes_seen.assign(100 * len(batch[1]))
+        checks = mk.check_meta_gradient(maml, batch, tolerance=1e-5)
+        assert len(checks) == len(maml.trainable_variables)
+        maml.episodes_seen.assign(0)
 
     # Training is traced once; what was trained is saved.
     traces = []

@@ -274,6 +274,32 @@ def test_loss_of_several_steps_is_their_weighted_sum():
         np.testing.assert_allclose(got, np.dot(weights, losses), rtol=1e-5)
 
 
+def test_training_reports_the_last_steps_predictions():
+    # Their error is that after adaptation, not the weighted loss of all steps.
+    model, (task, query_y) = dense(), regression()
+    objective = MultiStep(epochs=2, steps_per_epoch=10)
+    learner = wrapped(model, Backprop(objective), steps=3)
+    learner.compile(keras.optimizers.SGD(0.0), metrics=["mse"])
+    loss, error = learner.train_on_batch(task, query_y)
+    adapted = wrapped(model, Backprop(), steps=3)(task)
+    np.testing.assert_allclose(error, mse(query_y, adapted), rtol=1e-5)  # float32
+    assert abs(loss - error) > 1e-3
+
+
+def test_each_query_pass_knows_its_step(monkeypatch):
+    # Per-step batch norm needs it: the pass at phi_k is step k's.
+    learner = wrapped(dense(), Backprop(MultiStep(epochs=2, steps_per_epoch=10)))
+    seen, query = [], learner.learner.query
+
+    def noted(*args, step, **kwargs):
+        seen.append(step)
+        return query(*args, step=step, **kwargs)
+
+    monkeypatch.setattr(learner.learner, "query", noted)
+    learner.compute_meta_gradients(regression(tasks=1))
+    assert seen == [1, 2]
+
+
 def test_wrong_schedules_are_refused():
     with pytest.raises(ValueError, match="must be positive.*epochs=0"):
         MultiStep(epochs=0, steps_per_epoch=5)

@@ -8,6 +8,8 @@ from helpers import RATE, dense, images, maml, mse, plain_query_loss, regression
 
 from maml_keras import (
     MAML,
+    Backprop,
+    FirstOrder,
     InnerLoop,
     MetaCurvature,
     MetaSGD,
@@ -41,10 +43,13 @@ def test_gradient_of_what_is_learned_matches_differences(rule, model):
     assert all(c.decided for c in checks)
 
 
-def test_meta_sgd_rate_gradient_is_its_formula():
-    # d L(phi_1) / d alpha = -g_support * d L / d phi_1, element by element.
+@pytest.mark.parametrize("estimator", [Backprop, FirstOrder])
+def test_meta_sgd_rate_gradient_is_its_formula(estimator):
+    # d L(phi_1) / d alpha = -g_support * d L / d phi_1, element by element; to first
+    # order too, because the inner gradient is a constant in it.
     model, (task, query_y) = dense(), regression(tasks=1)
-    learned = wrapped(MetaSGD, steps=1, model=model)
+    inner = InnerLoop("mse", MetaSGD(RATE))
+    learned = MAML(model, inner, meta_gradient=estimator())
     _, gradients = learned.compute_meta_gradients((task, query_y))
     with tf.GradientTape() as tape:
         loss = mse(task["support_y"][0], model(task["support_x"][0]))
@@ -56,6 +61,22 @@ def test_meta_sgd_rate_gradient_is_its_formula():
     query = tape.gradient(loss, model.trainable_variables)
     for rate, g, q in zip(gradients[4:], support, query):
         np.testing.assert_allclose(rate, -g * q, rtol=1e-4, atol=1e-6)  # float32
+
+
+def test_per_step_rate_gradient_of_a_parabola_is_its_formula():
+    # L = w^2 / 2: w_2 = w (1 - a_0) (1 - a_1), so d L(w_2) / d a_0 = -w_2 w (1 - a_1).
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.layers[0].kernel.assign([[3.0]])
+    inner = InnerLoop(lambda y, p: 0.5 * tf.square(p - y), PerStepSGD(0.0), steps=2)
+    learned = MAML(model, inner)
+    learned.rule.rates.assign([[0.2], [0.5]])
+    one = np.ones([1, 1, 1], "float32")
+    task = {"support_x": one, "support_y": 0 * one, "query_x": one}
+    _, gradients = learned.compute_meta_gradients((task, 0 * one))
+    # w_2 = 3 * 0.8 * 0.5 = 1.2.
+    np.testing.assert_allclose(
+        gradients[1], [[-1.2 * 3.0 * 0.5], [-1.2 * 3.0 * 0.8]], rtol=1e-5
+    )
 
 
 def test_meta_sgd_uses_each_weights_own_rate():

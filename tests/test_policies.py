@@ -123,6 +123,40 @@ def test_each_step_moves_its_own_row():
         plain_adapt(model, task["support_x"], task["support_y"], steps=1)
 
 
+def test_what_the_policy_learns_does_not_adapt():
+    learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
+    task, _ = task_of(regression(), 0)
+    weights = learner.learner.weights()
+    points = learner.inner.trajectory(
+        learner.learner,
+        weights,
+        learner.learner.state(),
+        task["support_x"],
+        task["support_y"],
+    )
+    own = len(learner.model.trainable_variables)
+    assert len(weights) == own + 2  # A table of scales and one of offsets.
+    for start, end in zip(weights[own:], points[-1].weights[own:]):
+        np.testing.assert_array_equal(start, end)
+    assert any(np.any(a != b) for a, b in zip(weights[:own], points[-1].weights[:own]))
+
+
+def test_a_step_beyond_those_of_training_uses_the_last_ones():
+    learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
+    tables = learner.batch_norm.tables[0]
+    for name in ("gamma", "beta", "mean"):
+        tables[name].assign_add(np.arange(18.0).reshape(3, 6))
+    x = regression()[0]["query_x"][0]
+
+    def predicted(step):
+        state = learner.learner.weights(), learner.learner.state()
+        return learner.learner(*state, x, training=False, step=step).predictions
+
+    for step in (3, 4, 7):
+        np.testing.assert_array_equal(predicted(step), predicted(2))
+    assert np.abs(predicted(1) - predicted(2)).max() > 1e-2
+
+
 def test_each_step_learns_its_own_scale_and_offset():
     learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
     learner.compile(keras.optimizers.SGD(0.1))

@@ -1,10 +1,77 @@
 """The presets are the papers' experiments."""
 
 import os
+import re
 
+import numpy as np
 import pytest
 
-from maml_keras import experiments
+from maml_keras import data, experiments, recipes
+
+# Name: inner rate (with the mean loss), inner steps in training and tests, tasks, meta-
+# steps, bound of the meta-gradient; shots and queries in training, in tests. Of the
+# paper's text, and with `_code` of its program, whose loss is a sum: N times the mean.
+PUBLISHED = {
+    "omniglot_5w1s": (0.4, 1, 3, 32, 60_000, None, (1, 1), (1, 1)),
+    "omniglot_5w1s_code": (2.0, 1, 10, 32, 40_000, None, (1, 1), (1, 1)),
+    "omniglot_5w5s": (0.4, 1, 3, 32, 60_000, None, (1, 1), (5, 5)),
+    "omniglot_5w5s_code": (2.0, 1, 10, 32, 40_000, None, (1, 1), (5, 5)),
+    "omniglot_20w1s": (0.1, 5, 5, 16, 60_000, None, (1, 1), (1, 1)),
+    "omniglot_20w1s_code": (2.0, 5, 10, 16, 40_000, None, (1, 1), (1, 1)),
+    "omniglot_20w5s": (0.1, 5, 5, 16, 60_000, None, (1, 1), (5, 5)),
+    "omniglot_20w5s_code": (2.0, 5, 10, 16, 40_000, None, (1, 1), (5, 5)),
+    "mini_imagenet_5w1s": (0.01, 5, 10, 4, 60_000, 10, (1, 15), (1, 1)),
+    # The program clips the gradient of 75 queries' sum, divided by the shots.
+    "mini_imagenet_5w1s_code": (0.05, 5, 10, 4, 60_000, 10 / 75, (1, 15), (1, 1)),
+    "mini_imagenet_5w5s": (0.01, 5, 10, 2, 60_000, 10, (5, 15), (5, 5)),
+    "mini_imagenet_5w5s_code": (0.05, 5, 10, 4, 60_000, 50 / 75, (5, 15), (5, 5)),
+}
+PUBLISHED |= {
+    name.replace("mini_imagenet", "cifar_fs"): row
+    for name, row in PUBLISHED.items()
+    if name.startswith("mini_imagenet")
+}
+
+
+def pool_of(classes, *, each=20):
+    labels = np.repeat(np.arange(classes), each)
+    return data.from_arrays(np.zeros([len(labels), 2, 2, 1], np.uint8), labels)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_preset_is_the_papers(name, monkeypatch):
+    preset = experiments.get(name)
+    if name.startswith("omniglot"):
+        monkeypatch.setattr(data, "omniglot", lambda **_: pool_of(1623))
+        families = preset.families()
+    else:
+        load = lambda **_: (pool_of(5), pool_of(5), pool_of(5))  # noqa: E731
+        families = preset.families.func(load, **preset.families.keywords)
+    maml = preset.build()
+    ways = int(re.search(r"(\d+)w", name)[1])
+    rate, steps, test_steps, tasks, iterations, clip, *sizes = PUBLISHED[name]
+    assert maml.inner.rule.learning_rate == pytest.approx(rate)
+    assert (maml.inner.steps, preset.evaluation_steps) == (steps, test_steps)
+    assert (preset.tasks, preset.iterations) == (tasks, iterations)
+    assert float(maml.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert maml.optimizer.clipvalue == (clip and pytest.approx(clip))
+    assert maml.model.output_shape[-1] == ways
+    for family, (shots, queries) in zip(families, (*sizes, sizes[1])):
+        assert (family.ways, family.shots, family.queries) == (ways, shots, queries)
+        assert family.rotate_classes == name.startswith("omniglot")
+    if name.startswith("omniglot"):
+        assert [f.pool.num_classes for f in families] == [1100, 100, 423]
+
+
+@pytest.mark.parametrize("algorithm", recipes.RECIPES)
+@pytest.mark.parametrize("name", ["sinusoid", "omniglot_small", "cifar_fs_5w1s"])
+def test_every_algorithm_can_be_built_for_a_preset(name, algorithm):
+    preset = experiments.get(name)
+    if (name, algorithm) == ("sinusoid", "proto_maml"):  # Sinusoids have no classes.
+        with pytest.raises(ValueError, match="needs class numbers.*'mse'"):
+            preset.build(algorithm, 100)
+    else:
+        assert preset.build(algorithm, 100).optimizer is not None
 
 
 def test_sinusoid_is_the_papers():

@@ -1,10 +1,14 @@
 """The published algorithms as compositions."""
 
+import ast
+import inspect
+
 import keras
 import numpy as np
 import pytest
-from helpers import classification
+from helpers import classification, dense, regression
 
+import maml_keras as mk
 from maml_keras import Backprop, models, recipes
 from maml_keras.meta_gradients import FirstOrder
 from maml_keras.objectives import FinalStep, MultiStep
@@ -58,6 +62,97 @@ def test_every_recipe_learns_and_is_saved(name, tmp_path):
     learner.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(task), learner(task), rtol=1e-5, atol=1e-6)
+
+
+# Of each paper: the rule, which of (body, batch norm, head) adapts, the estimator,
+# lambda, where the loop starts and what batch norm does.
+ALL, HEAD, BODY = [True] * 6, [False] * 4 + [True] * 2, [True] * 4 + [False] * 2
+PLAIN = "Initialisation", "transductive"
+DEFINITIONS = {
+    "maml": ("SGD", ALL, "Backprop", 0.0, *PLAIN),
+    "fomaml": ("SGD", ALL, "FirstOrder", 0.0, *PLAIN),
+    "anil": ("SGD", HEAD, "Backprop", 0.0, *PLAIN),
+    "boil": ("SGD", BODY, "Backprop", 0.0, *PLAIN),
+    "meta_sgd": ("MetaSGD", ALL, "Backprop", 0.0, *PLAIN),
+    "maml_plus_plus": ("PerStepSGD", ALL, "Phases", 0.0, PLAIN[0], "per_step"),
+    "reptile": ("Adam", ALL, "Reptile", 0.0, *PLAIN),
+    "imaml": ("SGD", ALL, "Implicit", 2.0, *PLAIN),
+    "cavia": ("SGD", [True] + [False] * 6, "Backprop", 0.0, *PLAIN),
+    "proto_maml": ("SGD", ALL, "Backprop", 0.0, "PrototypicalHead", "transductive"),
+    "meta_curvature": ("MetaCurvature", ALL, "Backprop", 0.0, *PLAIN),
+}
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_recipe_is_what_its_paper_defines(name):
+    model = network(context=4 if name == "cavia" else 0)
+    learner = recipes.get(name)(model, CROSS_ENTROPY, 0.3, steps=4)
+    inner = learner.inner
+    found = (
+        type(inner.rule).__name__,
+        inner.adapt_selector.select(model),
+        type(learner.meta_gradient).__name__,
+        inner.proximal,
+        type(inner.start_from).__name__,
+        learner.batch_norm.name,
+    )
+    assert found == DEFINITIONS[name]
+    assert (inner.steps, inner.rule.learning_rate, inner.second_order) == (4, 0.3, True)
+    if name == "reptile":
+        assert inner.rule.beta_1 == 0.0
+    if name == "imaml":
+        assert learner.meta_gradient.cg_steps == 5
+
+
+def test_first_order_is_another_gradient_than_mamls():
+    model, batch = dense(), regression()
+    first, second = (
+        recipe(model, "mse", 0.1).compute_meta_gradients(batch)[1]
+        for recipe in (recipes.fomaml, recipes.maml)
+    )
+    for a, b in zip(first, second):
+        assert np.linalg.norm(a - b) > 0.01 * np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_a_recipe_is_ten_lines_at_most(name):
+    (function,) = ast.parse(inspect.getsource(recipes.get(name))).body
+    body = function.body[1:]  # Without the docstring.
+    assert body[-1].end_lineno - body[0].lineno + 1 <= 10
+
+
+def clouds(ways, *, tasks=16, seed=0):
+    """Tasks of so many classes, each a cloud around a point of its own."""
+    generator = np.random.default_rng(seed)
+    task, query_y = classification(tasks=tasks, ways=ways, shots=2, queries=4)
+    centres = generator.normal(size=[tasks, ways, 3], scale=3.0)
+    rows = np.arange(tasks)[:, None]
+    for key, y in (("support_x", task["support_y"]), ("query_x", query_y)):
+        task[key] = (0.3 * task[key] + centres[rows, y]).astype("float32")
+    return task, query_y
+
+
+def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
+    def trained(recipe, outputs):
+        model = keras.Sequential(
+            [
+                keras.Input([3]),
+                keras.layers.Dense(8, activation="tanh"),
+                keras.layers.Dense(outputs, name="head"),
+            ]
+        )
+        learner = recipe(model, CROSS_ENTROPY, 0.01, steps=2, task_map="sequential")
+        learner.compile("adam", jit_compile=False)
+        learner.fit(*clouds(5), epochs=3, verbose=0)
+        return learner
+
+    learner = trained(recipes.proto_maml, 10)
+    for ways in (3, 7):
+        result = mk.evaluate_episodes(learner, [clouds(ways, seed=1)], verbose=0)
+        assert result.mean > 0.8  # Chance is 0.33 and 0.14.
+    plain = trained(recipes.maml, 5)
+    with pytest.raises(ValueError, match="as many ways as the model has outputs"):
+        plain.fit(*clouds(3, seed=1), verbose=0)
 
 
 def test_plus_plus_goes_through_its_phases():

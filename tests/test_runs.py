@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from maml_keras import experiments, runs
-from maml_keras.callbacks import AdaptationCurves
+from maml_keras.watch import Watch
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"),
@@ -23,6 +23,8 @@ def weights(maml):
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch):
+    # Pictures take longer than these runs; tests/test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
 
 
@@ -44,7 +46,8 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
         np.testing.assert_array_equal(a, b)
     assert int(loaded.optimizer.iterations) == 40
     assert int(loaded.episodes_seen) == 40 * SMALL.tasks
-    assert list((tmp_path / "run/logs/adaptation").glob("*tfevents*"))
+    for part in ("", "train", "validation"):
+        assert list((tmp_path / "run/logs/adaptation" / part).glob("*tfevents*"))
     assert not (tmp_path / "run/backup").exists()  # Keras removes it at the end.
 
 
@@ -55,7 +58,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as patch:
-        patch.setattr(AdaptationCurves, "on_epoch_end", crash)
+        patch.setattr(Watch, "on_epoch_end", crash)
         with pytest.raises(RuntimeError, match="power cut"):
             runs.train(SMALL, tmp_path / "cut", verbose=0)
     with pytest.raises(FileNotFoundError, match="has not ended"):

@@ -4,9 +4,27 @@ import keras
 import pytest
 from helpers import dense, frozen, nested, shared, subclassed
 
-from maml_keras import all_but_last_layer, all_weights, last_layer, matching
+from maml_keras import (
+    all_but_last_layer,
+    all_weights,
+    last_layer,
+    matching,
+    satisfying,
+)
 
-SELECTORS = [all_weights(), last_layer(), all_but_last_layer(), matching("bias")]
+
+@keras.saving.register_keras_serializable(package="tests")
+def is_matrix(variable):
+    return len(variable.shape) == 2
+
+
+SELECTORS = [
+    all_weights(),
+    last_layer(),
+    all_but_last_layer(),
+    matching("bias"),
+    satisfying(is_matrix),
+]
 BODY, HEAD = [True, True, False, False], [False, False, True, True]
 
 
@@ -21,6 +39,14 @@ def test_head_and_body_of_every_kind_of_model(build):
 def test_matching_finds_the_pattern_in_the_path():
     assert matching("head/kernel").select(dense()) == [False, False, True, False]
     assert matching("bias$").select(dense()) == [False, True, False, True]
+
+
+def test_a_predicate_is_asked_about_each_variable():
+    assert satisfying(is_matrix).select(dense()) == [True, False, True, False]
+    with pytest.raises(ValueError, match="at least one weight.*Satisfying"):
+        satisfying(lambda v: False).select(dense())
+    with pytest.raises(TypeError, match="must be a function of a variable.*'bias'"):
+        satisfying("bias")
 
 
 def test_last_layer_of_a_nested_model_is_found_inside():

@@ -1,0 +1,212 @@
+"""How long until a new task is learned: in steps, examples and seconds."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras.inner import Point
+
+# Examples that a task may have; with ten of them steps and seconds are measured.
+SIZES = (20, 10, 5, 3, 2, 1)
+SHOTS = 10
+# Tasks whose seconds are measured, one by one: the rest would tell the same.
+TIMED = 20
+
+
+class Convergence(NamedTuple):
+    """What each new task took from one start; infinity where it was not learned.
+
+    Attributes:
+        steps: `[tasks]`, the first inner step, on ten examples, after which the query
+            loss is below the threshold.
+        examples: `[tasks]`, the smallest support set with which it gets there.
+        seconds: `[timed tasks]`, of those steps, one task at a time.
+        losses: `[steps + 1, tasks]`, the query loss over inner steps on ten examples.
+    """
+
+    steps: Any
+    examples: Any
+    seconds: Any
+    losses: Any
+
+
+def measure(
+    maml: mk.MAML, starts: list[Any], tasks: Any, *, threshold: float, limit: int
+) -> Convergence:
+    """How long each task takes from its start.
+
+    Args:
+        maml: says how to adapt; its own weights are not used.
+        starts: for each weight a tensor `[tasks, ...]`.
+        tasks: `(task, query_y)`, 20 support examples a task.
+        threshold: float, the query loss below which a task is learned.
+        limit: int, inner steps after which we give up.
+    """
+    task, query_y = tasks
+    race = _race(maml, threshold, limit)
+    examples = np.full(len(query_y), np.inf)
+    left = np.ones(len(query_y), bool)  # Learned with every larger set so far.
+    for size in SIZES:
+        support = task["support_x"][:, :size], task["support_y"][:, :size]
+        elements = (starts, *support, task["query_x"], query_y)
+        first, losses = race(elements, tf.constant(size == SHOTS))
+        first = np.where(first < 0, np.inf, first)
+        left &= np.isfinite(first)
+        examples[left] = size
+        if size == SHOTS:
+            steps, curve = first, losses.numpy()
+        if size <= SHOTS and not left.any():
+            break
+    seconds = _seconds(maml, starts, task, steps[:TIMED])
+    return Convergence(steps, examples, seconds, curve)
+
+
+def _race(maml: mk.MAML, threshold: float, limit: int) -> Any:
+    """Many tasks at once, each from weights of its own: `(tasks, to the end)` to the
+    first step with a loss below the threshold, -1 for none, and the losses over steps.
+    """
+    learner, inner = maml.learner, maml.inner
+
+    def loss_and_step(element: Any) -> Any:
+        weights, support_x, support_y, query_x, query_y = element
+        output = learner.query(
+            weights, learner.state(), support_x, query_x, training=False, step=0
+        )
+        point = Point(weights, learner.state(), (), [])
+        after = inner.step(learner, point, support_x, support_y, step=0, training=False)
+        return inner.loss(query_y, output.predictions), after.weights
+
+    @tf.function(reduce_retracing=True)
+    def race(elements: Any, to_the_end: Any) -> Any:
+        weights, *task = elements
+        tasks = tf.shape(task[-1])[0]
+        first = tf.fill([tasks], -1)
+        losses = tf.zeros([limit + 1, tasks])
+        for k in tf.range(limit + 1):
+            loss, weights = tf.vectorized_map(loss_and_step, (weights, *task))
+            losses = tf.tensor_scatter_nd_update(losses, [[k]], loss[None])
+            first = tf.where((first < 0) & (loss < threshold), k, first)
+            if tf.reduce_all(first >= 0) and not to_the_end:
+                break
+        return first, losses
+
+    return race
+
+
+def _seconds(maml: mk.MAML, starts: list[Any], task: Any, steps: Any) -> Any:
+    """The time of each task's own number of steps, in one compiled loop."""
+
+    @tf.function
+    def adapt(weights: Any, x: Any, y: Any, steps: Any) -> Any:
+        state = maml.learner.state()
+        return maml.inner.adapt(maml.learner, weights, state, x, y, steps=steps).weights
+
+    def timed(i: int, count: int) -> float:
+        support = task["support_x"][i, :SHOTS], task["support_y"][i, :SHOTS]
+        weights = [w[i] for w in starts]
+        best = np.inf  # Of three, as another process may have been at work.
+        for _ in range(3):
+            started = time.perf_counter()
+            adapt(weights, *support, tf.constant(count))[0].numpy()
+            best = min(best, time.perf_counter() - started)
+        return best
+
+    timed(0, 1)  # Compiles.
+    return np.array(
+        [timed(i, int(n)) if n < np.inf else n for i, n in enumerate(steps)]
+    )
+
+
+def walker(maml: mk.MAML) -> Any:
+    """`(start, task, steps)` to the weights on the way from a start to a task.
+
+    The way is a list of arrays `[steps + 1, ...]`, one for each weight.
+    """
+    learner, inner = maml.learner, maml.inner
+
+    @tf.function
+    def walk(start: Any, x: Any, y: Any, steps: Any) -> Any:
+        point = Point(start, learner.state(), (), [])
+        visited = [tf.TensorArray(w.dtype, steps + 1).write(0, w) for w in start]
+        for k in tf.range(steps):
+            point = inner.step(learner, point, x, y, step=k, training=False)
+            visited = [a.write(k + 1, w) for a, w in zip(visited, point.weights)]
+        return [a.stack() for a in visited]
+
+    def way(start: Any, task: Any, steps: int) -> list[Any]:
+        support = task["support_x"][:SHOTS], task["support_y"][:SHOTS]
+        start = [tf.convert_to_tensor(w) for w in start]
+        return [w.numpy() for w in walk(start, *support, tf.constant(steps))]
+
+    return way
+
+
+def predictions_of(maml: mk.MAML, weights: list[Any], x: Any) -> Any:
+    """The model on `x` with many weights: arrays `[n, ...]` to `[n, examples, ...]`."""
+
+    def predict(weights: Any) -> Any:
+        state = maml.learner.state()
+        return maml.learner(weights, state, x, training=False).predictions
+
+    weights = [tf.convert_to_tensor(w, tf.float32) for w in weights]
+    return tf.vectorized_map(predict, weights).numpy()
+
+
+def losses_of(maml: mk.MAML, weights: list[Any], x: Any, y: Any) -> Any:
+    """The loss on `x`, `y` with many weights, `[n]`."""
+    predictions = predictions_of(maml, weights, x)
+    losses = tf.vectorized_map(lambda p: maml.inner.loss(y, p), predictions)
+    return losses.numpy()
+
+
+def from_one(model: keras.Model, tasks: int) -> list[Any]:
+    """The model's weights as the start of every task."""
+    return [tf.stack([v.value] * tasks) for v in model.trainable_variables]
+
+
+def from_many(models: Sequence[keras.Model]) -> list[Any]:
+    """A start of its own for each task."""
+    return [tf.stack(w) for w in zip(*(m.get_weights() for m in models))]
+
+
+def median(values: Any) -> tuple[float, float, float]:
+    """The median and its 95% interval, from the order of the values alone.
+
+    The ranks `n/2 ± 0.98 sqrt(n)` enclose the median with 95% probability, whatever
+    the distribution; infinity is a value like any other.
+    """
+    ordered = np.sort(values)
+    n, reach = len(ordered), 0.98 * np.sqrt(len(ordered))
+    low, high = max(0, int(n / 2 - reach)), min(n - 1, int(np.ceil(n / 2 + reach)))
+    # Of an even number the lower one: a mean with an infinity would be none.
+    return ordered[(n - 1) // 2], ordered[low], ordered[high]
+
+
+def table(results: dict[str, Convergence], *, limit: int) -> str:
+    """A row for each start: median and interval of steps, examples and time."""
+    lines = [
+        f"| start | steps, with {SHOTS} examples | smallest support set "
+        "| milliseconds | tasks learned |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        cells = [
+            _cell(result.steps, f"> {limit:,}"),
+            _cell(result.examples, f"> {SIZES[0]}"),
+            _cell(1000 * result.seconds, "never"),
+            f"{np.isfinite(result.steps).mean():.0%}",
+        ]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    return "\n".join(lines)
+
+
+def _cell(values: Any, never: str) -> str:
+    middle, low, high = (
+        f"{value:,.3g}" if np.isfinite(value) else never for value in median(values)
+    )
+    return never if low == never else f"{middle} [{low}, {high}]"

@@ -1,0 +1,191 @@
+"""What an exported function refuses, as operations in its graph.
+
+Each check hands on what it was given, and what comes after reads that: so no graph
+optimiser can drop it, and nothing is computed from, or assigned after, a bad input.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+AS_LEARNED = -1.0
+"""The `learning_rate` that leaves learned rates as they are."""
+
+
+def inputs(name: str, x: Any) -> Any:
+    """`x`, which holds an example and is finite.
+
+    Args:
+        name: str, the argument's name for the message.
+        x: tensor `[examples, ...]`, or a nest of such.
+    """
+    leaves = tf.nest.flatten(x)
+    checks = [
+        tf.debugging.Assert(
+            _examples(leaf) > 0,
+            [f"`{name}` must hold at least one example. Received: none."],
+        )
+        for leaf in leaves
+    ]
+    checks += [
+        tf.debugging.Assert(
+            tf.equal(_examples(leaf), _examples(leaves[0])),
+            [
+                f"The arrays of `{name}` must hold as many examples as each other. "
+                "Received:",
+                _examples(leaves[0]),
+                "and",
+                _examples(leaf),
+            ],
+        )
+        for leaf in leaves[1:]
+    ]
+    message = f"`{name}` must be finite. Received: NaN or infinity"
+    return _after(checks, tf.nest.map_structure(lambda t: _finite(t, message), x))
+
+
+def support(
+    names: tuple[str, str],
+    x: Any,
+    y: Any,
+    *,
+    classes: int | None,
+    ignored: int | None = None,
+) -> tuple[Any, Any]:
+    """Inputs and targets that fit each other.
+
+    Args:
+        names: the arguments' names for the messages.
+        x: tensor `[examples, ...]`, or a nest of such.
+        y: tensor `[examples, ...]`, or a nest of such.
+        classes: int, for class numbers: how many there are. None for other targets.
+        ignored: None, or the class number of examples that do not count.
+    """
+    x, y = inputs(names[0], x), inputs(names[1], y)
+    count, targets = _examples(tf.nest.flatten(x)[0]), tf.nest.flatten(y)
+    checks = [
+        tf.debugging.Assert(
+            tf.equal(_examples(targets[0]), count),
+            [
+                f"`{names[0]}` and `{names[1]}` must hold as many examples. Received:",
+                count,
+                "and",
+                _examples(targets[0]),
+            ],
+        )
+    ]
+    if classes is not None:
+        checks.append(_labels(names[1], targets[0], classes, ignored))
+    x, y = _after(checks, (x, y))
+    return x, y
+
+
+def settings(steps: Any, learning_rate: Any, *, learned: bool) -> tuple[Any, Any]:
+    """Steps, and a rate as an `UpdateRule` takes it.
+
+    Args:
+        steps: int tensor.
+        learning_rate: float tensor. `AS_LEARNED` becomes NaN, by which rules know it.
+        learned: bool, whether the rule has learned rates.
+    """
+    rate = learning_rate
+    fits = tf.math.is_finite(rate) & (rate >= 0.0)
+    what = "a finite number, not negative"
+    if learned:
+        fits |= tf.equal(rate, AS_LEARNED)
+        what += ", or -1 for the learned rates"
+    checks = [
+        not_negative(steps),
+        tf.debugging.Assert(
+            fits,
+            [f"`learning_rate` must be {what}. Received:", tf.strings.as_string(rate)],
+        ),
+    ]
+    steps, rate = _after(checks, (steps, rate))
+    if learned:
+        rate = tf.where(tf.equal(rate, AS_LEARNED), float("nan"), rate)
+    return steps, rate
+
+
+def not_negative(steps: Any) -> Any:
+    """The operation that refuses a negative number of steps."""
+    return tf.debugging.Assert(
+        steps >= 0, ["`steps` must be an integer, 0 or more. Received:", steps]
+    )
+
+
+def adapted(weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights that adaptation has left finite."""
+    return {
+        name: _finite(
+            value,
+            f"Adaptation has diverged: weight '{name}' is not finite after it. Lower "
+            "`learning_rate` or `steps`, or scale the inputs",
+        )
+        for name, value in weights.items()
+    }
+
+
+def loss(value: Any) -> Any:
+    """A loss that fine-tuning has left finite."""
+    return _finite(
+        value,
+        "Adaptation has diverged: the loss is not finite after it. Lower "
+        "`learning_rate` or `steps`, or scale the inputs",
+    )
+
+
+def given(weights: dict[str, Any]) -> dict[str, Any]:
+    """Weights that a caller handed over."""
+    return {
+        name: _finite(value, f"`weights['{name}']` must be finite")
+        for name, value in weights.items()
+    }
+
+
+def predictions(values: Any) -> Any:
+    """Predictions that are numbers; infinity may be meant, as for a masked class."""
+    checks = [
+        tf.debugging.Assert(
+            ~tf.reduce_any(tf.math.is_nan(value)),
+            [
+                "The predictions are NaN. The inputs, or the weights in place, are too "
+                "large."
+            ],
+        )
+        for value in tf.nest.flatten(values)
+        if value.dtype.is_floating
+    ]
+    return _after(checks, values)
+
+
+def _labels(name: str, y: Any, classes: int, ignored: int | None) -> Any:
+    fits = (y >= 0) & (y < classes)
+    if ignored is not None:
+        fits |= tf.equal(y, ignored)
+    return tf.debugging.Assert(
+        tf.reduce_all(fits),
+        [
+            f"`{name}` must hold class numbers 0..{classes - 1}. Received: from",
+            tf.cast(tf.reduce_min(y), tf.int32),
+            "to",
+            tf.cast(tf.reduce_max(y), tf.int32),
+        ],
+    )
+
+
+def _finite(value: Any, message: str) -> Any:
+    if not value.dtype.is_floating:
+        return value
+    return tf.debugging.check_numerics(value, message)
+
+
+def _examples(leaf: Any) -> Any:
+    return tf.shape(leaf)[0]
+
+
+def _after(checks: list[Any], values: Any) -> Any:
+    with tf.control_dependencies([check for check in checks if check is not None]):
+        return tf.nest.map_structure(tf.identity, values)

@@ -1,0 +1,101 @@
+"""What an export's functions take and return, by name, shape and type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner import InnerLoop
+from maml_keras.learner import Learner
+
+
+def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
+    """Specs of the inputs and targets, from the model's symbolic inputs.
+
+    Raises:
+        ValueError: if the model does not tell the shape of its inputs or outputs.
+    """
+    model = learner.model
+    try:
+        # `input` keeps the nest of several inputs, which a Sequential model lacks.
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
+        outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+        x = keras.tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), inputs
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Model '{model.name}' does not tell the shape of its inputs. Pass "
+            "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
+            "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
+        ) from error
+    if inner.loss.is_sparse_categorical:
+        return x, tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
+    y = keras.tree.map_structure(
+        lambda t: tf.TensorSpec([None, *t.shape[1:]], tf.float32), outputs
+    )
+    return x, y
+
+
+def named(spec: Any, name: str) -> Any:
+    """The spec with a name for each leaf: `x`, or `x_a` and `x_b` of a nest.
+
+    >>> named(tf.TensorSpec([None, 3]), "x").name
+    'x'
+    >>> named({"a": tf.TensorSpec([None, 3])}, "x")["a"].name
+    'x_a'
+    """
+    leaves = [
+        tf.TensorSpec(leaf.shape, leaf.dtype, "_".join([name, *map(str, path)]))
+        for path, leaf in keras.tree.flatten_with_path(spec)
+    ]
+    return keras.tree.pack_sequence_as(spec, leaves)
+
+
+def outputs_named(values: Any) -> dict[str, Any]:
+    """The leaves of a prediction by name, as a signature returns them.
+
+    >>> list(outputs_named(tf.zeros([1])))
+    ['predictions']
+    >>> list(outputs_named([tf.zeros([1]), tf.zeros([1])]))
+    ['predictions_0', 'predictions_1']
+    """
+    return {
+        "_".join(["predictions", *map(str, path)]): leaf
+        for path, leaf in keras.tree.flatten_with_path(values)
+    }
+
+
+def table(functions: dict[str, tuple[list[Any], dict[str, Any], Any]]) -> Any:
+    """The functions as plain data, for the card.
+
+    Args:
+        functions: of each name, the specs of the arguments in their order, the
+            defaults by the argument's name, and what it returns: a nest of specs, or a
+            text.
+    """
+    described = {}
+    for name, (specs, defaults, returns) in functions.items():
+        arguments = {}
+        for spec in specs:
+            # Weights by name are one argument.
+            if isinstance(spec, dict) and all(k == s.name for k, s in spec.items()):
+                arguments["weights"] = {k: _leaf(s) for k, s in spec.items()}
+                continue
+            for leaf in keras.tree.flatten(spec):
+                default = defaults.get(leaf.name)
+                extra = {} if default is None else {"default": default}
+                arguments[leaf.name] = {**_leaf(leaf), **extra}
+        described[name] = {
+            "arguments": arguments,
+            "returns": keras.tree.map_structure(
+                lambda leaf: leaf if isinstance(leaf, str) else _leaf(leaf), returns
+            ),
+        }
+    return described
+
+
+def _leaf(spec: Any) -> dict[str, Any]:
+    return {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}

@@ -1,0 +1,86 @@
+"""The page HParams of TensorBoard for a comparison: one run for each contender."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from maml_keras.evaluation import Evaluation
+from maml_keras.maml import MAML
+
+
+def settings_of(maml: MAML) -> dict[str, Any]:
+    """What distinguishes a contender, as plain values.
+
+    >>> from maml_keras import InnerLoop, MetaSGD, models
+    >>> settings_of(MAML(models.mlp(), InnerLoop("mse", MetaSGD(0.5), steps=3)))
+    {'rule': 'MetaSGD', 'inner rate': 0.5, 'inner steps': 3, 'second order': True, \
+'meta-gradient': 'Backprop', 'batch norm': 'transductive'}
+    """
+    return {
+        "rule": type(maml.rule).__name__,
+        "inner rate": float(getattr(maml.rule, "learning_rate", float("nan"))),
+        "inner steps": maml.inner.steps,
+        "second order": maml.inner.second_order,
+        "meta-gradient": type(maml.meta_gradient).__name__,
+        "batch norm": maml.learner.batch_norm.name,
+    }
+
+
+def write_contenders(
+    folder: str | pathlib.Path,
+    settings: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Evaluation],
+    seconds: Mapping[str, float],
+) -> None:
+    """Writes a run for each contender: its settings, and what it reaches on test tasks.
+
+    `test/<metric>` has adaptation steps for its axis, so that the page Scalars shows
+    all contenders' adaptation in one chart; HParams shows its end. What was there is
+    replaced.
+
+    Args:
+        folder: a folder of its own, below TensorBoard's.
+        settings: values by name, by contender.
+        results: an `Evaluation` by contender.
+        seconds: training time by contender.
+    """
+    # A second to import, and only needed here.
+    from tensorboard.plugins.hparams import api
+
+    folder = pathlib.Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    first = next(iter(results.values()))
+    metric = f"test/{first.metric}"
+    shown = {
+        "test/before": f"{first.metric} before adaptation",
+        "test/first": f"{first.metric} after the first step",
+        metric: f"{first.metric} after the last step",
+        "test/half_width": "± 95% after the last step",
+        "test/diverged": "diverged tasks",
+        "train/seconds": "training, seconds",
+    }
+    names = ["algorithm", *dict.fromkeys(k for s in settings.values() for k in s)]
+    top = tf.summary.create_file_writer(str(folder))
+    with top.as_default(step=0):
+        api.hparams_config(
+            hparams=[api.HParam(name) for name in names],
+            metrics=[api.Metric(tag, display_name=text) for tag, text in shown.items()],
+        )
+    top.close()
+    for name, result in results.items():
+        writer = tf.summary.create_file_writer(str(folder / name))
+        with writer.as_default(step=0):
+            api.hparams({"algorithm": name, **settings[name]}, trial_id=name)
+            tf.summary.scalar("test/before", result.curve[0])
+            tf.summary.scalar("test/first", result.curve[min(1, result.steps)])
+            tf.summary.scalar("test/half_width", result.half_width)
+            tf.summary.scalar("test/diverged", result.diverged[-1])
+            tf.summary.scalar("train/seconds", seconds[name])
+            for k, value in enumerate(result.curve):
+                tf.summary.scalar(metric, value, step=k)
+        writer.close()

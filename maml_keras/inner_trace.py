@@ -1,0 +1,289 @@
+"""What happens in the inner loop on fixed tasks: losses, metrics and norms by step."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras import episode
+from maml_keras.evaluation import (
+    Evaluation,
+    Metric,
+    diverged_tasks,
+    first_tasks,
+    mean_of_task,
+    named_metric,
+)
+from maml_keras.inner import InnerLoop, check_steps
+from maml_keras.learner import Learner
+from maml_keras.maml import MAML
+from maml_keras.recording import Recording
+
+# So many tasks are kept whole, to be drawn.
+EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class InnerTrace:
+    """The inner loop on some tasks, step by step; step 0 is before adaptation.
+
+    Attributes:
+        metric: str, `"accuracy"`, `"loss"` or the function's name.
+        query_loss: `[tasks, K + 1]`, the outer loss of the query set.
+        support_loss: `[tasks, K + 1]`, the same loss of the support set.
+        query_metric: `[tasks, K + 1]`.
+        support_metric: `[tasks, K + 1]`.
+        gradient_norms: `[tasks, K, layers]`, of the inner gradients, before clipping.
+        update_norms: `[tasks, K, layers]`, of the changes of the weights.
+        layers: paths of the layers that adapt.
+        chance: the accuracy of a guess, the mean share of a task's most frequent class
+            in its query set; None where targets are no class numbers.
+        queries: int, query examples of a task.
+        batch_norm: str, the policy.
+        examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
+            and `predictions` `[tasks, K + 1, query examples, ...]`.
+    """
+
+    metric: str
+    query_loss: Any
+    support_loss: Any
+    query_metric: Any
+    support_metric: Any
+    gradient_norms: Any
+    update_norms: Any
+    layers: tuple[str, ...]
+    chance: float | None
+    queries: int
+    batch_norm: str
+    examples: dict[str, Any]
+
+    @property
+    def steps(self) -> int:
+        """K, the number of adaptation steps."""
+        return int(self.query_loss.shape[1]) - 1
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks there are, diverged ones included."""
+        return int(self.query_loss.shape[0])
+
+    @property
+    def diverged(self) -> Any:
+        """Bool `[tasks, K + 1]`, as in `Evaluation`."""
+        return diverged_tasks(self.query_loss, self.query_metric)
+
+    def query(self, metric: str | None = None) -> Evaluation:
+        """What `evaluate_episodes` gives on these tasks; `"loss"` for the loss."""
+        values = self.query_loss if metric == "loss" else self.query_metric
+        return self._evaluation(metric or self.metric, values)
+
+    def support(self, metric: str | None = None) -> Evaluation:
+        """The same of the support sets; tasks that diverged there are left out."""
+        values = self.support_loss if metric == "loss" else self.support_metric
+        return self._evaluation(metric or self.metric, values)
+
+    def _evaluation(self, metric: str, values: Any) -> Evaluation:
+        return Evaluation(
+            metric=metric,
+            per_episode=values,
+            diverged_tasks=self.diverged | ~np.isfinite(values),
+            batch_norm=self.batch_norm,
+            queries=self.queries,
+            higher_is_better=metric == "accuracy",
+        )
+
+
+def trace_inner_loop(
+    maml: MAML,
+    episodes: Any,
+    *,
+    steps: int | None = None,
+    num_tasks: int = 100,
+    metric: str | Metric | None = None,
+) -> InnerTrace:
+    """Adapts to each task and notes what every inner step did.
+
+    `loss_i(k) = L(query_i; phi_k)`, `|grad L(support_i; phi_k)|` and
+    `|phi_{k+1} - phi_k|` by layer. The model stays as it is.
+
+    Args:
+        maml: the model.
+        episodes: batches `(task, query_y)`.
+        steps: int, K; None for as many as in training.
+        num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
+        metric: as in `evaluate_episodes`.
+
+    Returns:
+        An `InnerTrace`.
+
+    Raises:
+        ValueError: if there is no episode, or an argument does not fit.
+
+    >>> from maml_keras.rules import SGD
+    >>> head = keras.layers.Dense(1, name="head")
+    >>> model = keras.Sequential([keras.Input([1]), head], name="line")
+    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> x = np.ones([4, 5, 1], "float32")
+    >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 2 * x
+    >>> trace = trace_inner_loop(maml, [batch], steps=3)
+    >>> trace.query_loss.shape, trace.gradient_norms.shape, trace.layers
+    ((4, 4), (4, 3, 1), ('line/head',))
+    """
+    steps = maml.inner.steps if steps is None else steps
+    check_steps(steps)
+    name, function = named_metric(maml, metric)
+    compiled, layers = _compiled(maml, steps, name, function)
+    parts: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = []
+    shares: list[Any] = []
+    done = 0
+    for batch in episodes:
+        task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        task, query_y = first_tasks(num_tasks - done, (task, query_y))
+        episode.check_batch(task, query_y)
+        numbers, predictions = compiled(task, query_y)
+        parts.append({key: value.numpy() for key, value in numbers.items()})
+        if done < EXAMPLES:
+            kept = {**task, "query_y": query_y, "predictions": predictions}
+            examples.append(first_tasks(EXAMPLES - done, kept))
+        if maml._outer_loss.is_sparse_categorical:
+            shares += [_largest_share(labels) for labels in query_y.numpy()]
+        done += len(parts[-1]["query_loss"])
+        if done >= num_tasks:
+            break
+    if not done:
+        raise ValueError("`episodes` must hold at least one batch. Received: none.")
+    return InnerTrace(
+        metric=name,
+        layers=layers,
+        chance=float(np.mean(shares)) if shares else None,
+        queries=int(tf.nest.flatten(query_y)[0].shape[1]),
+        batch_norm=maml.learner.batch_norm.name,
+        examples=tf.nest.map_structure(_joined, *examples),
+        **{key: np.concatenate([p[key] for p in parts]) for key in parts[0]},
+    )
+
+
+def predictions_along(maml: MAML, task: dict[str, Any], *, steps: int) -> Any:
+    """Predictions on query inputs before adaptation and after each inner step.
+
+    Args:
+        maml: the model.
+        task: `support_x`, `support_y`, `query_x`, arrays `[tasks, examples, ...]`.
+        steps: int, K.
+
+    Returns:
+        Array `[tasks, K + 1, query examples, ...]`.
+    """
+    cache = maml.__dict__.setdefault("_predictions_along", {})
+    if steps not in cache:
+        loop, learner = _recorded(maml), maml.learner
+
+        def one(element: Any) -> tuple[Any, Any]:
+            outputs = [
+                output for _, _, output in _passes(loop, learner, element, steps)
+            ]
+            return (), tf.nest.map_structure(lambda *k: tf.stack(k), *outputs)
+
+        def along(task: Any) -> Any:
+            return maml.task_map.fitted(learner, task)(one, task)[1]
+
+        cache[steps] = tf.function(along, autograph=False, reduce_retracing=True)
+    inputs = tf.nest.map_structure(tf.convert_to_tensor, task)
+    return tf.nest.map_structure(lambda t: t.numpy(), cache[steps](inputs))
+
+
+def _passes(loop: InnerLoop, learner: Learner, task: Any, steps: int) -> list[Any]:
+    """Of each step the point, and predictions on the support and the query set."""
+    support_x, support_y = task["support_x"], task["support_y"]
+    points = loop.trajectory(
+        learner, learner.weights(), learner.state(), support_x, support_y, steps=steps
+    )
+    passes = []
+    for k, p in enumerate(points):
+        seen = learner(p.weights, p.state, support_x, training=False, step=k)
+        answer = learner.query(
+            p.weights, p.state, support_x, task["query_x"], training=False, step=k
+        )
+        passes.append((p, seen.predictions, answer.predictions))
+    return passes
+
+
+def _compiled(
+    maml: MAML, steps: int, name: str, function: Metric | None
+) -> tuple[Any, tuple[str, ...]]:
+    """`(task, query_y) -> numbers, predictions` of every step, traced once."""
+    cache = maml.__dict__.setdefault("_inner_traces", {})
+    key = (steps, function or name, maml._outer_loss)
+    if key in cache:
+        return cache[key]  # type: ignore[no-any-return]
+    learner, loop = maml.learner, _recorded(maml)
+
+    def one(element: dict[str, Any]) -> tuple[Any, Any]:
+        task, query_y = element["task"], element["query_y"]
+        passes = _passes(loop, learner, task, steps)
+        supports = [output for _, output, _ in passes]
+        queries = [output for _, _, output in passes]
+        norms = [point.rule_state[1] for point, _, _ in passes[1:]]
+        none = tf.zeros([0, len(loop.rule.layers)])
+        numbers = {
+            "support_loss": tf.stack(
+                [maml._outer_loss(task["support_y"], output) for output in supports]
+            ),
+            "query_loss": tf.stack(
+                [maml._outer_loss(query_y, output) for output in queries]
+            ),
+            "gradient_norms": tf.stack([n.gradient for n in norms]) if norms else none,
+            "update_norms": tf.stack([n.update for n in norms]) if norms else none,
+        }
+        return (), (numbers, supports, queries)
+
+    def trace(task: Any, query_y: Any) -> Any:
+        task_map = maml.task_map.fitted(learner, task)
+        _, (numbers, supports, queries) = task_map(
+            one, {"task": task, "query_y": query_y}
+        )
+        for part, y, outputs in (
+            ("support", task["support_y"], supports),
+            ("query", query_y, queries),
+        ):
+            if function is None:
+                numbers[f"{part}_metric"] = numbers[f"{part}_loss"]
+                continue
+            # Not in the task map: a metric may do what has no form with a task axis.
+            mean = functools.partial(mean_of_task, function)
+            values = [
+                tf.map_fn(mean, (y, output), fn_output_signature=tf.float32)
+                for output in outputs
+            ]
+            numbers[f"{part}_metric"] = tf.stack(values, axis=1)
+        drawn = [tf.nest.map_structure(lambda t: t[:EXAMPLES], q) for q in queries]
+        return numbers, tf.nest.map_structure(lambda *s: tf.stack(s, axis=1), *drawn)
+
+    compiled = tf.function(trace, autograph=False, reduce_retracing=True)
+    cache[key] = compiled, loop.rule.layers
+    return cache[key]  # type: ignore[no-any-return]
+
+
+def _recorded(maml: MAML) -> InnerLoop:
+    """The model's inner loop, which tells what its steps do."""
+    loop = copy.copy(maml.inner)
+    loop.second_order = False  # Nothing is differentiated after it.
+    loop.rematerialize = False
+    adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    loop.rule = Recording(maml.inner.rule, [v.path for v in adapted])
+    return loop
+
+
+def _largest_share(labels: Any) -> float:
+    return float(np.unique(labels, return_counts=True)[1].max() / labels.size)
+
+
+def _joined(*batches: Any) -> Any:
+    return np.concatenate([batch.numpy() for batch in batches])

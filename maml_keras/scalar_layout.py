@@ -1,0 +1,72 @@
+"""The page "Custom Scalars" of TensorBoard, laid out so that it tells the story."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import tensorflow as tf
+
+from maml_keras.looks import Look
+from maml_keras.maml import MAML
+from maml_keras.views import Board, View
+
+
+@final
+class Layout(View):
+    """Lays out the page Custom Scalars: does it adapt, and what do the steps do?
+
+    Charts by tag, so that all runs under TensorBoard's folder are in them. It is
+    written once.
+    """
+
+    def __init__(self) -> None:
+        self._written = False
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        if self._written:
+            return
+        self._written = True
+        first = next(iter(look.traces.values()))
+        with board.part():
+            layout = _layout(first.metric, first.steps, look.rates is not None)
+            tf.summary.experimental.write_raw_pb(_summary(layout))
+
+
+def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, dict[str, str]]:
+    """Regular expressions of tags, by chart and page section."""
+    few = "|".join(map(str, sorted({0, 1, steps})))
+    charts = {
+        f"query {metric}: before adaptation, after the first and the last inner step": (
+            f"adaptation/{metric}/step_({few})$"
+        ),
+        f"query {metric} at every inner step": f"adaptation/{metric}/step_",
+        "gap after adaptation: query minus support": "gap/",
+        "tasks that diverged": "adaptation/diverged",
+    }
+    if metric != "loss":
+        charts["query loss at every inner step"] = "adaptation/loss/step_"
+    sections = {
+        "Does it learn to adapt?": charts,
+        "What do the inner steps do?": {
+            "norm of the inner gradient, by layer": "inner_gradient/",
+            "norm of the inner update, by layer": "inner_update/",
+            "support loss at every inner step": "support/loss/step_",
+        },
+    }
+    if learns_rates:
+        sections["Which inner rates are learned?"] = {
+            "learned inner rate, by layer": "inner_rate/"
+        }
+    return sections
+
+
+def _summary(sections: dict[str, dict[str, str]]) -> Any:
+    # A second to import, and only needed here.
+    from tensorboard.plugins.custom_scalar import layout_pb2, summary
+
+    layout = layout_pb2.Layout()
+    for title, charts in sections.items():
+        category = layout.category.add(title=title)
+        for name, expression in charts.items():
+            category.chart.add(title=name).multiline.tag.append(expression)
+    return summary.pb(layout).SerializeToString()

@@ -1,0 +1,247 @@
+"""An export read back: as an ordinary Keras model, as it is or fine-tuned."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import re
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.learner import Learner
+
+
+def to_keras(
+    path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
+) -> keras.Model:
+    """The initialisation of an export as an ordinary model.
+
+    Args:
+        path: folder of the export.
+        custom_objects: as in `keras.saving.load_model`, for classes of one's own that
+            are not registered with Keras.
+
+    Returns:
+        A `keras.Model` of the class that was meta-trained, not compiled.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+    """
+    return ordinary(path, load(path), custom_objects=custom_objects)
+
+
+def fine_tune(
+    path: str | pathlib.Path,
+    x: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    custom_objects: dict[str, Any] | None = None,
+) -> keras.Model:
+    """An export's initialisation adapted to one task, as an ordinary model.
+
+    The weights are those that the SavedModel's own `fine_tune` arrives at, bit for
+    bit. The export stays as it is.
+
+    Args:
+        path: folder of the export.
+        x: inputs `[examples, ...]`.
+        y: targets `[examples, ...]`; for classes their numbers from 0.
+        steps: int, gradient steps; None for as many as in training.
+        learning_rate: float; None for the inner loop's own.
+        custom_objects: as in `keras.saving.load_model`.
+
+    Returns:
+        A `keras.Model`, not compiled. It predicts with moving statistics: where the
+        export normalises by each batch, those of its batch norm layers are set to the
+        examples'.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: if the examples do not fit it, or adaptation diverges.
+    """
+    saved = load(path)
+    x, y = fitting(saved, x, y)
+    tuned(saved, x, y, steps=steps, learning_rate=learning_rate)
+    return ordinary(path, saved, x, custom_objects=custom_objects)
+
+
+def warm_start(
+    model: keras.Model,
+    path: str | pathlib.Path,
+    *,
+    custom_objects: dict[str, Any] | None = None,
+) -> None:
+    """Sets a model's weights to the initialisation of an export.
+
+    Weights are matched in their order, by shape; names do not matter. All of them fit,
+    or none is changed.
+
+    Args:
+        model: a built model with weights of the same shapes.
+        path: folder of the export.
+        custom_objects: as in `keras.saving.load_model`.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: naming the first weight that differs.
+    """
+    if not model.built:
+        raise ValueError(
+            f"`model` must be built. Model '{model.name}' is not: call it once on a "
+            "batch of data, or give it a `keras.Input`."
+        )
+    source = to_keras(path, custom_objects=custom_objects).weights
+    for index, pair in enumerate(itertools.zip_longest(model.weights, source)):
+        own, other = map(_described, pair)
+        if own[1] != other[1]:
+            raise ValueError(
+                f"`model` must have the weights of the export. Weight {index} differs: "
+                f"{' '.join(own)} in the model, {' '.join(other)} in the export. No "
+                "weight was changed."
+            )
+    for own, other in zip(model.weights, source):
+        own.assign(other)
+
+
+def load(path: str | pathlib.Path) -> Any:
+    """The SavedModel of an export.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    path = pathlib.Path(path)
+    if not (path / "saved_model.pb").exists():
+        raise FileNotFoundError(
+            f"`export` must be a folder with a SavedModel. Received: {path}. Make one "
+            "with `maml.export(path)` or `maml-keras export RUN`."
+        )
+    return tf.saved_model.load(str(path))
+
+
+def fitting(
+    saved: Any, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
+) -> tuple[Any, Any]:
+    """Inputs and targets in the types that an export takes.
+
+    Args:
+        saved: a loaded export.
+        x: inputs, `[examples, ...]`, or a nest of such.
+        y: targets, `[examples, ...]`.
+        names: for the messages.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
+    fitted = []
+    for name, value, spec in zip(names, (x, y), specs):
+        try:
+            tf.nest.assert_same_structure(value, spec)
+        except (TypeError, ValueError):
+            if tf.nest.is_nested(spec):
+                raise ValueError(
+                    f"`{name}` must be arrays in this nest: {spec}. Received: "
+                    f"{type(value).__name__}."
+                ) from None
+            value = np.asarray(value)  # A list of examples.
+        fitted.append(
+            tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
+        )
+    counts = [len(tf.nest.flatten(value)[0]) for value in fitted]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"Arrays {names[0]} and {names[1]} must have as many examples. Received: "
+            f"{counts[0]} and {counts[1]}."
+        )
+    return fitted[0], fitted[1]
+
+
+def tuned(
+    saved: Any, x: Any, y: Any, *, steps: int | None, learning_rate: float | None
+) -> None:
+    """Fine-tunes a loaded export in memory.
+
+    Raises:
+        ValueError: in the words of the export's own checks.
+    """
+    how = {"steps": steps, "learning_rate": learning_rate}
+    try:
+        saved.fine_tune(x, y, **{k: v for k, v in how.items() if v is not None})
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(_words(error)) from error
+
+
+def ordinary(
+    path: str | pathlib.Path,
+    saved: Any,
+    x: Any = None,
+    *,
+    custom_objects: dict[str, Any] | None = None,
+) -> keras.Model:
+    """The weights in place of a loaded export, as an ordinary model.
+
+    Args:
+        path: folder of the export.
+        saved: what was loaded from there.
+        x: None, or the examples whose statistics a model that normalises by each
+            batch gets as its moving statistics.
+        custom_objects: as in `keras.saving.load_model`.
+    """
+    path = pathlib.Path(path)
+    card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    model = keras.saving.load_model(
+        path / "learner.keras", custom_objects=custom_objects, compile=False
+    )
+    learner = Learner(
+        model, batch_norm=card["batch_norm"], steps=card["inner_loop"]["steps"]
+    )
+    weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
+    state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
+    taken = tf.convert_to_tensor(saved.steps_taken)
+    if x is not None and learner.batch_norm.uses_batch_statistics(training=False):
+        x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        state = learner.batch_statistics(weights, state, x, step=taken)
+    for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
+        variable.assign(value)
+    return model
+
+
+def _described(weight: Any) -> tuple[str, str]:
+    return (weight.path, str(tuple(weight.shape))) if weight is not None else ("no", "")
+
+
+def _array(name: str, value: Any, spec: Any) -> Any:
+    array = np.asarray(value)
+    if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
+        raise ValueError(
+            f"Array `{name}` must have shape {spec.shape}, None standing for any "
+            f"number of examples. Received: {array.shape}."
+        )
+    if len(array) == 0:
+        raise ValueError(f"Array `{name}` must hold an example. Received: none.")
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"Array `{name}` must be numeric. Received: {array.dtype}.")
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = array.astype(spec.dtype.as_numpy_dtype)
+    if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):
+        raise ValueError(
+            f"Array `{name}` must hold integers that fit {spec.dtype.name}. Received: "
+            f"values from {array.min()} to {array.max()}, dtype {array.dtype}."
+        )
+    if spec.dtype.is_floating and not np.isfinite(fitted).all():
+        raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
+    return fitted
+
+
+def _words(error: tf.errors.InvalidArgumentError) -> str:
+    """What a check of the graph said, without the graph's own names."""
+    found = re.search(r"assertion failed: (.*)|^(.*) : Tensor had", error.message, re.M)
+    if found is None:
+        return str(error.message)
+    return (found[1] or f"[{found[2]}.]").strip("[]").replace("] [", " ")

@@ -1,0 +1,116 @@
+"""One task's examples, read from a folder of images or from an `.npz` file."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from maml_keras import data
+
+
+class Examples(NamedTuple):
+    """What was read.
+
+    Attributes:
+        arrays: `x` and `y`, and whatever else a file holds.
+        classes: the names of the classes 0, 1, ..; of a file, none.
+        counts: how many examples each class has.
+    """
+
+    arrays: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+def read(
+    path: str | pathlib.Path,
+    *,
+    shape: tuple[Any, ...],
+    ways: int | None,
+    option: str = "--data",
+    classes: tuple[str, ...] = (),
+) -> Examples:
+    """The examples at a path.
+
+    Args:
+        path: a folder with a folder of images for each class, or an `.npz` file.
+        shape: of one input. Images are resized to it.
+        ways: how many classes the model tells apart; None if it predicts no classes.
+        option: str, what the user calls the path.
+        classes: the names of classes 0, 1, .. if they are known already.
+
+    Raises:
+        FileNotFoundError: if nothing is there, or no image.
+        ValueError: if it cannot be read or does not fit.
+    """
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return _images(path, shape, ways, option, classes)
+    return Examples(_arrays(path, option))
+
+
+def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`{option}` must be an .npz file with arrays x and y, or a folder with a "
+            f"folder of images for each class. Received: {path}, which does not exist."
+        )
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, AttributeError) as error:
+        raise ValueError(
+            f"`{option}` must be an .npz file with arrays x and y. Received: {path}, "
+            "which numpy cannot read. Write it with `numpy.savez(path, x=x, y=y)`."
+        ) from error
+    if not {"x", "y"} <= set(arrays):
+        raise ValueError(
+            f"`{option}` must hold arrays x and y. Received: {sorted(arrays)}."
+        )
+    return arrays
+
+
+def _images(
+    path: pathlib.Path,
+    shape: tuple[Any, ...],
+    ways: int | None,
+    option: str,
+    classes: tuple[str, ...],
+) -> Examples:
+    if len(shape) != 3 or None in shape or shape[2] not in (1, 3, 4):
+        raise ValueError(
+            f"`{option}` can be a folder if the export takes images. Received: {path}, "
+            f"and an export that takes inputs of shape {shape}. Give it an .npz file "
+            "with arrays x and y."
+        )
+    if ways is None:
+        raise ValueError(
+            f"`{option}` can be a folder if the export predicts classes. Received: "
+            f"{path}, and an export that does not. Give it an .npz file."
+        )
+    height, width, channels = shape
+    pool = data.from_folder(path, size=(height, width), channels=channels)
+    found = tuple(pool.class_names)
+    if len(found) > ways:
+        raise ValueError(
+            f"`{option}` must hold no more classes than the export tells apart, "
+            f"{ways}. Received: {len(found)} in {path}: {', '.join(found)}."
+        )
+    unknown = sorted(set(found) - set(classes)) if classes else []
+    if unknown:
+        raise ValueError(
+            f"`{option}` must hold the classes of `--data`: {', '.join(classes)}. "
+            f"Received: {', '.join(unknown)} in {path}."
+        )
+    numbers = [(classes or found).index(name) for name in found]
+    return Examples(
+        {
+            # As episodes are scaled in training.
+            "x": pool.examples.astype("float32") / 255.0,
+            "y": np.repeat(numbers, pool.counts),
+        },
+        found,
+        tuple(map(int, pool.counts)),
+    )

@@ -1,0 +1,189 @@
+"""See in TensorBoard and in the log how a model learns to adapt."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras import drawing
+from maml_keras.diagnoses import Diagnosis, Finding, all_diagnoses
+from maml_keras.inner_trace import trace_inner_loop
+from maml_keras.looks import Look, learned_rates
+from maml_keras.pictures import Episodes, Fits, NormMap, RateMap
+from maml_keras.scalar_layout import Layout
+from maml_keras.starts import Initialisation
+from maml_keras.views import Board, Curves, Norms, Rates, SupportGap, View
+
+logger = logging.getLogger(__name__)
+
+# A diagnosis asks for at most so many looks.
+REMEMBERED = 5
+LOOKS = 20
+# A picture takes as long as everything else of a look.
+PICTURES_EVERY = 5
+
+
+class Watch(keras.callbacks.Callback):
+    """Shows how a model learns to adapt, next to `keras.callbacks.TensorBoard`.
+
+    After an epoch the model adapts to fixed tasks, and what happens at each inner step
+    goes to TensorBoard: query loss and metric before and after, gradient and update
+    norms by layer, learned rates, diverged tasks, the gap between support and query
+    set, pictures of tasks. Where the numbers say that something is wrong, a sentence
+    says so in the log, once, and on TensorBoard's page Text. Training goes on as it
+    would have without.
+
+    The last step's mean joins the epoch's logs as `adapted_<metric>`.
+
+    Args:
+        log_dir: str or path, TensorBoard's folder; all goes to `adaptation` in it.
+        episodes: a finite dataset of batches `(task, query_y)`, which counts as
+            validation tasks; or several by name, `{"train": .., "validation": ..}`. The
+            one whose mean joins the logs is `"validation"`, or the last.
+        steps: int, adaptation steps; None for as many as in training.
+        num_tasks: int, tasks of each dataset a time.
+        every: int, epochs between two looks; None for about 20 looks in a run.
+        metric: as in `evaluate_episodes`.
+        views: a list of `View`; None for all of them.
+        pictures: a list of `View` that draw, used in every fifth look and the last;
+            None for all of them. They need matplotlib, and are skipped without it.
+        diagnoses: a list of `Diagnosis`; None for all of them.
+
+    Raises:
+        ValueError: if there are no episodes, or `every` is not positive.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | pathlib.Path,
+        episodes: Any,
+        *,
+        steps: int | None = None,
+        num_tasks: int = 100,
+        every: int | None = None,
+        metric: Any = None,
+        views: Sequence[View] | None = None,
+        pictures: Sequence[View] | None = None,
+        diagnoses: Sequence[Diagnosis] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(episodes, Mapping):
+            episodes = {"validation": episodes}
+        if not episodes:
+            raise ValueError("`episodes` must name at least one dataset. Received: {}.")
+        if every is not None and every < 1:
+            raise ValueError(f"`every` must be positive. Received: every={every}.")
+        self.episodes = dict(episodes)
+        self.steps = steps
+        self.num_tasks = num_tasks
+        self.every = every
+        self.metric = metric
+        self.views = (
+            [Curves(), SupportGap(), Norms(), Rates(), Layout()]
+            if views is None
+            else list(views)
+        )
+        self.pictures = (
+            [Fits(), Episodes(), NormMap(), RateMap()]
+            if pictures is None
+            else list(pictures)
+        )
+        self.diagnoses = all_diagnoses() if diagnoses is None else list(diagnoses)
+        self.findings: dict[str, tuple[int, Finding]] = {}
+        self._board = Board(pathlib.Path(log_dir) / "adaptation")
+        self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
+        self._count = 0
+        self._unsaid: list[Finding] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes where learned rates start."""
+        rates = learned_rates(self.model)
+        self._start = None if rates is None else rates.table
+        if self.pictures and not drawing.can_draw():
+            logger.warning(
+                "No pictures in TensorBoard: they need matplotlib (`pip install "
+                "maml_keras[plot]`). All else is written."
+            )
+            self.pictures = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says what the last look found: by now the progress bar has ended its line."""
+        self._say()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks, judges and writes."""
+        epochs = self.params.get("epochs") or 1
+        every = self.every or max(1, epochs // LOOKS)
+        if (epoch + 1) % every and epoch + 1 != epochs:
+            return
+        look = self._look()
+        self._looks.append(look)
+        self._board.step = look.iteration
+        drawn = self._count % PICTURES_EVERY == 0 or epoch + 1 == epochs
+        for view in [*self.views, *(self.pictures if drawn else [])]:
+            view.write(look, self._board, self.model)
+        self._judge(look)
+        self._board.flush()
+        self._count += 1
+        if logs is not None:
+            main = look.traces[look.main]
+            logs[f"adapted_{main.metric}"] = main.query().mean
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Says what is left to say, and closes the files."""
+        self._say()
+        self._board.close()
+
+    def _look(self) -> Look:
+        maml = self.model
+        return Look(
+            iteration=int(maml.optimizer.iterations),
+            traces={
+                part: trace_inner_loop(
+                    maml,
+                    episodes,
+                    steps=self.steps,
+                    num_tasks=self.num_tasks,
+                    metric=self.metric,
+                )
+                for part, episodes in self.episodes.items()
+            },
+            rates=learned_rates(maml, self._start),
+            trained_steps=maml.inner.steps,
+            blank_start=isinstance(maml.inner.start_from, Initialisation),
+        )
+
+    def _judge(self, look: Look) -> None:
+        news = []
+        for diagnosis in self.diagnoses:
+            finding = diagnosis(list(self._looks))
+            if finding is not None and finding.title not in self.findings:
+                self.findings[finding.title] = look.iteration, finding
+                news.append(finding)
+        self._unsaid += news
+        if news or self._count == 0:
+            with self._board.part():
+                tf.summary.text("diagnoses", _page(self.findings))
+
+    def _say(self) -> None:
+        for finding in self._unsaid:
+            logger.warning("%s", finding)
+        self._unsaid = []
+
+
+def _page(findings: Mapping[str, tuple[int, Finding]]) -> str:
+    """The findings in Markdown."""
+    if not findings:
+        return "Nothing to report so far."
+    rows = [
+        f"| {iteration:,} | **{f.title}**. {f.text} | {f.remedy} |"
+        for iteration, f in findings.values()
+    ]
+    head = ["| after meta-steps | what the numbers say | what to do |", "|---|---|---|"]
+    return "\n".join([*head, *rows])

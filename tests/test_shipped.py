@@ -1,0 +1,184 @@
+"""Exports read back as ordinary Keras models."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    RATE,
+    assert_identical,
+    batch_normalised,
+    dense,
+    maml,
+    multi_input,
+    regression,
+)
+
+import maml_keras as mk
+from maml_keras import MAML, SGD, InnerLoop
+
+layers = keras.layers
+
+
+def first(batch):
+    return tf.nest.map_structure(lambda a: a[0], batch[0])
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A model, its export and a task."""
+    model = maml(batch_normalised(), steps=2)
+    path = model.export(tmp_path_factory.mktemp("shipped") / "saved")
+    return model, path, first(regression(support=5))
+
+
+def test_the_initialisation_comes_back_as_it_was(exported):
+    model, path, _ = exported
+    loaded = mk.to_keras(path)
+    assert type(loaded) is keras.Sequential
+    assert_identical(loaded.get_weights(), model.model.get_weights())
+
+
+def test_fine_tuning_is_that_of_the_saved_model(exported):
+    model, path, task = exported
+    x, y = task["support_x"], task["support_y"]
+    tuned = mk.fine_tune(path, x, y, steps=3, learning_rate=0.2)
+    saved = tf.saved_model.load(str(path))
+    saved.fine_tune(x, y, 3, 0.2)
+    assert_identical(
+        [v.numpy() for v in tuned.trainable_variables],
+        [v.numpy() for v in saved.trainable_variables],
+    )
+    # Moving statistics included, it is what the library adapts to.
+    adapted = model.adapt(x, y, steps=3, learning_rate=0.2)
+    np.testing.assert_allclose(
+        tuned(task["query_x"]), adapted(task["query_x"]), rtol=1e-4, atol=1e-5
+    )
+    # An ordinary model: it trains on.
+    tuned.compile("sgd", "mse")
+    tuned.fit(x, y, verbose=0)
+
+
+def test_lists_and_the_steps_of_training_will_do(exported):
+    model, path, task = exported
+    x, y = task["support_x"], task["support_y"]
+    tuned, adapted = mk.fine_tune(path, x.tolist(), y.tolist()), model.adapt(x, y)
+    np.testing.assert_allclose(
+        tuned(task["query_x"]), adapted(task["query_x"]), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_statistics_of_each_step_are_folded_in(steps, tmp_path):
+    model = maml(batch_normalised(), steps=2, batch_norm="per_step")
+    for variable in model.batch_norm.variables:  # Rows that differ.
+        noise = keras.random.uniform(variable.shape)
+        variable.assign(variable + noise)
+    path, task = model.export(tmp_path / "saved"), first(regression())
+    tuned = mk.fine_tune(path, task["support_x"], task["support_y"], steps=steps)
+    saved = tf.saved_model.load(str(path))
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(
+        mk.to_keras(path)(task["query_x"]), saved.serve(task["query_x"]), **close
+    )
+    np.testing.assert_allclose(
+        tuned(task["query_x"]), saved.adapt_and_predict(**task, steps=steps), **close
+    )
+    # The statistics of the steps that the weights took, where they are given.
+    weights = saved.adapt(task["support_x"], task["support_y"], steps=steps)
+    np.testing.assert_allclose(
+        saved.predict_with(weights, task["query_x"], steps=steps),
+        saved.adapt_and_predict(**task, steps=steps),
+        **close,
+    )
+
+
+def test_several_inputs_are_tuned(tmp_path):
+    path = maml(multi_input()).export(tmp_path / "saved")
+    task = first(regression({"a": (3,), "b": (2,)}))
+    mk.fine_tune(path, task["support_x"], task["support_y"])
+    with pytest.raises(ValueError, match="`x` must be arrays in this nest"):
+        mk.fine_tune(path, task["support_x"]["a"], task["support_y"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": np.zeros([4, 2])}, r"`x` must have shape \(None, 3\)"),
+        ({"x": np.zeros([0, 3])}, "`x` must hold an example"),
+        ({"x": np.full([4, 3], np.nan)}, "`x` must be finite"),
+        ({"x": np.full([4, 3], 1e300)}, "`x` must be finite"),
+        ({"x": np.full([4, 3], "a")}, "`x` must be numeric"),
+        ({"y": np.zeros([3], int)}, "must have as many examples. Received: 4 and 3"),
+        ({"y": [0, 1, 1.5, 0]}, "`y` must hold integers that fit int32"),
+        ({"y": [0, 1, 2**32, 0]}, "`y` must hold integers that fit int32"),
+        ({"y": [0, 1, 2, 0]}, "^`y` must hold class numbers 0..1. Received: .* 2$"),
+        ({"steps": -1}, "^`steps` must be an integer, 0 or more. Received: -1$"),
+        ({"learning_rate": float("nan")}, "^`learning_rate` must be a finite number"),
+    ],
+)
+def test_what_does_not_fit_is_refused(classifier, change, message):
+    good = {"x": np.arange(12.0).reshape(4, 3), "y": [0, 1, 1, 0]}
+    with pytest.raises(ValueError, match=message):
+        mk.fine_tune(classifier, **{**good, **change})
+
+
+def test_divergence_is_said_in_the_words_of_the_check(exported):
+    _, path, task = exported
+    with pytest.raises(ValueError, match="^Adaptation has diverged: .* the inputs.$"):
+        mk.fine_tune(path, task["support_x"], task["support_y"], learning_rate=1e30)
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    path = tmp_path_factory.mktemp("classifier") / "saved"
+    return MAML(dense(), InnerLoop(loss, SGD(RATE), steps=3)).export(path)
+
+
+def test_any_model_with_the_same_weights_starts_warm(classifier):
+    inputs = keras.Input([3])
+    hidden = layers.Dense(4, activation="relu", name="other")(inputs)
+    model = keras.Model(inputs, layers.Dense(2, activation="softmax")(hidden))
+    mk.warm_start(model, classifier)
+    assert_identical(model.get_weights(), mk.to_keras(classifier).get_weights())
+    # Keras's own way, where the layers are the same too.
+    same = dense()
+    same.load_weights(classifier / "learner.keras")
+    assert_identical(same.get_weights(), model.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            lambda: dense(outputs=5),
+            r"Weight 2 differs: .*head/kernel \(4, 5\) in the model, .* \(4, 2\) in",
+        ),
+        (
+            lambda: keras.Sequential([dense(), layers.Dense(1)]),
+            "Weight 4 differs: .* in the model, no  in the export",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input([3]), layers.Dense(4)]),
+            "Weight 2 differs: no  in the model",
+        ),
+        (lambda: keras.Sequential([layers.Dense(4)]), "must be built"),
+    ],
+)
+def test_the_first_weight_that_differs_is_named_and_none_changed(
+    classifier, model, message
+):
+    model = model()
+    if not model.built and "built" not in message:
+        model.build([None, 3])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        mk.warm_start(model, classifier)
+    assert_identical(before, model.get_weights())
+
+
+def test_a_folder_without_an_export_is_named(tmp_path):
+    for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
+        with pytest.raises(FileNotFoundError, match="folder with a SavedModel"):
+            read(tmp_path)

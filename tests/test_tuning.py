@@ -1,0 +1,123 @@
+"""`maml-keras adapt` on folders of images and on files."""
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from maml_keras import MAML, SGD, InnerLoop
+from maml_keras_cli import app
+
+WAYS = 3
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory):
+    """Tells three classes of 4x4 grey images apart."""
+    model = keras.Sequential(
+        [keras.Input([4, 4, 1]), keras.layers.Flatten(), keras.layers.Dense(WAYS)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    path = tmp_path_factory.mktemp("images") / "saved"
+    return MAML(model, InnerLoop(loss, SGD(0.5), steps=1)).export(path)
+
+
+def draw(folder, names, *, size=8, count=2):
+    """Images of one bright quadrant for each class, larger than the export's."""
+    for quadrant, name in names.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            image = np.zeros([2, size // 2, 2, size // 2, 1])
+            image[quadrant // 2, :, quadrant % 2] = 255 - i
+            keras.utils.save_img(
+                folder / name / f"{i}.png", image.reshape(size, size, 1), scale=False
+            )
+    return folder
+
+
+def test_five_images_and_a_folder(export, tmp_path):
+    mine = draw(tmp_path / "mine", {0: "cat", 1: "ape", 2: "dog"})
+    query = draw(tmp_path / "query", {2: "dog", 0: "cat"}, size=4, count=1)
+    out = tmp_path / "adapted.keras"
+    result = run(
+        *("adapt", export, "--data", mine, "--query", query),
+        *("--steps", 50, "--out", out),
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert lines[:3] == [
+        "class 0: ape, 2 example(s)",
+        "class 1: cat, 2 example(s)",
+        "class 2: dog, 2 example(s)",
+    ]
+    rows = {line.split()[0]: line.split() for line in lines[3:]}
+    assert rows["yours"][2:] == ["1", "accuracy"]
+    assert rows["query"][2:] == ["1", "accuracy"]
+    # Cats are class 1 in the query set too, where there are no apes.
+    model = keras.saving.load_model(out)
+    cat = np.zeros([1, 4, 4, 1])
+    cat[:, :2, :2] = 1.0
+    assert np.argmax(model.predict(cat, verbose=0)) == 1
+
+
+def more_classes(folder):
+    return draw(folder, {0: "a", 1: "b", 2: "c", 3: "d"})
+
+
+def no_classes(folder):
+    folder.mkdir()
+    return folder
+
+
+def unreadable(folder):
+    draw(folder, {0: "a", 1: "b"})
+    (folder / "a" / "0.png").write_text("text", encoding="utf-8")
+    return folder
+
+
+def nothing(folder):
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (more_classes, "tells apart, 3. Received: 4 in"),
+        (no_classes, "must hold a folder of images"),
+        (unreadable, "cannot be read as an image with 1 channels"),
+        (nothing, "does not exist"),
+    ],
+)
+def test_a_folder_that_does_not_fit_is_refused(export, tmp_path, make, message):
+    result = run("adapt", export, "--data", make(tmp_path / "data"))
+    assert result.exit_code == 1
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_query_of_another_class_is_refused(export, tmp_path):
+    mine = draw(tmp_path / "mine", {0: "cat", 1: "ape"})
+    query = draw(tmp_path / "query", {0: "cat", 1: "cow"})
+    result = run("adapt", export, "--data", mine, "--query", query)
+    assert result.exit_code == 1
+    assert "must hold the classes of `--data`: ape, cat. Received: cow" in result.output
+
+
+def test_a_file_of_numbers_needs_labels_in_range(export, tmp_path):
+    np.savez(tmp_path / "task.npz", x=np.zeros([2, 4, 4, 1]), y=[0, WAYS])
+    result = run("adapt", export, "--data", tmp_path / "task.npz")
+    assert result.exit_code == 1
+    assert "Labels must be 0..2" in result.output
+
+
+def test_a_folder_needs_an_export_that_takes_images(tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    path = MAML(model, InnerLoop("mse", SGD(0.1))).export(tmp_path / "saved")
+    mine = draw(tmp_path / "mine", {0: "cat"})
+    result = run("adapt", path, "--data", mine)
+    assert result.exit_code == 1
+    assert "can be a folder if the export takes images" in result.output

@@ -1,0 +1,161 @@
+"""What `Watch` writes and says, and that training does not notice."""
+
+import logging
+import urllib.request
+
+import browser
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import maml_keras as mk
+
+FAMILY = mk.data.Sinusoid(shots=5, queries=5)
+
+
+def tasks(seed, count=20):
+    return mk.data.episodes(FAMILY, batch_size=10, seed=seed, num_episodes=count)
+
+
+def trained(*callbacks, epochs=2, rule=None):
+    keras.utils.set_random_seed(0)
+    inner = mk.InnerLoop("mse", rule or mk.PerStepSGD(0.01), steps=2)
+    maml = mk.MAML(mk.models.mlp(hidden=[8]), inner)
+    maml.compile("adam", jit_compile=False)
+    history = maml.fit(
+        mk.data.episodes(FAMILY, batch_size=4, seed=1),
+        steps_per_epoch=3,
+        epochs=epochs,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+    return maml, history.history
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A watched run: its folder, model, history and callback."""
+    logs = tmp_path_factory.mktemp("logs")
+    watch = mk.Watch(logs, {"train": tasks(3), "validation": tasks(2)})
+    maml, history = trained(watch)
+    return logs, maml, history, watch
+
+
+def events(folder):
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return found
+
+
+def last(found, tag):
+    return tf.make_ndarray(found.Tensors(tag)[-1].tensor_proto)
+
+
+def test_scalars_are_those_of_the_trace(run):
+    logs, maml, history, _ = run
+    trace = mk.trace_inner_loop(maml, tasks(2))
+    found = events(logs / "adaptation/validation")
+    for k in range(3):
+        tag = f"adaptation/loss/step_{k}"
+        assert [p.step for p in found.Tensors(tag)] == [3, 6]  # Meta-steps.
+        np.testing.assert_allclose(
+            last(found, tag), trace.query_loss[:, k].mean(), 1e-5
+        )
+    gap = (trace.query_loss - trace.support_loss)[:, -1].mean()
+    np.testing.assert_allclose(last(found, "gap/loss"), gap, rtol=1e-4)
+    norms = trace.gradient_norms.mean(axis=(0, 1))
+    for layer, norm in zip(trace.layers, norms):
+        np.testing.assert_allclose(last(found, f"inner_gradient/{layer}"), norm, 1e-4)
+    np.testing.assert_allclose(history["adapted_loss"][-1], trace.query().mean, 1e-6)
+    rates = events(logs / "adaptation")
+    tag = f"inner_rate/{trace.layers[1]}/step_2"
+    np.testing.assert_allclose(last(rates, tag), maml.rule.rates.numpy()[1, 1])
+
+
+def test_tasks_and_norms_are_drawn(run):
+    pytest.importorskip("matplotlib")
+    logs = run[0]
+    for folder, tag in (("validation", "fits"), ("validation", "inner_norms")):
+        width, height, png = last(events(logs / "adaptation" / folder), tag)
+        pixels = tf.io.decode_png(png).numpy()
+        assert pixels.shape[:2] == (int(height), int(width))
+        assert pixels.std() > 10  # Not blank.
+    assert "inner_rates" in events(logs / "adaptation").Tags()["tensors"]
+
+
+def test_training_goes_on_as_without(run):
+    alone, _ = trained()
+    for a, b in zip(run[1].variables, alone.variables):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_healthy_run_is_told_so(run):
+    logs, _, _, watch = run
+    assert watch.findings == {}
+    assert b"Nothing to report" in last(events(logs / "adaptation"), "diagnoses").item()
+
+
+def test_a_finding_is_said_once_and_is_on_the_page(tmp_path, caplog):
+    watch = mk.Watch(tmp_path, tasks(2), pictures=[])
+    with caplog.at_level(logging.WARNING, logger="maml_keras"):
+        trained(watch, epochs=5, rule=mk.SGD(1e-9))  # A rate that does nothing.
+    said = [r.getMessage() for r in caplog.records if "does not help" in r.getMessage()]
+    assert len(said) == 1
+    assert "troubleshooting" in said[0]
+    page = last(events(tmp_path / "adaptation"), "diagnoses").item().decode()
+    assert "| 9 | **Adaptation does not help**" in page
+
+
+def test_without_matplotlib_all_but_pictures_is_written(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
+    with caplog.at_level(logging.WARNING, logger="maml_keras"):
+        trained(mk.Watch(tmp_path, tasks(2)), epochs=1)
+    assert [r.getMessage() for r in caplog.records if "matplotlib" in r.getMessage()]
+    tags = events(tmp_path / "adaptation/validation").Tags()["tensors"]
+    assert "adaptation/loss/step_2" in tags
+    assert "fits" not in tags
+
+
+def test_a_look_every_so_many_epochs_and_at_the_end(tmp_path):
+    trained(mk.Watch(tmp_path, tasks(2), every=2, pictures=[]), epochs=5)
+    found = events(tmp_path / "adaptation/validation")
+    steps = [point.step for point in found.Tensors("adaptation/loss/step_0")]
+    assert steps == [6, 12, 15]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(({}, {}), "at least one dataset"), (([], {"every": 0}), "`every` must be posi")],
+)
+def test_wrong_arguments_are_refused(arguments, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        mk.Watch(tmp_path, arguments[0], **arguments[1])
+
+
+def answer(address):
+    return urllib.request.urlopen(address, timeout=30).read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(browser.CHROMIUM is None, reason="chromium is not installed")
+def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
+    profile = tmp_path / "profile"
+    with browser.tensorboard(run[0]) as address:
+        # The first page is of plain elements. The others keep theirs in shadow roots,
+        # which a dump leaves out: of those the data is read, and the picture looked at.
+        first = browser.page(f"{address}/#timeseries", profile)
+        for tag in ("adaptation/loss/step_0", "adaptation/diverged", "inner_gradient"):
+            assert tag in first
+        layout = answer(f"{address}/data/plugin/custom_scalars/layout")
+        for title in ("Does it learn to adapt?", "query loss at every inner step"):
+            assert title in layout
+        assert "inner_norms" in answer(f"{address}/data/plugin/images/tags")
+        assert "diagnoses" in answer(f"{address}/data/plugin/text/tags")
+        for name in ("custom_scalars", "images", "text"):
+            picture = tmp_path / f"{name}.png"
+            browser.page(f"{address}/#{name}", profile, picture=picture)
+            pixels = np.asarray(keras.utils.load_img(picture), dtype=float)
+            # Below TensorBoard's bar, right of the column of runs.
+            assert pixels[100:, 400:].std() > 5, name
