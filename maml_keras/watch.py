@@ -120,12 +120,14 @@ class Watch(keras.callbacks.Callback):
         """Looks, judges and writes."""
         epochs = self.params.get("epochs") or 1
         every = self.every or max(1, epochs // LOOKS)
-        if (epoch + 1) % every and epoch + 1 != epochs:
+        # A callback may have ended training before its last epoch.
+        last = epoch + 1 == epochs or self.model.stop_training
+        if (epoch + 1) % every and not last:
             return
         look = self._look()
         self._looks.append(look)
         self._board.step = look.iteration
-        drawn = self._count % PICTURES_EVERY == 0 or epoch + 1 == epochs
+        drawn = self._count % PICTURES_EVERY == 0 or last
         for view in [*self.views, *(self.pictures if drawn else [])]:
             view.write(look, self._board, self.model)
         self._judge(look)

@@ -56,7 +56,14 @@ MAPS = {
     "vectorized": lambda: "vectorized",
     "chunked": lambda: mk.Chunked(1),
 }
-POLICIES = ["transductive", "support", "running", "per_step", "frozen"]
+POLICIES = [
+    "transductive",
+    "support",
+    "running",
+    "per_step",
+    "per_step_running",
+    "frozen",
+]
 LOOPS = {"kept": {}, "rematerialized": {"rematerialize": True}}
 
 PRODUCT = [

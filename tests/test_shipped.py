@@ -70,7 +70,7 @@ def test_lists_and_the_steps_of_training_will_do(exported):
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_statistics_of_each_step_are_folded_in(steps, tmp_path):
-    model = maml(batch_normalised(), steps=2, batch_norm="per_step")
+    model = maml(batch_normalised(), steps=2, batch_norm="per_step_running")
     for variable in model.batch_norm.variables:  # Rows that differ.
         noise = keras.random.uniform(variable.shape)
         variable.assign(variable + noise)
