@@ -73,6 +73,7 @@ def random_initialisation(
     seed: int = 0,
     data_dir: Any = None,
     download: bool = False,
+    verbose: str | int = "auto",
     **_: Any,
 ) -> tuple[MAML, Families]:
     """The preset's network with fresh weights of Keras's default size, untrained.
@@ -82,6 +83,7 @@ def random_initialisation(
         seed: int, draws the weights.
         data_dir: str, where TFDS data sets lie.
         download: bool, whether TFDS may download.
+        verbose: 0 for silence, else a progress bar where data is prepared.
 
     Returns:
         A model to evaluate, and the task families to evaluate it on.
@@ -93,7 +95,8 @@ def random_initialisation(
     for variable in maml.model.trainable_variables:
         if variable.path.endswith("kernel"):
             variable.assign(glorot(variable.shape, variable.dtype))
-    return maml, preset.families(data_dir=data_dir, download=download)
+    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
+    return maml, families
 
 
 def joint_pretraining(
@@ -126,7 +129,7 @@ def joint_pretraining(
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
     keras.utils.set_random_seed(seed)
-    families = preset.families(data_dir=data_dir, download=download)
+    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
     iterations = preset.iterations if iterations is None else iterations
     maml = preset.build(iterations=iterations)
     if isinstance(families.train, data.NWayKShot):

@@ -101,7 +101,9 @@ class ModelCard:
         ]
 
 
-def model_card(path: str | pathlib.Path, *, latency: bool = True) -> ModelCard:
+def model_card(
+    path: str | pathlib.Path, *, latency: bool = True, verbose: str | int = "auto"
+) -> ModelCard:
     """Reads an export's card, and times the export on this machine.
 
     Figures are those of `card.json`; what it does not say is "not recorded". `adapt`
@@ -110,6 +112,7 @@ def model_card(path: str | pathlib.Path, *, latency: bool = True) -> ModelCard:
     Args:
         path: folder of an export, or of a run that holds one.
         latency: bool, whether to time it, which takes some ten seconds.
+        verbose: 0 for silence, else a progress bar while it is timed.
 
     Returns:
         A `ModelCard`; `str()` of it is the text, `.html()` the page.
@@ -139,7 +142,7 @@ def model_card(path: str | pathlib.Path, *, latency: bool = True) -> ModelCard:
         card=card,
         files=files,
         adapting=_adapting(path),
-        latency=_latency(path, card) if latency else None,
+        latency=_latency(path, card, verbose) if latency else None,
     )
 
 
@@ -159,7 +162,9 @@ def _adapting(path: pathlib.Path) -> int:
     )
 
 
-def _latency(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
+def _latency(
+    path: pathlib.Path, card: dict[str, Any], verbose: str | int
+) -> dict[str, Any]:
     from maml_keras.latency import measure
 
     evaluation = card.get("evaluation") or {}
@@ -167,5 +172,8 @@ def _latency(path: pathlib.Path, card: dict[str, Any]) -> dict[str, Any]:
     if steps is None:
         steps = (card.get("inner_loop") or {}).get("steps", 1)
     return measure(
-        path, steps=max(1, steps), queries=evaluation.get("queries_per_task")
+        path,
+        steps=max(1, steps),
+        queries=evaluation.get("queries_per_task"),
+        verbose=verbose,
     )

@@ -68,9 +68,14 @@ def _characters(
 
 
 def _omniglot(
-    *, ways: int, shots: int, data_dir: Any = None, download: bool = False
+    *,
+    ways: int,
+    shots: int,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = 0,
 ) -> Families:
-    pool = data.omniglot(data_dir=data_dir, download=download)
+    pool = data.omniglot(data_dir=data_dir, download=download, verbose=verbose)
     parts = data.split_classes(pool, train=1100, validation=100, test=423, seed=0)
     return _characters(
         parts,
@@ -84,9 +89,15 @@ def _omniglot(
 
 
 def _omniglot_small(
-    *, ways: int, data_dir: Any = None, download: bool = False
+    *,
+    ways: int,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = 0,
 ) -> Families:
-    pool = data.omniglot(split="small1+small2", data_dir=data_dir, download=download)
+    pool = data.omniglot(
+        split="small1+small2", data_dir=data_dir, download=download, verbose=verbose
+    )
     parts = data.split_classes(
         pool,
         train=None,
@@ -106,9 +117,14 @@ def _omniglot_small(
 
 
 def _images(
-    load: Any, *, shots: int, data_dir: Any = None, download: bool = False
+    load: Any,
+    *,
+    shots: int,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = 0,
 ) -> Families:
-    train, *held_out = load(data_dir=data_dir, download=download)
+    train, *held_out = load(data_dir=data_dir, download=download, verbose=verbose)
     family = functools.partial(data.NWayKShot, ways=5, shots=shots)
     # Ravi and Larochelle's number in training; the paper's code tests with as many
     # queries as shots.
@@ -178,13 +194,7 @@ def _image_variations(*, layer_rate: float | None = None) -> dict[str, Variation
 
 def _all_support(family: data.NWayKShot) -> data.NWayKShot:
     # Reptile learns from support sets alone: it gets all examples but a query a class.
-    return data.NWayKShot(
-        family.pool,
-        ways=family.ways,
-        shots=family.shots + family.queries - 1,
-        queries=1,
-        rotate_classes=family.rotate_classes,
-    )
+    return family.resized(shots=family.shots + family.queries - 1, queries=1)
 
 
 def _omniglot_preset(ways: int, shots: int, *, code: bool) -> Preset:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from maml_keras.copies import float64_twin
 from maml_keras.inner import InnerLoop
 from maml_keras.maml import MAML
+from maml_keras.progress import Bar
 
 STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7)
 
@@ -41,7 +42,12 @@ class VariableCheck:
 
 
 def check_meta_gradient(
-    maml: MAML, batch: Any, *, tolerance: float = 1e-6, seed: int = 0
+    maml: MAML,
+    batch: Any,
+    *,
+    tolerance: float = 1e-6,
+    seed: int = 0,
+    verbose: str | int = "auto",
 ) -> list[VariableCheck]:
     """Compares the meta-gradient with central differences, variable by variable.
 
@@ -53,6 +59,8 @@ def check_meta_gradient(
         batch: `(task, query_y)`; one or two tasks are enough.
         tolerance: float, the largest relative difference that passes.
         seed: int, draws the directions and fixes dropout's masks.
+        verbose: 0 for silence, else a progress bar with the largest error once two
+            seconds have passed.
 
     Returns:
         A `VariableCheck` for each trainable variable.
@@ -66,7 +74,8 @@ def check_meta_gradient(
     >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
     >>> x = np.array([[[1.0], [2.0]]])
     >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 3 * x
-    >>> [check.decided for check in check_meta_gradient(maml, batch)]
+    >>> checks = check_meta_gradient(maml, batch, verbose=0)
+    >>> [check.decided for check in checks]
     [True, True]
     """
     twin = _twin(maml)
@@ -81,12 +90,15 @@ def check_meta_gradient(
     loss_alone = tf.function(lambda: losses_and_gradients()[0], autograph=False)
     loss, gradients = compiled()
     generator = np.random.default_rng(seed)
-    checks = [
-        _check(own.path, variable, gradient.numpy(), loss_alone, float(loss), generator)
-        for own, variable, gradient in zip(
-            maml.trainable_variables, twin.trainable_variables, gradients
-        )
-    ]
+    bar = Bar(len(gradients), unit="variable", verbose=verbose)
+    checks: list[VariableCheck] = []
+    for own, variable, gradient in zip(
+        maml.trainable_variables, twin.trainable_variables, gradients
+    ):
+        numbers = gradient.numpy(), loss_alone, float(loss), generator
+        checks.append(_check(own.path, variable, *numbers))
+        errors = [check.error for check in checks if check.decided]
+        bar.update(len(checks), {"largest_error": max(errors, default=0.0)})
     wrong = [c for c in checks if c.decided and c.error > tolerance]
     if wrong:
         lines = "; ".join(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +19,10 @@ from maml_keras.evaluation import (
     mean_of_task,
     named_metric,
 )
-from maml_keras.inner import InnerLoop, check_steps
+from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
-from maml_keras.recording import Recording
+from maml_keras.recording import along, recorded
 
 # So many tasks are kept whole, to be drawn.
 EXAMPLES = 4
@@ -183,36 +182,32 @@ def predictions_along(maml: MAML, task: dict[str, Any], *, steps: int) -> Any:
     """
     cache = maml.__dict__.setdefault("_predictions_along", {})
     if steps not in cache:
-        loop, learner = _recorded(maml), maml.learner
+        loop, learner = recorded(maml), maml.learner
 
         def one(element: Any) -> tuple[Any, Any]:
-            outputs = [
-                output for _, _, output in _passes(loop, learner, element, steps)
-            ]
-            return (), tf.nest.map_structure(lambda *k: tf.stack(k), *outputs)
+            def answer(point: Point, k: Any) -> Any:
+                return _answer(learner, point, element, k)
 
-        def along(task: Any) -> Any:
+            return (), along(loop, learner, element, steps, answer)[0]
+
+        def all_tasks(task: Any) -> Any:
             return maml.task_map.fitted(learner, task)(one, task)[1]
 
-        cache[steps] = tf.function(along, autograph=False, reduce_retracing=True)
+        cache[steps] = tf.function(all_tasks, autograph=False, reduce_retracing=True)
     inputs = tf.nest.map_structure(tf.convert_to_tensor, task)
     return tf.nest.map_structure(lambda t: t.numpy(), cache[steps](inputs))
 
 
-def _passes(loop: InnerLoop, learner: Learner, task: Any, steps: int) -> list[Any]:
-    """Of each step the point, and predictions on the support and the query set."""
-    support_x, support_y = task["support_x"], task["support_y"]
-    points = loop.trajectory(
-        learner, learner.weights(), learner.state(), support_x, support_y, steps=steps
-    )
-    passes = []
-    for k, p in enumerate(points):
-        seen = learner(p.weights, p.state, support_x, training=False, step=k)
-        answer = learner.query(
-            p.weights, p.state, support_x, task["query_x"], training=False, step=k
-        )
-        passes.append((p, seen.predictions, answer.predictions))
-    return passes
+def _answer(learner: Learner, point: Point, task: Any, k: Any) -> Any:
+    """Predictions on the query set."""
+    return learner.query(
+        point.weights,
+        point.state,
+        task["support_x"],
+        task["query_x"],
+        training=False,
+        step=k,
+    ).predictions
 
 
 def _compiled(
@@ -223,62 +218,59 @@ def _compiled(
     key = (steps, function or name, maml._outer_loss)
     if key in cache:
         return cache[key]  # type: ignore[no-any-return]
-    learner, loop = maml.learner, _recorded(maml)
+    learner, loop = maml.learner, recorded(maml)
 
     def one(element: dict[str, Any]) -> tuple[Any, Any]:
         task, query_y = element["task"], element["query_y"]
-        passes = _passes(loop, learner, task, steps)
-        supports = [output for _, output, _ in passes]
-        queries = [output for _, _, output in passes]
-        norms = [point.rule_state[1] for point, _, _ in passes[1:]]
-        none = tf.zeros([0, len(loop.rule.layers)])
-        numbers = {
-            "support_loss": tf.stack(
-                [maml._outer_loss(task["support_y"], output) for output in supports]
-            ),
-            "query_loss": tf.stack(
-                [maml._outer_loss(query_y, output) for output in queries]
-            ),
-            "gradient_norms": tf.stack([n.gradient for n in norms]) if norms else none,
-            "update_norms": tf.stack([n.update for n in norms]) if norms else none,
+
+        def look(point: Point, k: Any) -> dict[str, Any]:
+            support = learner(
+                point.weights, point.state, task["support_x"], training=False, step=k
+            ).predictions
+            query = _answer(learner, point, task, k)
+            return {
+                "support": support,
+                "query": query,
+                "support_loss": maml._outer_loss(task["support_y"], support),
+                "query_loss": maml._outer_loss(query_y, query),
+            }
+
+        seen, norms = along(loop, learner, task, steps, look)
+        return (), {
+            **seen,
+            "gradient_norms": norms.gradient,
+            "update_norms": norms.update,
         }
-        return (), (numbers, supports, queries)
 
     def trace(task: Any, query_y: Any) -> Any:
         task_map = maml.task_map.fitted(learner, task)
-        _, (numbers, supports, queries) = task_map(
-            one, {"task": task, "query_y": query_y}
-        )
-        for part, y, outputs in (
-            ("support", task["support_y"], supports),
-            ("query", query_y, queries),
-        ):
+        _, numbers = task_map(one, {"task": task, "query_y": query_y})
+        outputs = {part: numbers.pop(part) for part in ("support", "query")}
+        for part, y in (("support", task["support_y"]), ("query", query_y)):
             if function is None:
                 numbers[f"{part}_metric"] = numbers[f"{part}_loss"]
                 continue
             # Not in the task map: a metric may do what has no form with a task axis.
-            mean = functools.partial(mean_of_task, function)
-            values = [
-                tf.map_fn(mean, (y, output), fn_output_signature=tf.float32)
-                for output in outputs
-            ]
-            numbers[f"{part}_metric"] = tf.stack(values, axis=1)
-        drawn = [tf.nest.map_structure(lambda t: t[:EXAMPLES], q) for q in queries]
-        return numbers, tf.nest.map_structure(lambda *s: tf.stack(s, axis=1), *drawn)
+            numbers[f"{part}_metric"] = tf.map_fn(
+                functools.partial(_means_of_task, function),
+                (y, outputs[part]),
+                fn_output_signature=tf.float32,
+            )
+        return numbers, tf.nest.map_structure(lambda t: t[:EXAMPLES], outputs["query"])
 
     compiled = tf.function(trace, autograph=False, reduce_retracing=True)
     cache[key] = compiled, loop.rule.layers
     return cache[key]  # type: ignore[no-any-return]
 
 
-def _recorded(maml: MAML) -> InnerLoop:
-    """The model's inner loop, which tells what its steps do."""
-    loop = copy.copy(maml.inner)
-    loop.second_order = False  # Nothing is differentiated after it.
-    loop.rematerialize = False
-    adapted = maml.inner.selected(maml.learner, maml.learner.variables)
-    loop.rule = Recording(maml.inner.rule, [v.path for v in adapted])
-    return loop
+def _means_of_task(function: Metric, pair: Any) -> Any:
+    """A metric's mean at each step of a task, of `(y, predictions [K + 1, ...])`."""
+    y, outputs = pair
+    return tf.map_fn(
+        lambda output: mean_of_task(function, (y, output)),
+        outputs,
+        fn_output_signature=tf.float32,
+    )
 
 
 def _largest_share(labels: Any) -> float:

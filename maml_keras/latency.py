@@ -13,6 +13,7 @@ import pathlib
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,7 @@ def measure(
     steps: int,
     queries: int | None = None,
     examples: int | None = None,
+    verbose: str | int = 0,
 ) -> dict[str, Any]:
     """Times `adapt` and `serve` of an export on random inputs.
 
@@ -38,6 +40,7 @@ def measure(
         steps: int, gradient steps of a call of `adapt`.
         queries: int, predict that many examples at once as well; None for one only.
         examples: int, support examples; None for one of each class, or of numbers 10.
+        verbose: 0 for silence, else a progress bar.
 
     Returns:
         `machine` and `tensorflow`, texts; `load_ms`; and `timings`, for each a dict of
@@ -47,19 +50,35 @@ def measure(
         ValueError: if the export cannot be run on random inputs.
     """
     how = {"path": str(path), "steps": steps, "queries": queries, "examples": examples}
-    ended = subprocess.run(
-        [sys.executable, "-c", PROGRAM, __file__, json.dumps(how)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
-    )
-    if ended.returncode:
-        reason = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
+    # Not at the top: the program in the other process does without this library.
+    from maml_keras.progress import Bar
+
+    found: dict[str, Any] = {}
+    # Loading, `adapt`, and each number of predictions.
+    bar = Bar(2 + len({1, queries or 1}), unit="timing", verbose=verbose)
+    # A file for its errors: two pipes read one after the other can block each other.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, __file__, json.dumps(how)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        ) as process:
+            for line in process.stdout or ():
+                if not line.startswith("{"):
+                    continue  # TensorFlow's own.
+                found = json.loads(line)
+                if "timings" not in found:
+                    bar.update(found["done"], {"milliseconds": found["ms"]})
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if process.returncode:
+        reason = (said or ["no reason given"])[-1]
         raise ValueError(
             f"The export in {path} must run on random inputs to be timed. Received: "
             f"{reason}. Leave the latency out: `--no-latency`, `latency=False`."
         )
-    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return found
 
 
@@ -102,13 +121,18 @@ def timed(call: Callable[[], Any]) -> dict[str, float]:
 
 
 def _run(
-    path: str, steps: int, queries: int | None, examples: int | None
-) -> dict[str, Any]:
+    path: str,
+    steps: int,
+    queries: int | None,
+    examples: int | None,
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
     import tensorflow as tf
 
     started = time.perf_counter()
     saved = tf.saved_model.load(path)
     loaded = 1e3 * (time.perf_counter() - started)
+    tell({"done": 1, "ms": loaded})
     generator = np.random.default_rng(0)
     support, *_ = saved.adapt.concrete_functions[0].structured_input_signature
     x_spec, y_spec = support[:2]
@@ -144,25 +168,34 @@ def _run(
             **timed(functools.partial(finished, saved.adapt, x, y, count)),
         }
     ]
-    for number in sorted({1, queries or 1}):
+    tell({"done": 2, "ms": timings[-1]["median_ms"]})
+    for done, number in enumerate(sorted({1, queries or 1}), start=3):
         timings.append(
             {
                 "what": f"predict {number} example{'' if number == 1 else 's'}",
                 **timed(functools.partial(finished, saved.serve, inputs(number))),
             }
         )
+        tell({"done": done, "ms": timings[-1]["median_ms"]})
     devices = [
         tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
         for gpu in tf.config.list_physical_devices("GPU")
     ]
-    return {
-        "machine": ", ".join([machine(), *devices]),
-        "tensorflow": tf.__version__,
-        "load_ms": loaded,
-        "timings": timings,
-    }
+    tell(
+        {
+            "machine": ", ".join([machine(), *devices]),
+            "tensorflow": tf.__version__,
+            "load_ms": loaded,
+            "timings": timings,
+        }
+    )
+
+
+def _tell(found: dict[str, Any]) -> None:
+    # To the process that started this one, by standard output.
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    # Told to the process that started this one, by its standard output.
-    sys.stdout.write(json.dumps(_run(**json.loads(sys.argv[2]))) + "\n")
+    _run(**json.loads(sys.argv[2]), tell=_tell)

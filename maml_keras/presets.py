@@ -57,7 +57,8 @@ class Preset:
         loss: makes the inner loss.
         inner_rate: float, learning rate of the inner loop.
         inner_steps: int, inner steps in training.
-        families: makes the task families; keywords `data_dir` and `download`.
+        families: makes the task families; keywords `data_dir`, `download` and
+            `verbose`, 0 for silence.
         tasks: int, tasks a meta-batch.
         iterations: int, meta-steps.
         learning_rate: float, of the outer Adam.

@@ -1,11 +1,16 @@
-"""An update rule that notes the size of the gradients and steps of another."""
+"""The inner loop step by step, with the size of each layer's gradients and steps."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.inner import InnerLoop, Point
+from maml_keras.learner import Learner
+from maml_keras.maml import MAML
 from maml_keras.rules import UpdateRule
 
 
@@ -86,3 +91,67 @@ def owners(paths: list[str]) -> tuple[str, ...]:
     ('conv', 'head')
     """
     return tuple(dict.fromkeys(path.rpartition("/")[0] or path for path in paths))
+
+
+def recorded(maml: MAML) -> InnerLoop:
+    """The model's inner loop, which tells what its steps do; not to differentiate."""
+    loop = copy.copy(maml.inner)
+    loop.second_order = False
+    loop.rematerialize = False
+    adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    loop.rule = Recording(maml.inner.rule, [v.path for v in adapted])
+    return loop
+
+
+def along(
+    loop: InnerLoop,
+    learner: Learner,
+    task: Any,
+    steps: int,
+    look: Callable[[Point, Any], Any],
+) -> tuple[Any, Norms]:
+    """What is seen at each point of a trajectory, and the norms of its steps.
+
+    A loop in the graph, as nothing is differentiated after it: tracing it takes as long
+    for ten steps as for one.
+
+    Args:
+        loop: the result of `recorded`.
+        learner: the model as a pure function.
+        task: one task, `support_x` and `support_y` among its entries.
+        steps: int, K.
+        look: `look(point, k)`, a nest of tensors of the same shapes at every k.
+
+    Returns:
+        The nest with tensors `[K + 1, ...]`, and `Norms` of tensors `[K, layers]`.
+    """
+    x, y = task["support_x"], task["support_y"]
+    point = loop.start(
+        learner, learner.weights(), learner.state(), x, y, training=False
+    )
+    seen = tf.nest.map_structure(lambda t: tf.stack([t] * (steps + 1)), look(point, 0))
+    norms = tf.nest.map_structure(
+        lambda t: tf.zeros([steps, *t.shape]), point.rule_state[1]
+    )
+    if not steps:
+        return seen, norms
+
+    def body(k: Any, point: Point, seen: Any, norms: Any) -> tuple[Any, ...]:
+        point = loop.step(learner, point, x, y, step=k, training=False)
+        seen = _with_row(seen, k + 1, look(point, k + 1))
+        return k + 1, point, seen, _with_row(norms, k, point.rule_state[1])
+
+    first = tf.constant(0), point, seen, norms
+    _, _, seen, norms = tf.while_loop(lambda k, *_: k < steps, body, first)
+    return seen, norms
+
+
+def _with_row(tables: Any, k: Any, rows: Any) -> Any:
+    """Tensors `[rows, ...]` with row k replaced; not by an array of tensors, which
+    has no form with a task axis."""
+
+    def replaced(table: Any, row: Any) -> Any:
+        chosen = tf.equal(tf.range(table.shape[0]), k)
+        return tf.where(tf.reshape(chosen, [-1] + [1] * row.shape.rank), row, table)
+
+    return tf.nest.map_structure(replaced, tables, rows)

@@ -99,7 +99,7 @@ def train(
     _check_folder(folder, config, resume)
     if (folder / MODEL).exists():
         return load(folder)[0]
-    families = preset.families(**where)
+    families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,9 @@ def train(
     watch: keras.callbacks.Callback = Watch(
         folder / "logs",
         {
-            "train": _fixed(families.train, TRAIN_SEED, 60),
+            "train": _fixed(
+                _alike(families.train, families.validation), TRAIN_SEED, 60
+            ),
             "validation": _fixed(families.validation, VALIDATION_SEED, 100),
         },
         steps=preset.evaluation_steps,
@@ -188,7 +190,7 @@ def evaluate(
         download: bool, whether TFDS may download.
         verbose: 0 for silence.
     """
-    families = preset.families(data_dir=data_dir, download=download)
+    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
     return evaluate_on(
         maml,
         families,
@@ -275,6 +277,13 @@ def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield path
     for number in itertools.count(2):
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _alike(family: Any, other: Any) -> Any:
+    # Like is compared with like, and compiled once for both.
+    if isinstance(family, data.NWayKShot) and isinstance(other, data.NWayKShot):
+        return family.resized(shots=other.shots, queries=other.queries)
+    return family
 
 
 def _fixed(family: Any, seed: int, num_tasks: int) -> Any:

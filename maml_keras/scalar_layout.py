@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from maml_keras.looks import Look
 from maml_keras.maml import MAML
-from maml_keras.views import Board, View
+from maml_keras.views import Board, View, told_steps
 
 
 @final
@@ -32,20 +32,22 @@ class Layout(View):
             tf.summary.experimental.write_raw_pb(_summary(layout))
 
 
-def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, dict[str, str]]:
-    """Regular expressions of tags, by chart and page section."""
-    few = "|".join(map(str, sorted({0, 1, steps})))
-    charts = {
-        f"query {metric}: before adaptation, after the first and the last inner step": (
-            f"adaptation/{metric}/step_({few})$"
-        ),
+# A chart of all tags that a regular expression finds, or of these tags with a band.
+Charts = dict[str, str | list[str]]
+
+
+def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
+    """What is drawn, by chart and page section."""
+    charts: Charts = {
+        f"query {metric} before adaptation, after the first and the last inner step; "
+        "95% interval over tasks": [f"{metric}/step_{k}" for k in told_steps(steps)],
         f"query {metric} at every inner step": f"adaptation/{metric}/step_",
         "gap after adaptation: query minus support": "gap/",
         "tasks that diverged": "adaptation/diverged",
     }
     if metric != "loss":
         charts["query loss at every inner step"] = "adaptation/loss/step_"
-    sections = {
+    sections: dict[str, Charts] = {
         "Does it learn to adapt?": charts,
         "What do the inner steps do?": {
             "norm of the inner gradient, by layer": "inner_gradient/",
@@ -60,13 +62,22 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, dict[str, 
     return sections
 
 
-def _summary(sections: dict[str, dict[str, str]]) -> Any:
+def _summary(sections: dict[str, Charts]) -> Any:
     # A second to import, and only needed here.
     from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
     layout = layout_pb2.Layout()
     for title, charts in sections.items():
         category = layout.category.add(title=title)
-        for name, expression in charts.items():
-            category.chart.add(title=name).multiline.tag.append(expression)
+        for name, shown in charts.items():
+            chart = category.chart.add(title=name)
+            if isinstance(shown, str):
+                chart.multiline.tag.append(shown)
+                continue
+            for tag in shown:
+                chart.margin.series.add(
+                    value=f"adaptation/{tag}",
+                    lower=f"interval/{tag}/lower",
+                    upper=f"interval/{tag}/upper",
+                )
     return summary.pb(layout).SerializeToString()

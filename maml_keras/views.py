@@ -55,6 +55,15 @@ class Board:
         self._writers = {}
 
 
+def told_steps(steps: int) -> list[int]:
+    """The inner steps that tell the story: none, the first and the last.
+
+    >>> told_steps(10), told_steps(1), told_steps(0)
+    ([0, 1, 10], [0, 1], [0])
+    """
+    return sorted({0, min(1, steps), steps})
+
+
 class View(abc.ABC):
     """Writes one thing of a look."""
 
@@ -74,7 +83,9 @@ class Curves(View):
     """Query metric and loss before adaptation and after each inner step.
 
     `adaptation/<metric>/step_0`, `step_1`, .. and `adaptation/diverged`, the number of
-    tasks that ran away by the last step.
+    tasks that ran away by the last step. `interval/<metric>/step_0/lower` and `upper`
+    bound the 95% confidence interval of the mean over tasks, before adaptation, after
+    the first step and after the last.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -82,6 +93,12 @@ class Curves(View):
             with board.part(part):
                 for metric in dict.fromkeys([trace.metric, "loss"]):
                     curve_scalars(trace.query(metric))
+                result = trace.query()
+                for k in told_steps(trace.steps):
+                    tag = f"interval/{trace.metric}/step_{k}"
+                    mean, half = result.curve[k], result.half_widths[k]
+                    tf.summary.scalar(f"{tag}/lower", mean - half)
+                    tf.summary.scalar(f"{tag}/upper", mean + half)
                 diverged = trace.diverged[:, -1].sum()
                 tf.summary.scalar("adaptation/diverged", diverged)
 

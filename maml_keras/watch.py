@@ -15,6 +15,7 @@ from maml_keras import drawing
 from maml_keras.diagnoses import Diagnosis, Finding, all_diagnoses
 from maml_keras.inner_trace import trace_inner_loop
 from maml_keras.looks import Look, learned_rates
+from maml_keras.pace import Pace
 from maml_keras.pictures import Episodes, Fits, NormMap, RateMap
 from maml_keras.scalar_layout import Layout
 from maml_keras.starts import Initialisation
@@ -24,8 +25,9 @@ logger = logging.getLogger(__name__)
 
 # A diagnosis asks for at most so many looks.
 REMEMBERED = 5
+# At most so many in a run, and so many with pictures, besides the first and the last.
 LOOKS = 20
-# A picture takes as long as everything else of a look.
+# Drawing takes three times as long as everything else of a look.
 PICTURES_EVERY = 5
 
 
@@ -39,7 +41,10 @@ class Watch(keras.callbacks.Callback):
     says so in the log, once, and on TensorBoard's page Text. Training goes on as it
     would have without.
 
-    The last step's mean joins the epoch's logs as `adapted_<metric>`.
+    It looks after the first epoch and the last; between them about 20 times, as long as
+    that takes no more than `share` of the training time. With `every` it looks after
+    every so many epochs, whatever it takes. The last step's mean joins the logs of an
+    epoch that was looked at as `adapted_<metric>`.
 
     Args:
         log_dir: str or path, TensorBoard's folder; all goes to `adaptation` in it.
@@ -48,15 +53,19 @@ class Watch(keras.callbacks.Callback):
             one whose mean joins the logs is `"validation"`, or the last.
         steps: int, adaptation steps; None for as many as in training.
         num_tasks: int, tasks of each dataset a time.
-        every: int, epochs between two looks; None for about 20 looks in a run.
+        every: int, epochs between two looks; None for as many as `share` affords.
+        share: float, of the training time, that looks may take; the first look, which
+            compiles, and the last are not counted.
         metric: as in `evaluate_episodes`.
         views: a list of `View`; None for all of them.
-        pictures: a list of `View` that draw, used in every fifth look and the last;
-            None for all of them. They need matplotlib, and are skipped without it.
+        pictures: a list of `View` that draw, used in the first look, every fifth after
+            it and the last; None for all of them. They need matplotlib, and are skipped
+            without it.
         diagnoses: a list of `Diagnosis`; None for all of them.
 
     Raises:
-        ValueError: if there are no episodes, or `every` is not positive.
+        ValueError: if there are no episodes, `every` is not positive, or `share` is
+            negative.
     """
 
     def __init__(
@@ -67,6 +76,7 @@ class Watch(keras.callbacks.Callback):
         steps: int | None = None,
         num_tasks: int = 100,
         every: int | None = None,
+        share: float = 0.02,
         metric: Any = None,
         views: Sequence[View] | None = None,
         pictures: Sequence[View] | None = None,
@@ -79,6 +89,10 @@ class Watch(keras.callbacks.Callback):
             raise ValueError("`episodes` must name at least one dataset. Received: {}.")
         if every is not None and every < 1:
             raise ValueError(f"`every` must be positive. Received: every={every}.")
+        if not share >= 0.0:
+            raise ValueError(
+                f"`share` must be 0 or more, such as 0.02. Received: share={share}."
+            )
         self.episodes = dict(episodes)
         self.steps = steps
         self.num_tasks = num_tasks
@@ -100,6 +114,7 @@ class Watch(keras.callbacks.Callback):
         self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
         self._count = 0
         self._unsaid: list[Finding] = []
+        self._pace = Pace(share)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Notes where learned rates start."""
@@ -115,27 +130,45 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Says what the last look found: by now the progress bar has ended its line."""
         self._say()
+        self._pace.start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks, judges and writes."""
+        """Looks, judges and writes, if it is time to."""
+        self._pace.stop()
         epochs = self.params.get("epochs") or 1
-        every = self.every or max(1, epochs // LOOKS)
         # A callback may have ended training before its last epoch.
         last = epoch + 1 == epochs or self.model.stop_training
-        if (epoch + 1) % every and not last:
+        if not (last or self._is_due(epoch, epochs)):
             return
-        look = self._look()
-        self._looks.append(look)
-        self._board.step = look.iteration
-        drawn = self._count % PICTURES_EVERY == 0 or last
-        for view in [*self.views, *(self.pictures if drawn else [])]:
-            view.write(look, self._board, self.model)
-        self._judge(look)
+        with self._pace.spending("looks"):
+            look = self._look()
+            self._looks.append(look)
+            self._board.step = look.iteration
+            self._write(look, self.views)
+            self._judge(look)
+        if last or self._draws():
+            with self._pace.spending("pictures"):
+                self._write(look, self.pictures)
         self._board.flush()
         self._count += 1
         if logs is not None:
             main = look.traces[look.main]
             logs[f"adapted_{main.metric}"] = main.query().mean
+
+    def _is_due(self, epoch: int, epochs: int) -> bool:
+        if self.every is not None:
+            return (epoch + 1) % self.every == 0
+        regular = (epoch + 1) % max(1, epochs // LOOKS) == 0
+        return not self._count or (regular and self._pace.affords("looks"))
+
+    def _draws(self) -> bool:
+        if self._count % PICTURES_EVERY:
+            return False
+        return self.every is not None or self._pace.affords("pictures")
+
+    def _write(self, look: Look, views: Sequence[View]) -> None:
+        for view in views:
+            view.write(look, self._board, self.model)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Says what is left to say, and closes the files."""

@@ -44,7 +44,9 @@ def data(
     from maml_keras import experiments
 
     chosen = experiments.get(preset)
-    families = chosen.families(data_dir=text(data_dir), download=download)
+    families = chosen.families(
+        data_dir=text(data_dir), download=download, verbose=0 if quiet else 1
+    )
     typer.secho(f"{chosen.name}: {chosen.title}", bold=True)
     typer.echo(f"  {chosen.protocol}")
     for part, family in zip(families._fields, families):

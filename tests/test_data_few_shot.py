@@ -206,3 +206,17 @@ def test_rotation_refuses_oblong_images():
     pool = from_arrays(np.zeros([8, 4, 6, 1]), np.arange(8) % 2)
     with pytest.raises(ValueError, match=r"square images .*\(4, 6, 1\)"):
         NWayKShot(pool, ways=2, shots=1, queries=1, rotate_classes=True)
+
+
+def test_tasks_of_another_size_are_those_of_a_new_family_and_share_its_examples():
+    pool = numbered([6, 7, 8, 6])
+    tasks = NWayKShot(pool, ways=3, shots=1, queries=2)
+    resized = tasks.resized(shots=2, queries=4)
+    expected = draw(NWayKShot(pool, ways=3, shots=2, queries=4), 5)
+    got = draw(resized, 5)
+    for key, array in expected.items():
+        np.testing.assert_array_equal(got[key], array)
+    assert resized._table is tasks._table
+    assert (tasks.shots, tasks.queries) == (1, 2)
+    with pytest.raises(ValueError, match="must fit in the smallest class"):
+        tasks.resized(shots=2, queries=5)

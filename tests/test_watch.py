@@ -98,7 +98,7 @@ def test_a_healthy_run_is_told_so(run):
 
 
 def test_a_finding_is_said_once_and_is_on_the_page(tmp_path, caplog):
-    watch = mk.Watch(tmp_path, tasks(2), pictures=[])
+    watch = mk.Watch(tmp_path, tasks(2), pictures=[], share=float("inf"))
     with caplog.at_level(logging.WARNING, logger="maml_keras"):
         trained(watch, epochs=5, rule=mk.SGD(1e-9))  # A rate that does nothing.
     said = [r.getMessage() for r in caplog.records if "does not help" in r.getMessage()]
@@ -118,16 +118,59 @@ def test_without_matplotlib_all_but_pictures_is_written(tmp_path, caplog, monkey
     assert "fits" not in tags
 
 
-def test_a_look_every_so_many_epochs_and_at_the_end(tmp_path):
-    trained(mk.Watch(tmp_path, tasks(2), every=2, pictures=[]), epochs=5)
-    found = events(tmp_path / "adaptation/validation")
-    steps = [point.step for point in found.Tensors("adaptation/loss/step_0")]
-    assert steps == [6, 12, 15]
+class Noted(mk.views.View):
+    """After how many meta-steps it was used."""
+
+    def __init__(self):
+        self.at = []
+
+    def write(self, look, board, maml):
+        self.at.append(look.iteration)
+
+
+@pytest.mark.parametrize(
+    ("how", "looks", "drawn"),
+    [
+        ({"every": 2}, [6, 12, 18, 21], [6, 21]),
+        ({"every": 1}, [3, 6, 9, 12, 15, 18, 21], [3, 18, 21]),
+        # Whatever it takes, the beginning and the end are seen.
+        ({"share": 0.0}, [3, 21], [3, 21]),
+        ({"share": float("inf")}, [3, 6, 9, 12, 15, 18, 21], [3, 18, 21]),
+    ],
+)
+def test_how_often_it_looks_and_draws(how, looks, drawn, tmp_path):
+    pytest.importorskip("matplotlib")
+    numbers, pictures = Noted(), Noted()
+    watch = mk.Watch(tmp_path, tasks(2), views=[numbers], pictures=[pictures], **how)
+    trained(watch, epochs=7)
+    assert numbers.at == looks
+    assert pictures.at == drawn
+
+
+def test_a_long_run_is_looked_at_about_twenty_times(tmp_path):
+    watch = mk.Watch(tmp_path, tasks(2), share=float("inf"))
+    watch._count = 1  # After the first look.
+    watch._pace.trained = 1.0
+    assert sum(watch._is_due(epoch, 70) for epoch in range(70)) == 23
+
+
+def test_all_looks_share_one_program(run):
+    pytest.importorskip("matplotlib")
+    _, maml, _, _ = run
+    [(compiled, _)] = maml.__dict__["_inner_traces"].values()
+    [drawn] = maml.__dict__["_predictions_along"].values()
+    # Two datasets, two looks with pictures.
+    assert compiled.experimental_get_tracing_count() == 1
+    assert drawn.experimental_get_tracing_count() == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(({}, {}), "at least one dataset"), (([], {"every": 0}), "`every` must be posi")],
+    [
+        (({}, {}), "at least one dataset"),
+        (([], {"every": 0}), "`every` must be posi"),
+        (([], {"share": -0.1}), "`share` must be 0 or more"),
+    ],
 )
 def test_wrong_arguments_are_refused(arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):

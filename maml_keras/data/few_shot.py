@@ -1,5 +1,6 @@
 """NWayKShot: few-shot classification tasks from a pool."""
 
+import copy
 from typing import Any, final
 
 import numpy as np
@@ -68,6 +69,21 @@ class NWayKShot(TaskFamily):
             f"NWayKShot({self.pool!r}, ways={self.ways}, shots={self.shots}, "
             f"queries={self.queries}, rotate_classes={self.rotate_classes})"
         )
+
+    def resized(self, *, shots: int, queries: int) -> "NWayKShot":
+        """The same classes in tasks of another size; the examples are shared.
+
+        Args:
+            shots: int, support examples per class.
+            queries: int, query examples per class.
+
+        Raises:
+            ValueError: a class has too few examples.
+        """
+        _check(self.pool, self.ways, shots, queries)
+        other = copy.copy(self)
+        other.shots, other.queries = shots, queries
+        return other
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.sources import resize
+from maml_keras.progress import Bar
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
@@ -18,6 +19,7 @@ def from_folder(
     *,
     size: tuple[int, int] | None = None,
     channels: int = 3,
+    verbose: str | int = "auto",
 ) -> Pool:
     """Pool of a folder of images, a folder for each class.
 
@@ -29,6 +31,7 @@ def from_folder(
         size: `(height, width)` to resize to, bilinear with antialiasing. Needed when
             images differ in size.
         channels: 1 for grey, 3 for colour, 4 with transparency.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         A `Pool` of uint8 images `[n, height, width, channels]`.
@@ -45,17 +48,23 @@ def from_folder(
         )
     images: list[Any] = []
     labels: list[str] = []
-    for folder in sorted(p for p in root.iterdir() if p.is_dir()):
-        for file in sorted(folder.iterdir()):
-            if file.suffix.lower() in SUFFIXES:
-                images.append(_read(file, size, channels))
-                labels.append(folder.name)
-                if images[-1].shape != images[0].shape:
-                    raise ValueError(
-                        "`size` must be given when images differ in size. Received: "
-                        f"size=None for {file} of shape {images[-1].shape} beside "
-                        f"{images[0].shape}. Pass e.g. size=(84, 84)."
-                    )
+    files = [
+        file
+        for folder in sorted(p for p in root.iterdir() if p.is_dir())
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in SUFFIXES
+    ]
+    bar = Bar(len(files), unit="image", verbose=verbose)
+    for file in files:
+        images.append(_read(file, size, channels))
+        labels.append(file.parent.name)
+        if images[-1].shape != images[0].shape:
+            raise ValueError(
+                "`size` must be given when images differ in size. Received: "
+                f"size=None for {file} of shape {images[-1].shape} beside "
+                f"{images[0].shape}. Pass e.g. size=(84, 84)."
+            )
+        bar.update(len(images))
     if not images:
         raise FileNotFoundError(
             f"`path` must hold a folder of images ({', '.join(SUFFIXES)}) for each "

@@ -21,12 +21,15 @@ CIFAR_FS_TEST = (
 ).split()
 
 
-def cifar_fs(*, data_dir: Any = None, download: bool = False) -> Parts:
+def cifar_fs(
+    *, data_dir: Any = None, download: bool = False, verbose: str | int = "auto"
+) -> Parts:
     """CIFAR-FS: the classes of CIFAR-100 split 64 / 16 / 20, by TFDS.
 
     Args:
         data_dir: directory of prepared data sets, as in `from_tfds`.
         download: whether to download and prepare CIFAR-100 if it is not there.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         Train, validation and test `Pool`, 600 images 32x32x3 a class.
@@ -37,7 +40,11 @@ def cifar_fs(*, data_dir: Any = None, download: bool = False) -> Parts:
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
     """
     pool = from_tfds(
-        "cifar100", split="train+test", data_dir=data_dir, download=download
+        "cifar100",
+        split="train+test",
+        data_dir=data_dir,
+        download=download,
+        verbose=verbose,
     )
     held_out = {*CIFAR_FS_VALIDATION, *CIFAR_FS_TEST}
     places = {name: i for i, name in enumerate(pool.class_names)}
@@ -49,7 +56,9 @@ def cifar_fs(*, data_dir: Any = None, download: bool = False) -> Parts:
     return train_pool, validation, test
 
 
-def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
+def mini_imagenet(
+    *, data_dir: Any = None, download: bool = False, verbose: str | int = "auto"
+) -> Parts:
     """mini-ImageNet from folders of images: `mini_imagenet/{train,val,test}/class/*`.
 
     ImageNet's licence forbids handing it on, so nobody can download it for you.
@@ -58,6 +67,7 @@ def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
         data_dir: the directory that holds `mini_imagenet`. Defaults to the environment
             variable TFDS_DATA_DIR.
         download: cannot be done, and is refused.
+        verbose: 0 for silence, else a progress bar for each part.
 
     Returns:
         Train, validation and test `Pool`, 84x84x3.
@@ -79,7 +89,9 @@ def mini_imagenet(*, data_dir: Any = None, download: bool = False) -> Parts:
             "below it; then point data_dir (--data-dir) at the folder that holds "
             "mini_imagenet."
         )
-    train, validation, test = (from_folder(f, size=(84, 84)) for f in folders)
+    train, validation, test = (
+        from_folder(f, size=(84, 84), verbose=verbose) for f in folders
+    )
     return train, validation, test
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.data.pool import Pool, from_arrays
-from maml_keras.data.sources import open_tfds, resize
+from maml_keras.data.sources import length, open_tfds, resize
+from maml_keras.progress import Bar
 
 # Raise it when the preparation below changes, so that old caches are not read.
 FORMAT = 1
@@ -26,6 +27,7 @@ def omniglot(
     data_dir: str | None = None,
     download: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
+    verbose: str | int = "auto",
 ) -> Pool:
     """Pool of the handwritten characters of 50 alphabets, 20 drawings each.
 
@@ -41,6 +43,8 @@ def omniglot(
         download: whether to download and prepare the data if it is not there.
         cache_dir: where the prepared arrays are kept. Defaults to the environment
             variable MAML_KERAS_CACHE, then to ~/.cache/maml_keras.
+        verbose: 0 for silence, else a progress bar if the arrays are prepared anew and
+            that takes more than two seconds.
 
     Returns:
         A `Pool` of uint8 `[n, size, size, 1]`, classes named as "Greek/character03",
@@ -62,12 +66,12 @@ def omniglot(
     path = _cache_path(builder, split, size, cache_dir)
     pool = _read(path)
     if pool is None:
-        pool = _prepare(builder, dataset, size)
+        pool = _prepare(builder, dataset, size, verbose)
         _write(path, pool)
     return pool
 
 
-def _prepare(builder: Any, dataset: Any, size: int) -> Pool:
+def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
     def drawing(row: Any) -> Any:
         ink = 255 - row["image"][..., :1]
         small = resize(ink, (size, size), method="lanczos3")
@@ -75,10 +79,12 @@ def _prepare(builder: Any, dataset: Any, size: int) -> Pool:
 
     drawings: dict[tuple[int, bytes], tuple[Any, ...]] = {}
     mapped = dataset.map(drawing, num_parallel_calls=tf.data.AUTOTUNE)
-    for small, ink, *labels in mapped.as_numpy_iterator():
+    bar = Bar(length(dataset), unit="drawing", verbose=verbose)
+    for done, (small, ink, *labels) in enumerate(mapped.as_numpy_iterator(), start=1):
         # Equality is decided before resizing, which may merge different drawings.
         content = hashlib.sha256(ink.tobytes()).digest()
         drawings[int(labels[0]), content] = (small, *labels)
+        bar.update(done)
     # Sorted by label and content: "small1+small2" is the same pool as "small2+small1".
     rows = [drawings[key] for key in sorted(drawings)]
     images, label, alphabet, character = (

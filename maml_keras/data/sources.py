@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.progress import Bar
 
 
 class DatasetNotFoundError(FileNotFoundError):
@@ -114,6 +115,7 @@ def from_tfds(
     class_limit: int | None = None,
     data_dir: str | None = None,
     download: bool = False,
+    verbose: str | int = "auto",
 ) -> Pool:
     """Pool of any TFDS image classification data set.
 
@@ -128,6 +130,7 @@ def from_tfds(
         data_dir: directory of prepared data sets. Defaults to the environment
             variable TFDS_DATA_DIR, then to TFDS's own default.
         download: whether to download and prepare the data if it is not there.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         A `Pool` of uint8 images `[n, height, width, channels]`, classes named by the
@@ -163,7 +166,9 @@ def from_tfds(
 
     if class_limit is not None:
         dataset = dataset.filter(lambda row: row[label_key] < class_limit)
-    images, labels = collect(dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE))
+    images, labels = collect(
+        dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE), verbose=verbose
+    )
     feature = features[label_key]
     names = getattr(feature, "names", None)
     return from_arrays(images, labels, class_names=names)
@@ -188,11 +193,22 @@ def resize(image: Any, size: tuple[int, int], *, method: str) -> Any:
     return tf.cast(tf.round(tf.clip_by_value(resized, 0.0, 255.0)), tf.uint8)
 
 
-def collect(dataset: Any) -> tuple[Any, ...]:
+def length(dataset: Any) -> int | None:
+    """How many elements a dataset has, or None if it does not know.
+
+    >>> length(tf.data.Dataset.range(3))
+    3
+    """
+    count = int(dataset.cardinality())
+    return count if count >= 0 else None
+
+
+def collect(dataset: Any, *, verbose: str | int = 0) -> tuple[Any, ...]:
     """A finite dataset of tuples as one array per entry.
 
     Args:
         dataset: `tf.data.Dataset` of tuples of tensors of fixed shapes.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         Arrays `[n, ...]`; n is 0 for an empty dataset.
@@ -201,7 +217,13 @@ def collect(dataset: Any) -> tuple[Any, ...]:
     >>> [column.tolist() for column in collect(pairs)]
     [[1, 2], [3, 4]]
     """
-    batches = list(dataset.batch(256).as_numpy_iterator())
+    bar = Bar(length(dataset), unit="example", verbose=verbose)
+    batches: list[Any] = []
+    done = 0
+    for batch in dataset.batch(256).as_numpy_iterator():
+        batches.append(batch)
+        done += len(batch[0])
+        bar.update(done)
     if not batches:
         return tuple(
             np.zeros([0, *spec.shape], spec.dtype.as_numpy_dtype)

@@ -1,0 +1,147 @@
+"""Real runs, each ill in one way: the diagnosis is made, and no other; healthy runs."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras.data.family import TaskFamily, first_row
+
+
+class Slopes(TaskFamily):
+    """`y = a x + noise` with x of size one: a step of rate 0.5 solves it."""
+
+    chunk = 64
+
+    def sample(self, seed):
+        return first_row(self.sample_many(seed, 1))
+
+    def sample_many(self, seed, count):
+        seeds = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 3))
+        signs = tf.random.stateless_uniform([count, 20, 1], seeds[0])
+        x = tf.where(signs < 0.5, -1.0, 1.0)
+        slope = tf.random.stateless_uniform([count, 1, 1], seeds[1], 1.0, 3.0)
+        y = slope * x + 0.3 * tf.random.stateless_normal(x.shape, seeds[2])
+        task = {"support_x": x[:, :10], "support_y": y[:, :10], "query_x": x[:, 10:]}
+        return task, y[:, 10:]
+
+
+class Clusters(TaskFamily):
+    """Two classes, in opposite places; which is called 0 is drawn, or given away."""
+
+    chunk = 64
+
+    def __init__(self, leaks):
+        self.leaks = leaks
+
+    def sample(self, seed):
+        return first_row(self.sample_many(seed, 1))
+
+    def sample_many(self, seed, count):
+        seeds = tf.unstack(tf.random.split(tf.cast(seed, tf.int32), 2))
+        labels = tf.tile(tf.constant([[0, 1]]), [count, 10])
+        flip = tf.random.stateless_uniform([count, 1], seeds[0], 0, 2, tf.int32)
+        places = labels if self.leaks else tf.bitwise.bitwise_xor(labels, flip)
+        noise = 0.5 * tf.random.stateless_normal([count, 20, 1], seeds[1])
+        x = tf.cast(2 * places - 1, tf.float32)[..., None] + noise
+        task = {
+            "support_x": x[:, :10],
+            "support_y": labels[:, :10],
+            "query_x": x[:, 10:],
+        }
+        return task, labels[:, 10:]
+
+
+def line(**settings):
+    head = keras.layers.Dense(1, use_bias=False, **settings)
+    return keras.Sequential([keras.Input([1]), head], name="line")
+
+
+def titles(maml, family, tmp_path, *, epochs=4, optimizer=None):
+    """What a watched run is told."""
+    # So slow an optimizer leaves the inner loop as it is.
+    maml.compile(optimizer or keras.optimizers.SGD(1e-3), jit_compile=False)
+    watch = mk.Watch(
+        tmp_path,
+        mk.data.episodes(family, batch_size=40, seed=2, num_episodes=40),
+        every=1,
+        views=[],
+        pictures=[],
+    )
+    maml.fit(
+        mk.data.episodes(family, batch_size=8, seed=1),
+        steps_per_epoch=5,
+        epochs=epochs,
+        verbose=0,
+        callbacks=[watch],
+    )
+    return list(watch.findings), watch
+
+
+def slopes(rule, *, steps=1, model=None):
+    keras.utils.set_random_seed(0)
+    return mk.MAML(model or line(), mk.InnerLoop("mse", rule, steps=steps))
+
+
+@pytest.mark.parametrize(
+    ("rule", "steps", "expected"),
+    [
+        (mk.SGD(0.1), 3, []),
+        (mk.SGD(1e-5), 1, ["Adaptation does not help"]),
+        (mk.SGD(0.5), 3, ["Steps after the first do nothing"]),
+        # Each step multiplies the error by -5.
+        (mk.SGD(3.0), 2, ["The inner rate is too large"]),
+        # A learned rate that finds its place is none that runs away.
+        (mk.PerStepSGD(0.1), 1, []),
+    ],
+    ids=["healthy", "no gain", "idle steps", "too large", "learned"],
+)
+def test_a_run_is_told_what_is_wrong_with_its_inner_loop(
+    rule, steps, expected, tmp_path
+):
+    found, watch = titles(slopes(rule, steps=steps), Slopes(), tmp_path)
+    if expected == ["The inner rate is too large"]:
+        found = [t for t in found if t != "Adaptation does not help"]  # True as well.
+    assert found == expected, watch.findings
+
+
+def test_a_learned_rate_that_runs_away(tmp_path):
+    maml = slopes(mk.PerStepSGD(0.01))
+    found, watch = titles(
+        maml, Slopes(), tmp_path, optimizer=keras.optimizers.Adam(1.0)
+    )
+    assert "A learned inner rate runs away" in found, watch.findings
+    assert "line/" in watch.findings["A learned inner rate runs away"][1].text
+
+
+def test_a_layer_whose_gradient_vanished_is_named(tmp_path):
+    dead = keras.layers.Dense(
+        4, "relu", bias_initializer=keras.initializers.Constant(-100.0), name="dead"
+    )
+    x = keras.Input([1])
+    # Beside the dead layer another way leads to the output.
+    both = keras.layers.Concatenate()([dead(x), x])
+    model = keras.Model(x, keras.layers.Dense(1, name="head")(both))
+    found, watch = titles(slopes(mk.SGD(0.1), model=model), Slopes(), tmp_path)
+    assert found == ["An inner gradient vanished"], watch.findings
+    text = watch.findings["An inner gradient vanished"][1].text
+    assert "dead'" in text
+    assert "head'" not in text
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_labels_that_leak_are_found_and_others_are_not(leaks, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(2)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.5)))
+    found, watch = titles(
+        maml, Clusters(leaks), tmp_path, optimizer=keras.optimizers.Adam(0.1)
+    )
+    assert ("Labels leak" in found) == leaks, watch.findings
+    if leaks:
+        assert "where a guess has 50.0%" in watch.findings["Labels leak"][1].text
+    else:
+        assert found == []
+    assert np.isfinite(watch._looks[-1].traces["validation"].query_loss).all()

@@ -1,0 +1,89 @@
+"""Bars appear when work takes long, say what matters, and are quiet when asked."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras import progress
+from maml_keras.data.sources import collect
+from maml_keras.progress import Bar
+from tests import helpers
+
+
+class Clock:
+    """Seconds that pass by themselves, so many at each look."""
+
+    def __init__(self, step):
+        self.now, self.step = 0.0, step
+
+    def __call__(self):
+        self.now += self.step
+        return self.now
+
+
+def test_short_work_is_quiet(capsys):
+    bar = Bar(10, unit="image", clock=Clock(0.1))
+    for done in range(1, 11):
+        bar.update(done)
+    assert capsys.readouterr().out == ""
+
+
+def test_long_work_shows_how_far_it_is_and_ends_its_line(capsys):
+    bar = Bar(10, unit="image", clock=Clock(0.5))
+    shown = []
+    for done in range(1, 11):
+        bar.update(done, {"error": 0.25})
+        shown.append(bar.shown)
+    assert shown == [False] * 3 + [True] * 7
+    out = capsys.readouterr().out
+    assert "10/10" in out
+    assert "error: 0.2500" in out
+    assert out.endswith("\n")
+
+
+def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
+    bar = Bar(2, unit="variable", clock=Clock(9.0))
+    bar.update(1, {"error": 1.0})
+    bar.update(2, {"error": 3.0})
+    assert "error: 3.0000" in capsys.readouterr().out
+
+
+def test_silence(capsys):
+    bar = Bar(2, unit="image", verbose=0, clock=Clock(9.0))
+    bar.update(1)
+    bar.update(2, {"error": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every piece of work is long."""
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_the_check_of_gradients_has_a_bar(verbose, at_once, capsys):
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    mk.check_meta_gradient(maml, helpers.regression(), tolerance=1, verbose=verbose)
+    out = capsys.readouterr().out
+    assert ("4/4" in out) == ("largest_error" in out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_reading_a_folder_of_images_has_a_bar(verbose, at_once, capsys, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            picture = np.full([4, 4, 3], 50 * i, np.uint8)
+            keras.utils.save_img(tmp_path / name / f"{i}.png", picture)
+    mk.data.from_folder(tmp_path, verbose=verbose)
+    assert ("4/4" in capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_collecting_a_data_set_has_a_bar(verbose, at_once, capsys):
+    pairs = tf.data.Dataset.from_tensor_slices((np.arange(300), np.arange(300)))
+    assert len(collect(pairs, verbose=verbose)[0]) == 300
+    assert ("300/300" in capsys.readouterr().out) == bool(verbose)
