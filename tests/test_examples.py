@@ -54,7 +54,7 @@ def test_every_example_is_tested_and_listed():
     there = sorted(path.stem for path in EXAMPLES.glob("*.py"))
     assert there == sorted([*JOURNEYS, *OTHERS])
     page = (ROOT / "docs/examples.md").read_text("utf-8")
-    listed = re.findall(r"^\| `python examples/(\w+)\.py` \|", page, re.MULTILINE)
+    listed = re.findall(r"^- `python examples/(\w+)\.py`:", page, re.MULTILINE)
     assert sorted(listed) == there
 
 

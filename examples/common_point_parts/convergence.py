@@ -118,8 +118,8 @@ def _seconds(adapt: Any, starts: list[Any], task: Any, steps: Any) -> Any:
     def timed(i: int, count: int) -> float:
         support = task["support_x"][i, :SHOTS], task["support_y"][i, :SHOTS]
         weights = [w[i] for w in starts]
-        best = np.inf  # Of three, as another process may have been at work.
-        for _ in range(3):
+        best = np.inf  # Of five, as another process may have been at work.
+        for _ in range(5):
             started = time.perf_counter()
             adapt(weights, *support, tf.constant(count))[0].numpy()
             best = min(best, time.perf_counter() - started)
