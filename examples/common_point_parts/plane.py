@@ -140,7 +140,7 @@ def _plane_and_losses() -> Any:
 def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
     """Three panels: ways from random weights, meta-training, and the new task."""
     figure, panels = plt.subplots(
-        1, 3, figsize=(12.6, 4.25), sharey=True, layout="constrained"
+        1, 3, figsize=(12.6, 4.4), sharey=True, layout="constrained"
     )
     titles = (
         "1  From random θ: long ways",
