@@ -28,8 +28,16 @@ def model_with_statistics():
     return model
 
 
-@pytest.mark.parametrize("task_map", ["sequential", "vectorized"])
-@pytest.mark.parametrize("policy", ALL)
+@pytest.mark.parametrize(
+    ("policy", "task_map"),
+    [(policy, "sequential") for policy in ALL]
+    + [(policy, "vectorized") for policy in ("transductive", "support")]
+    + [
+        pytest.param(policy, "vectorized", marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in ("transductive", "support")
+    ],
+)
 def test_whether_a_query_sees_the_other_queries(policy, task_map):
     learner = maml(
         model_with_statistics(), steps=2, batch_norm=policy, task_map=task_map
@@ -68,8 +76,16 @@ def test_support_policy_normalises_queries_by_the_adapted_support_set():
             variable.assign(value)
 
 
-@pytest.mark.parametrize("policy", ALL)
-@pytest.mark.parametrize("kind", ["dense", "conv"])
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [("dense", policy) for policy in ALL]
+    + [("conv", policy) for policy in TRANSDUCTIVE]
+    + [
+        pytest.param("conv", policy, marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in TRANSDUCTIVE
+    ],
+)
 def test_meta_gradient_is_exact_under_every_policy(policy, kind):
     if kind == "dense":
         model, batch = batch_normalised(), regression()
