@@ -26,7 +26,10 @@ class Implicit(MetaGradient):
 
     and the meta-gradient v solves `(I + H / lambda) v = d L(query; phi) / d phi`, by
     conjugate gradients. No path is kept: memory is that of one step, however many there
-    are. It is exact as far as the inner problem and the system are solved. Weights that
+    are. It is exact as far as the inner problem and the system are solved. Where H has
+    eigenvalues below `-lambda` the inner problem has no minimum there and the formula
+    is that of a saddle: the solver stops before such a direction, at worst with the
+    query gradient, which is first-order MAML's. A larger lambda avoids it. Weights that
     do not adapt get `d L / d w - (d^2 L(support) / d w d phi) v / lambda`. What the
     update rule learns has no part in the solution, and gets no gradient.
 
@@ -137,6 +140,10 @@ def conjugate_gradients(
 ) -> list[Any]:
     """Solves `A x = target` for a symmetric positive definite A, from `x = 0`.
 
+    For an A that is not definite it stops at the first direction d with
+    `d . A d <= 0`, where the next step would lead to a saddle, and returns what it has;
+    `target` itself if that is the first. So `x . target` is positive in any case.
+
     Args:
         product: maps a list of tensors x to `A x`.
         target: list of tensors.
@@ -144,6 +151,8 @@ def conjugate_gradients(
 
     Returns:
         List of tensors like `target`.
+
+    Reference: Steihaug, 1983, https://doi.org/10.1137/0720042
 
     >>> found = conjugate_gradients(
     ...     lambda x: [x[0] * [1.0, 4.0]], [tf.constant([1.0, 2.0])], steps=2)
@@ -153,16 +162,21 @@ def conjugate_gradients(
     solution = [tf.zeros_like(t) for t in target]
     residual, direction = list(target), list(target)
     square = _dot(residual, residual)
-    for _ in range(steps):
+    definite = tf.constant(True)
+    for k in range(steps):
         moved = product(direction)
+        curvature = _dot(direction, moved)
+        definite = tf.logical_and(definite, curvature > 0.0)
+        if k == 0:
+            begun = definite
         # No division by what has vanished: then the solution is there.
-        length = tf.math.divide_no_nan(square, _dot(direction, moved))
+        length = tf.where(definite, tf.math.divide_no_nan(square, curvature), 0.0)
         solution = [s + length * d for s, d in zip(solution, direction)]
         residual = [r - length * m for r, m in zip(residual, moved)]
         before, square = square, _dot(residual, residual)
         turn = tf.math.divide_no_nan(square, before)
         direction = [r + turn * d for r, d in zip(residual, direction)]
-    return solution
+    return [tf.where(begun, s, t) for s, t in zip(solution, target)]
 
 
 def _dot(a: list[Any], b: list[Any]) -> Any:

@@ -165,6 +165,7 @@ def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypa
     after = runs.history(tmp_path)
     assert after[:2] == before
     assert [row["epoch"] for row in after] == list(range(len(after)))
+    assert "adapted_loss" in after[-1]  # The end is looked at.
     assert after[-2]["seconds"] < 60.0 <= after[-1]["seconds"] < 66.0
     maml, _, config = runs.load(tmp_path)
     assert (config["seconds"], config["iterations"], config["epoch"]) == (60.0, 20, 1)

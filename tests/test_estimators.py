@@ -162,6 +162,23 @@ def test_a_solution_that_is_there_stays():
     np.testing.assert_array_equal(found[0], np.zeros(3))
 
 
+@pytest.mark.parametrize(
+    ("eigenvalues", "target", "expected"),
+    [
+        # The first direction bends down: what is asked for is all there is.
+        ([-1.0, 0.5], [1.0, 1.0], [1.0, 1.0]),
+        # By hand: d = t, length 5 / 3.75; then d bends down, d . A d = -0.74.
+        ([1.0, -0.25], [2.0, 1.0], [8.0 / 3.0, 4.0 / 3.0]),
+        ([1.0, 4.0], [1.0, 2.0], [1.0, 0.5]),
+    ],
+)
+def test_conjugate_gradients_stop_before_a_saddle(eigenvalues, target, expected):
+    target = tf.constant(target)
+    found = conjugate_gradients(lambda x: [x[0] * eigenvalues], [target], steps=2)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert float(tf.reduce_sum(found * target)) > 0.0
+
+
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("task_map", MAPS)
 def test_implicit_gradient_of_a_quadratic_is_its_closed_form(task_map):
