@@ -135,6 +135,9 @@ def test_a_learned_rate_that_runs_away():
     text = str(mk.diagnoses.RunawayRate()(rising))
     assert "'net/head' at inner step 1 was 0.1, and is 3 after" in text
     assert found(look(rates=[np.nan, 0.1])) == ["A learned inner rate runs away"]
+    # It began too small, and the loss falls as it rises.
+    useful = [look([2.0, 1 / r, 1 / r], rates=[0.1, r]) for r in (0.1, 0.5, 1.2, 3.0)]
+    assert found(*useful) == []
     # Large, but it came to rest there.
     assert found(*[look(rates=[0.1, 1.5])] * 5) == []
 
@@ -149,7 +152,9 @@ def test_a_gradient_that_vanished_is_named():
     assert found(*[look(gradients=(1e-4, 1.0))] * 3) == []  # Small is not gone.
 
 
-@pytest.mark.parametrize("diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize(
+    "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
+)
 def test_every_diagnosis_leads_to_its_section(diagnosis):
     from tests.test_docs import anchors
 

@@ -50,6 +50,14 @@ def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
     assert "error: 3.0000" in capsys.readouterr().out
 
 
+def test_a_line_ends_whose_end_nobody_knew(capsys):
+    bar = Bar(None, unit="image", clock=Clock(9.0))
+    bar.update(3)
+    assert not capsys.readouterr().out.endswith("\n")
+    bar.finish(3)
+    assert capsys.readouterr().out.endswith("\n")
+
+
 def test_silence(capsys):
     bar = Bar(2, unit="image", verbose=0, clock=Clock(9.0))
     bar.update(1)

@@ -258,12 +258,10 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
         experiment = json.loads(answer(f"{plugin}/hparams/experiment", {}))
         shown = {info["displayName"] for info in experiment["metricInfos"]}
         assert "accuracy after the last step" in shown
-        names = [info["name"] for info in experiment["metricInfos"]]
         groups = json.loads(
             answer(
                 f"{plugin}/hparams/session_groups",
                 {
-                    "colParams": [{"metric": name} for name in names],
                     "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS"],
                     "startIndex": 0,
                     "sliceSize": 10,
