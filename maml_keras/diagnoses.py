@@ -271,7 +271,8 @@ class RunawayRate(Diagnosis):
     @staticmethod
     def _gains(looks: Sequence[Look]) -> bool:
         """True if the median query loss has fallen since two looks ago."""
-        last, medians = looks[-1].trained_steps, []
+        last = looks[-1].trained_steps
+        medians: list[float] = []
         for look in (looks[-3], looks[-1]):
             trace = look.traces[look.main]
             loss = trace.query_loss[:, min(last, trace.steps)]
