@@ -233,10 +233,12 @@ class RateTooLarge(Diagnosis):
 
 @final
 class RunawayRate(Diagnosis):
-    """A learned rate diverges: not finite, or far from its start and growing faster.
+    """A learned rate diverges: not finite, or far from its start and growing.
 
     Found if a layer's mean rate is not finite; or more than ten times what it was at
-    the first look, and half as much again as two looks ago.
+    the first look, and half as much again as two looks ago, while the query loss after
+    the steps of training has not fallen since. A rate that began too small may rise a
+    hundredfold, and the loss falls.
     """
 
     title = "A learned inner rate runs away"
@@ -255,7 +257,8 @@ class RunawayRate(Diagnosis):
         with np.errstate(invalid="ignore"):
             far = now > 10.0 * np.abs(rates.start)
             growing = now > 1.5 * np.abs(before.table) if before else far
-        bad = ~np.isfinite(rates.table) | (far & growing & (len(looks) >= 3))
+        runs = far & growing & (len(looks) >= 3 and not self._gains(looks))
+        bad = ~np.isfinite(rates.table) | runs
         if not bad.any():
             return None
         step, layer = (int(i[0]) for i in np.nonzero(bad))
@@ -264,6 +267,17 @@ class RunawayRate(Diagnosis):
             f"{rates.start[step, layer]:.3g}, and is {rates.table[step, layer]:.3g} "
             f"after {looks[-1].iteration:,} meta-steps."
         )
+
+    @staticmethod
+    def _gains(looks: Sequence[Look]) -> bool:
+        """True if the median query loss has fallen since two looks ago."""
+        last = looks[-1].trained_steps
+        medians: list[float] = []
+        for look in (looks[-3], looks[-1]):
+            trace = look.traces[look.main]
+            loss = trace.query_loss[:, min(last, trace.steps)]
+            medians.append(float(np.median(loss)))
+        return medians[1] < medians[0]
 
 
 @final

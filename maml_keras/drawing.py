@@ -68,6 +68,10 @@ def fits(
             axes.set_ylim(low - margin, high + margin)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=9)
+        if i % 2 == 0:
+            axes.set_ylabel("y", fontsize=9, labelpad=0)
+        if i + 2 >= tasks:
+            axes.set_xlabel("x", fontsize=9, labelpad=0)
     lines, names = axes.get_legend_handles_labels()
     chosen = sorted({0, 1, steps // 2, steps - 1} & set(range(steps)))
     marks = [

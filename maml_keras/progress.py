@@ -55,3 +55,8 @@ class Bar:
         self.shown = self.shown or self._clock() - self._started >= SECONDS
         if self.shown:
             self._bar.update(done, list(values.items()))
+
+    def finish(self, done: int) -> None:
+        """Ends the line, for a total that nobody knew before."""
+        if self.shown and self._bar.target is None:
+            self._bar.update(done, finalize=True)

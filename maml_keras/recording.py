@@ -147,8 +147,7 @@ def along(
 
 
 def _with_row(tables: Any, k: Any, rows: Any) -> Any:
-    """Tensors `[rows, ...]` with row k replaced; not by an array of tensors, which
-    has no form with a task axis."""
+    """Tensors `[rows, ...]` with row k replaced."""
 
     def replaced(table: Any, row: Any) -> Any:
         chosen = tf.equal(tf.range(table.shape[0]), k)

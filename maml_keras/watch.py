@@ -162,9 +162,9 @@ class Watch(keras.callbacks.Callback):
         return not self._count or (regular and self._pace.affords("looks"))
 
     def _draws(self) -> bool:
-        if self._count % PICTURES_EVERY:
-            return False
-        return self.every is not None or self._pace.affords("pictures")
+        whatever = self._count == 0 or self.every is not None
+        regular = self._count % PICTURES_EVERY == 0
+        return regular and (whatever or self._pace.affords("pictures"))
 
     def _write(self, look: Look, views: Sequence[View]) -> None:
         for view in views:

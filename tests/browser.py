@@ -10,6 +10,7 @@ import time
 import urllib.request
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+PAGES = ("scalars", "custom_scalars", "images", "text", "histograms", "hparams")
 OPTIONS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync "

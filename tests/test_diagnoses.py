@@ -135,6 +135,11 @@ def test_a_learned_rate_that_runs_away():
     text = str(mk.diagnoses.RunawayRate()(rising))
     assert "'net/head' at inner step 1 was 0.1, and is 3 after" in text
     assert found(look(rates=[np.nan, 0.1])) == ["A learned inner rate runs away"]
+    # It began too small, and the loss falls as it rises.
+    useful = [
+        look([2.0, 1.5 / r, 1.0 / r], rates=[0.1, 0.1 * r]) for r in (1, 4, 12, 30)
+    ]
+    assert found(*useful) == []
     # Large, but it came to rest there.
     assert found(*[look(rates=[0.1, 1.5])] * 5) == []
 

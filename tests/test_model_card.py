@@ -152,8 +152,10 @@ def test_the_first_call_is_told_apart():
     assert found["median_ms"] <= found["p95_ms"]
 
 
-def test_latency_is_measured_without_this_library():
-    found = measure(FOLDER / "sinusoid", steps=3, queries=10)
+def test_latency_is_measured_without_this_library(capsys, monkeypatch):
+    monkeypatch.setattr("maml_keras.progress.SECONDS", 0.0)
+    found = measure(FOLDER / "sinusoid", steps=3, queries=10, verbose=1)
+    assert "4/4" in capsys.readouterr().out  # Loading, and three timings.
     assert [t["what"] for t in found["timings"]] == [
         "adapt, 3 steps on 10 examples",
         "predict 1 example",

@@ -1,5 +1,6 @@
 """Bars appear when work takes long, say what matters, and are quiet when asked."""
 
+import helpers
 import keras
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import maml_keras as mk
 from maml_keras import progress
 from maml_keras.data.sources import collect
 from maml_keras.progress import Bar
-from tests import helpers
 
 
 class Clock:
@@ -48,6 +48,14 @@ def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
     bar.update(1, {"error": 1.0})
     bar.update(2, {"error": 3.0})
     assert "error: 3.0000" in capsys.readouterr().out
+
+
+def test_a_line_ends_whose_end_nobody_knew(capsys):
+    bar = Bar(None, unit="image", clock=Clock(9.0))
+    bar.update(3)
+    assert not capsys.readouterr().out.endswith("\n")
+    bar.finish(3)
+    assert capsys.readouterr().out.endswith("\n")
 
 
 def test_silence(capsys):

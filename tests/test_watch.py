@@ -1,6 +1,8 @@
 """What `Watch` writes and says, and that training does not notice."""
 
+import json
 import logging
+import shutil
 import urllib.request
 
 import browser
@@ -11,6 +13,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import maml_keras as mk
+from maml_keras.hparams_page import write_contenders
 
 FAMILY = mk.data.Sinusoid(shots=5, queries=5)
 
@@ -177,28 +180,96 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path):
         mk.Watch(tmp_path, arguments[0], **arguments[1])
 
 
-def answer(address):
-    return urllib.request.urlopen(address, timeout=30).read().decode()
+def images_run(logs):
+    """A watched run on images with class numbers, which learns a rate per weight."""
+    keras.utils.set_random_seed(0)
+    x = np.random.default_rng(0).uniform(size=[60, 8, 8, 1]).astype("float32")
+    pool = mk.data.from_arrays(x, np.arange(60) % 6)
+    family = mk.data.NWayKShot(pool, ways=3, shots=1, queries=2)
+    model = keras.Sequential(
+        [keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(3)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    maml = mk.MAML(model, mk.InnerLoop(loss, mk.MetaSGD(0.1), steps=2))
+    maml.compile("adam", jit_compile=False)
+    fixed = mk.data.episodes(family, batch_size=10, seed=2, num_episodes=20)
+    maml.fit(
+        mk.data.episodes(family, batch_size=4, seed=1),
+        steps_per_epoch=2,
+        epochs=2,
+        verbose=0,
+        callbacks=[mk.Watch(logs, fixed, every=1)],
+    )
+    return mk.evaluate_episodes(maml, fixed, num_tasks=20, verbose=0)
+
+
+def answer(address, question=None):
+    data = None if question is None else json.dumps(question).encode()
+    asked = urllib.request.Request(
+        address, data, {"Content-Type": "application/json"} if data else {}
+    )
+    return urllib.request.urlopen(asked, timeout=60).read().decode()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="chromium is not installed")
 def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
-    profile = tmp_path / "profile"
-    with browser.tensorboard(run[0]) as address:
+    pytest.importorskip("matplotlib")
+    logs, profile = tmp_path / "logs", tmp_path / "profile"
+    shutil.copytree(run[0], logs / "sinusoid")
+    result = images_run(logs / "images")
+    settings = {"maml": {"inner rate": 0.1}, "meta_sgd": {"inner rate": 0.2}}
+    results, seconds = dict.fromkeys(settings, result), dict.fromkeys(settings, 1.0)
+    write_contenders(logs / "test", settings, results, seconds)
+    with browser.tensorboard(logs) as address:
         # The first page is of plain elements. The others keep theirs in shadow roots,
         # which a dump leaves out: of those the data is read, and the picture looked at.
         first = browser.page(f"{address}/#timeseries", profile)
         for tag in ("adaptation/loss/step_0", "adaptation/diverged", "inner_gradient"):
             assert tag in first
-        layout = answer(f"{address}/data/plugin/custom_scalars/layout")
-        for title in ("Does it learn to adapt?", "query loss at every inner step"):
-            assert title in layout
-        assert "inner_norms" in answer(f"{address}/data/plugin/images/tags")
-        assert "diagnoses" in answer(f"{address}/data/plugin/text/tags")
-        for name in ("custom_scalars", "images", "text"):
+        plugin = f"{address}/data/plugin"
+        layout = json.loads(answer(f"{plugin}/custom_scalars/layout"))
+        assert [category["title"] for category in layout["category"]] == [
+            "Does it learn to adapt?",
+            "What do the inner steps do?",
+            "Which inner rates are learned?",
+        ]
+        [band, *_] = layout["category"][0]["chart"]
+        tags = json.loads(answer(f"{plugin}/scalars/tags"))["sinusoid/adaptation/train"]
+        for series in band["margin"]["series"]:
+            assert set(series.values()) <= set(tags)
+        pictures = json.loads(answer(f"{plugin}/images/tags"))
+        assert set(pictures["sinusoid/adaptation/validation"]) == {
+            "fits",
+            "inner_norms",
+        }
+        assert "episode" in pictures["images/adaptation/validation"]
+        assert "inner_rates" in pictures["images/adaptation"]
+        histograms = json.loads(answer(f"{plugin}/histograms/tags"))
+        assert any("inner_rates/" in t for t in histograms["images/adaptation"])
+        assert "diagnoses" in answer(f"{plugin}/text/tags")
+        for name in browser.PAGES:
             picture = tmp_path / f"{name}.png"
             browser.page(f"{address}/#{name}", profile, picture=picture)
             pixels = np.asarray(keras.utils.load_img(picture), dtype=float)
             # Below TensorBoard's bar, right of the column of runs.
             assert pixels[100:, 400:].std() > 5, name
+        # All that the page HParams shows of each contender.
+        experiment = json.loads(answer(f"{plugin}/hparams/experiment", {}))
+        shown = {info["displayName"] for info in experiment["metricInfos"]}
+        assert "accuracy after the last step" in shown
+        groups = json.loads(
+            answer(
+                f"{plugin}/hparams/session_groups",
+                {
+                    "allowedStatuses": ["STATUS_UNKNOWN", "STATUS_SUCCESS"],
+                    "startIndex": 0,
+                    "sliceSize": 10,
+                },
+            )
+        )["sessionGroups"]
+        assert {g["hparams"]["algorithm"] for g in groups} == set(settings)
+        for group in groups:
+            values = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
+            assert values["test/accuracy"] == pytest.approx(result.mean)
+            assert values["train/seconds"] == 1.0

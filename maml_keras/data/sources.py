@@ -224,6 +224,7 @@ def collect(dataset: Any, *, verbose: str | int = 0) -> tuple[Any, ...]:
         batches.append(batch)
         done += len(batch[0])
         bar.update(done)
+    bar.finish(done)
     if not batches:
         return tuple(
             np.zeros([0, *spec.shape], spec.dtype.as_numpy_dtype)
