@@ -60,7 +60,7 @@ def fine_tune(
         custom_objects: as in `keras.saving.load_model`.
 
     Returns:
-        A `keras.Model`, not compiled. It predicts with moving statistics: where the
+        A `keras.Model`, not compiled. It predicts with moving statistics. Where the
         export normalises by each batch, those of its batch norm layers are set to the
         examples'.
 

@@ -33,7 +33,7 @@ def adapt_file(
         out: None, or the `.keras` file to write the adapted network to.
 
     Returns:
-        A table: for class labels the accuracy, for numbers the mean squared error,
+        A table of the accuracy for class labels, of the mean squared error for numbers,
         before and after.
 
     Raises:
