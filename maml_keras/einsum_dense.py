@@ -17,7 +17,8 @@ def as_products() -> contextlib.AbstractContextManager[None]:
 
     `"abc,cde->abde"` contracts the last axes of the input with the first of the kernel:
     reshaped, that is `[ab, c] x [c, de]`, and its derivatives are products too, without
-    an einsum's planning for each of them. Other equations run as Keras has them.
+    an einsum's planning and transposes for each of them. Other equations, biases that
+    are not of all output axes, and quantized layers run as Keras has them.
     """
     return _override.scope()
 
@@ -35,38 +36,51 @@ def contracted_axes(equation: str) -> int:
     """
     inputs, _, output = equation.replace(" ", "").partition("->")
     left, _, right = inputs.partition(",")
-    if not (left + right + output).isalpha():
-        return 0
     for count in range(1, min(len(left), len(right)) + 1):
-        if left[-count:] == right[:count] and output == left[:-count] + right[count:]:
-            return count
+        kept, units = left[:-count], right[count:]
+        letters = left + units
+        if left[-count:] == right[:count] and output == kept + units:
+            plain = letters.isalpha() and len(set(letters)) == len(letters)
+            return count if plain else 0
     return 0
 
 
 def _call(
-    value: None,
+    _: None,
     original: Any,
     layer: keras.layers.EinsumDense,
+    /,
     inputs: Any,
     *args: Any,
     **kwargs: Any,
 ) -> Any:
     count = contracted_axes(layer.equation)
-    kernel = layer.kernel
-    if not count or (layer.bias is not None and len(layer.bias.shape) != len(kernel.shape) - count):
+    # With low-rank adapters, their product is in it.
+    kernel = tf.convert_to_tensor(layer.kernel)
+    if not count or not _fits(layer, inputs, kernel, count):
         return original(layer, inputs, *args, **kwargs)
-    kernel = tf.convert_to_tensor(kernel)
-    inputs = tf.convert_to_tensor(inputs)
-    kept = inputs.shape[:-count]
     units = kernel.shape[count:]
     rows = tf.reshape(inputs, [-1, math.prod(kernel.shape[:count])])
-    y = tf.linalg.matmul(rows, tf.reshape(kernel, [rows.shape[-1], -1]))
+    y = tf.linalg.matmul(rows, tf.reshape(kernel, [-1, math.prod(units)]))
     if layer.bias is not None:
         y = tf.nn.bias_add(y, tf.reshape(tf.convert_to_tensor(layer.bias), [-1]))
     shape = tf.shape(inputs)
-    sizes = [shape[i] if n is None else n for i, n in enumerate(kept)]
-    y = tf.reshape(y, [*sizes, *units])
+    kept = [shape[i] if n is None else n for i, n in enumerate(inputs.shape[:-count])]
+    y = tf.reshape(y, [*kept, *units])
     return y if layer.activation is None else layer.activation(y)
+
+
+def _fits(layer: Any, inputs: Any, kernel: Any, count: int) -> bool:
+    """True if a product with the kernel is what the layer itself computes."""
+    bias = layer.bias
+    return (
+        layer.quantization_mode is None
+        and isinstance(inputs, tf.Tensor)
+        and inputs.dtype == kernel.dtype
+        and inputs.dtype.is_floating
+        and len(inputs.shape) == layer.equation.replace(" ", "").index(",")
+        and (bias is None or tuple(bias.shape) == tuple(kernel.shape[count:]))
+    )
 
 
 _override = ScopedOverride(keras.layers.EinsumDense, "call", _call)

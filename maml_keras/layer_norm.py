@@ -73,23 +73,22 @@ def _row_means(x: Any) -> Any:
     return tf.reduce_mean(x, -1, keepdims=True)
 
 
-@tf.custom_gradient
-def _scaled(x: Any, scale: Any) -> Any:
-    """`x * scale`, whose gradient for `scale` is a product with a row of ones."""
-
+def _product(x: Any, scale: Any) -> Any:
     def gradient(upstream: Any) -> Any:
+        # Column sums as a product with a row of ones.
         ones = tf.ones([1, tf.shape(x)[0]], x.dtype)
         return upstream * scale, tf.linalg.matmul(ones, upstream * x)[0]
 
     return x * scale, gradient
 
 
+_scaled: Any = tf.custom_gradient(_product)
+
+
 def _call(
-    value: None, original: Any, layer: keras.layers.LayerNormalization, inputs: Any
+    _: None, original: Any, layer: keras.layers.LayerNormalization, /, inputs: Any
 ) -> Any:
-    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
-    last = len(inputs.shape) - 1
-    if layer.rms_scaling or axes not in ([-1], [last]) or inputs.shape[-1] is None:
+    if not _fits(layer, inputs):
         return original(layer, inputs)
     wide = keras.backend.result_type(inputs.dtype, "float32")
     x, scale, offset = (
@@ -97,7 +96,20 @@ def _call(
         for t in (inputs, layer.gamma, layer.beta)
     )
     y = layer_normalised(x, scale, offset, epsilon=layer.epsilon)
-    return keras.ops.cast(y, layer.compute_dtype)
+    return tf.cast(tf.cast(y, inputs.dtype), layer.compute_dtype)
+
+
+def _fits(layer: Any, inputs: Any) -> bool:
+    """True if `layer_normalised` does what the layer itself would."""
+    axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
+    return (
+        not layer.rms_scaling
+        and layer.epsilon is not None
+        and isinstance(inputs, tf.Tensor)
+        and inputs.dtype.is_floating
+        and axes in ([-1], [len(inputs.shape) - 1])
+        and inputs.shape[-1] is not None
+    )
 
 
 _override = ScopedOverride(keras.layers.LayerNormalization, "call", _call)
