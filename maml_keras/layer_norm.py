@@ -45,7 +45,7 @@ def layer_normalised(x: Any, scale: Any, offset: Any, *, epsilon: float) -> Any:
     """
     features = x.shape[-1]
     rows = tf.reshape(x, [-1, features])
-    y = _normalised(rows, tf.constant(epsilon, x.dtype))
+    y, _ = _normalised(rows, tf.constant(epsilon, x.dtype))
     if scale is not None:
         y = _scaled(y, scale)
     if offset is not None:
@@ -56,33 +56,61 @@ def layer_normalised(x: Any, scale: Any, offset: Any, *, epsilon: float) -> Any:
 def _kernel(x: Any, epsilon: Any) -> Any:
     centred = x - _row_means(x)
     rate = tf.math.rsqrt(_row_means(centred * centred) + epsilon)
-    y = centred * rate
+
+    def gradient(d_y: Any, d_rate: Any) -> Any:
+        # By name, not by the values above, so that whoever differentiates this goes
+        # through the short form again. The graph optimiser merges the two.
+        y, rate = _normalised(x, epsilon)
+        return _pulled_back(d_y, d_rate, y, rate), None
+
+    return (centred * rate, rate), gradient
+
+
+def _pull_back(d_y: Any, d_rate: Any, y: Any, rate: Any) -> Any:
+    # dx = rate * (dy - mean(dy) - y * (mean(dy * y) + d_rate * rate / n))
+    along = _row_means(d_y * y) + d_rate * (rate / _features(y))
+    d_x = rate * (d_y - _row_means(d_y) - y * along)
+
+    def gradient(u: Any) -> Any:
+        u_y = _row_means(u * y)
+        to_d_y = rate * (u - _row_means(u) - y * u_y)
+        to_d_rate = -rate * rate * u_y
+        to_y = -rate * (u * along + d_y * u_y)
+        to_rate = _features(y) * _row_means(u * d_x) / rate - rate * d_rate * u_y
+        return to_d_y, to_d_rate, to_y, to_rate
+
+    return d_x, gradient
+
+
+def _product(x: Any, scale: Any) -> Any:
+    def gradient(upstream: Any) -> Any:
+        return _scaled(upstream, scale), _column_products(upstream, x)
+
+    return x * scale, gradient
+
+
+def _products(a: Any, b: Any) -> Any:
+    """Sums of `a * b` over rows, as a product with a row of ones."""
 
     def gradient(upstream: Any) -> Any:
-        # dx = rate * (dy - mean(dy) - y * mean(dy * y))
-        along = y * _row_means(upstream * y)
-        return rate * (upstream - _row_means(upstream) - along), None
+        return b * upstream, a * upstream
 
-    return y, gradient
+    ones = tf.ones([1, tf.shape(a)[0]], a.dtype)
+    return tf.linalg.matmul(ones, a * b)[0], gradient
 
 
 _normalised: Any = tf.custom_gradient(_kernel)
+_pulled_back: Any = tf.custom_gradient(_pull_back)
+_scaled: Any = tf.custom_gradient(_product)
+_column_products: Any = tf.custom_gradient(_products)
 
 
 def _row_means(x: Any) -> Any:
     return tf.reduce_mean(x, -1, keepdims=True)
 
 
-def _product(x: Any, scale: Any) -> Any:
-    def gradient(upstream: Any) -> Any:
-        # Column sums as a product with a row of ones.
-        ones = tf.ones([1, tf.shape(x)[0]], x.dtype)
-        return upstream * scale, tf.linalg.matmul(ones, upstream * x)[0]
-
-    return x * scale, gradient
-
-
-_scaled: Any = tf.custom_gradient(_product)
+def _features(x: Any) -> Any:
+    return tf.cast(tf.shape(x)[-1], x.dtype)
 
 
 def _call(
