@@ -34,7 +34,7 @@ def contracted_axes(equation: str) -> int:
     >>> contracted_axes("abc,abd->acd"), contracted_axes("...x,xy->...y")
     (0, 0)
     """
-    inputs, _, output = equation.replace(" ", "").partition("->")
+    inputs, _, output = equation.partition("->")
     left, _, right = inputs.partition(",")
     for count in range(1, min(len(left), len(right)) + 1):
         kept, units = left[:-count], right[count:]
@@ -78,7 +78,7 @@ def _fits(layer: Any, inputs: Any, kernel: Any, count: int) -> bool:
         and isinstance(inputs, tf.Tensor)
         and inputs.dtype == kernel.dtype
         and inputs.dtype.is_floating
-        and len(inputs.shape) == layer.equation.replace(" ", "").index(",")
+        and len(inputs.shape) == layer.equation.index(",")
         and (bias is None or tuple(bias.shape) == tuple(kernel.shape[count:]))
     )
 
