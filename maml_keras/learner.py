@@ -9,8 +9,11 @@ import keras
 import tensorflow as tf
 
 from maml_keras import model_checks, normalisation, policies
+from maml_keras.attention import heads_first
 from maml_keras.batch_norm import BatchNormPolicy
+from maml_keras.einsum_dense import as_products
 from maml_keras.exact_moments import exact_moments
+from maml_keras.layer_norm import written_out
 from maml_keras.recurrence import unrolled
 
 
@@ -239,6 +242,9 @@ class Learner:
             keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
             exact_moments(),
             unrolled(),
+            heads_first(),
+            written_out(),
+            as_products(),
             batch_norm,
         ):
             predictions = model(x, training=training)
