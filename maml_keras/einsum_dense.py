@@ -17,8 +17,9 @@ def as_products() -> contextlib.AbstractContextManager[None]:
 
     `"abc,cde->abde"` contracts the last axes of the input with the first of the kernel:
     reshaped, that is `[ab, c] x [c, de]`, and its derivatives are products too, without
-    an einsum's planning and transposes for each of them. Other equations, biases that
-    are not of all output axes, and quantized layers run as Keras has them.
+    an einsum's planning and transposes for each of them. Other equations, and biases
+    that are not of all new axes, run as Keras has them. So do quantized layers, which
+    have a call of their own.
     """
     return _override.scope()
 
@@ -74,8 +75,7 @@ def _fits(layer: Any, inputs: Any, kernel: Any, count: int) -> bool:
     """True if a product with the kernel is what the layer itself computes."""
     bias = layer.bias
     return (
-        layer.quantization_mode is None
-        and isinstance(inputs, tf.Tensor)
+        isinstance(inputs, tf.Tensor)
         and inputs.dtype == kernel.dtype
         and inputs.dtype.is_floating
         and len(inputs.shape) == layer.equation.index(",")

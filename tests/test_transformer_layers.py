@@ -13,7 +13,7 @@ from helpers import RATE, maml, mse, precision, regression, task_of, tensors
 from keras import layers
 
 from maml_keras import layer_norm
-from maml_keras.attention import heads_first
+from maml_keras.attention import attended, heads_first
 from maml_keras.einsum_dense import as_products
 from maml_keras.exact_moments import exact_moments
 from maml_keras.layer_norm import written_out
@@ -117,6 +117,14 @@ SOME[0, 0] = False
 def test_self_attention(options, dtype):
     x = normal(2, 4, 3)
     assert_same(layers.MultiHeadAttention(2, 3), [x, x], heads_first, **options)
+
+
+def test_a_mask_and_causality_both_hold():
+    q, k, v = (normal(2, 4, 2, 3, seed=seed) for seed in range(3))
+    got = attended(q, k, v, scale=1.0, mask=SOME, causal=True)
+    expected = attended(q, k, v, scale=1.0, mask=SOME & LOWER)
+    np.testing.assert_allclose(got, expected, atol=1e-6)  # float32
+    assert np.abs(got - attended(q, k, v, scale=1.0, mask=SOME)).max() > 0.01
 
 
 @pytest.mark.parametrize("causal", [False, True])
