@@ -124,17 +124,14 @@ def race(
         JOINT: convergence.from_one(joint, tasks),
         META: convergence.from_one(maml.model, tasks),
     }
-    how = {"threshold": problem.threshold, "limit": problem.limit}
+    measure = convergence.racer(maml, threshold=problem.threshold, limit=problem.limit)
     batch = next(iter(new))
-    return {
-        name: convergence.measure(maml, start, batch, **how)
-        for name, start in starts.items()
-    }
+    return {name: measure(start, batch) for name, start in starts.items()}
 
 
 def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plane.Scene:
     """Losses, ways and meta-training in the plane of the two weights."""
-    walk, losses_of = convergence.walker(maml), convergence.losses_of
+    walk, (_, losses_of) = convergence.walker(maml), convergence.judge(maml)
     slopes, offsets = np.linspace(-1.6, 9.0, 213), np.linspace(-1.0, 6.5, 151)
     grid = np.meshgrid(slopes, offsets)
     everywhere = [grid[0].reshape(-1, 1, 1), grid[1].reshape(-1, 1)]
@@ -143,11 +140,11 @@ def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plan
     for number, (name, place) in enumerate(SHOWN.items()):
         task, query_y = problem.family.at(*place, tf.constant([7, number]))
         support = task["support_x"][:10], task["support_y"][:10]
-        surface = losses_of(maml, everywhere, *support).reshape(grid[0].shape)
+        surface = losses_of(everywhere, *support).reshape(grid[0].shape)
         ways, losses = {}, {}
         for start, weights in starts.items():
             way = walk(weights, task, problem.limit)
-            query = losses_of(maml, way, task["query_x"], query_y)
+            query = losses_of(way, task["query_x"], query_y)
             end = 1 + int(np.argmax(query < problem.threshold))
             ways[start], losses[start] = points(way)[:end], query[:end]
         inner = [walk(weights, task, problem.inner.steps) for weights in path]
@@ -157,7 +154,7 @@ def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plan
             ways,
             losses,
             np.stack([points(way) for way in inner]),
-            np.stack([losses_of(maml, w, task["query_x"], query_y) for w in inner]),
+            np.stack([losses_of(w, task["query_x"], query_y) for w in inner]),
         )
     return plane.Scene(
         slopes,
@@ -187,11 +184,12 @@ def one_wave(
 
     task = {"support_x": support_x, "support_y": true(support_x)}
     walk, fits, losses = convergence.walker(maml), {}, {}
+    predictions_of, losses_of = convergence.judge(maml)
     untrained = problem.network().get_weights()
     for name, start in ((RANDOM, untrained), (META, maml.model.get_weights())):
         way = walk(start, task, problem.limit)
-        losses[name] = convergence.losses_of(maml, way, x, true(x))
-        fits[name] = convergence.predictions_of(maml, way, x)[..., 0]
+        losses[name] = losses_of(way, x, true(x))
+        fits[name] = predictions_of(way, x)[..., 0]
     support = support_x[:, 0], true(support_x)[:, 0]
     return waves.Scene(
         x[:, 0], true(x)[:, 0], support, fits, losses, results, problem.threshold

@@ -3,6 +3,7 @@
 from maml_keras import data, diagnoses, models, pictures, recipes, views
 from maml_keras.adapters import LowRank, with_low_rank_adapters
 from maml_keras.callbacks import AdaptationCurves
+from maml_keras.cards import ModelCard, model_card
 from maml_keras.clipping import ClipByNorm, ClipByValue
 from maml_keras.contexts import ContextFilm, ContextInput
 from maml_keras.conversion import Conversion, convert
@@ -14,7 +15,6 @@ from maml_keras.inner_trace import InnerTrace, trace_inner_loop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.maml import MAML
 from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
-from maml_keras.model_card import ModelCard, model_card
 from maml_keras.objectives import FinalStep, MultiStep, Objective
 from maml_keras.reptile import Reptile
 from maml_keras.rules import SGD, Adam, Momentum, UpdateRule

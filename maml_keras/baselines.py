@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -25,6 +25,7 @@ def train_jointly(
     iterations: int,
     learning_rate: float = 1e-3,
     verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     """Trains one network on the examples of all tasks together, without adaptation.
 
@@ -39,6 +40,7 @@ def train_jointly(
         iterations: int, gradient steps, each on all examples of one batch.
         learning_rate: float, of Adam.
         verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
@@ -61,6 +63,7 @@ def train_jointly(
         steps_per_epoch=iterations,
         shuffle=False,
         verbose=verbose,
+        callbacks=list(callbacks),
     )
 
 
@@ -104,6 +107,7 @@ def joint_pretraining(
     data_dir: Any = None,
     download: bool = False,
     verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[MAML, Families]:
     """One network trained on the training tasks' data together, then fine-tuned.
 
@@ -117,6 +121,7 @@ def joint_pretraining(
         data_dir: str, where TFDS data sets lie.
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`.
 
     Returns:
         A model to evaluate, and the task families to evaluate it on.
@@ -128,7 +133,9 @@ def joint_pretraining(
     iterations = preset.iterations if iterations is None else iterations
     maml = preset.build(iterations=iterations)
     if isinstance(families.train, data.NWayKShot):
-        _pretrain_on_classes(maml, preset, families.train, iterations, verbose)
+        _pretrain_on_classes(
+            maml, preset, families.train, iterations, verbose, callbacks
+        )
     else:
         train_jointly(
             maml.model,
@@ -136,6 +143,7 @@ def joint_pretraining(
             data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
             iterations=iterations,
             verbose=verbose,
+            callbacks=callbacks,
         )
     return maml, families
 
@@ -146,6 +154,7 @@ def sinusoid_oracle(
     iterations: int | None = None,
     seed: int = 0,
     verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     **_: Any,
 ) -> tuple[MAML, Families]:
     """A network that is told amplitude and phase: what a perfect learner could reach.
@@ -155,6 +164,7 @@ def sinusoid_oracle(
         iterations: int, gradient steps; None for the preset's meta-steps.
         seed: int, draws weights and data.
         verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`.
 
     Returns:
         A model with no inner learning rate, and families whose inputs hold the
@@ -184,6 +194,7 @@ def sinusoid_oracle(
         data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
         iterations=preset.iterations if iterations is None else iterations,
         verbose=verbose,
+        callbacks=callbacks,
     )
     # It does not adapt: a rate of zero.
     return MAML(model, InnerLoop("mse", SGD(0.0))), families
@@ -202,6 +213,7 @@ def _pretrain_on_classes(
     family: data.NWayKShot,
     iterations: int,
     verbose: str | int,
+    callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     pool = family.pool
     labels = np.repeat(np.arange(pool.num_classes), pool.counts)
@@ -220,7 +232,12 @@ def _pretrain_on_classes(
         .map(lambda x, y: (tf.cast(x, tf.float32) / scale, y))
         .prefetch(2)
     )
-    model.fit(batches, steps_per_epoch=iterations, verbose=verbose)
+    model.fit(
+        batches,
+        steps_per_epoch=iterations,
+        verbose=verbose,
+        callbacks=list(callbacks),
+    )
     # All but the head, which the last two variables are.
     for ours, theirs in zip(maml.model.variables, model.variables):
         if ours.shape == theirs.shape and "head" not in ours.path:

@@ -9,7 +9,7 @@ from maml_keras.card_facts import NOTHING, headline
 from maml_keras.curve_svg import curve_svg
 
 if TYPE_CHECKING:
-    from maml_keras.model_card import ModelCard
+    from maml_keras.cards import ModelCard
 
 STYLE = """
 :root {

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import time
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-import keras
+import numpy as np
 
 from maml_keras import baselines, recipes, run_config, runs
+from maml_keras.clock import LOOKS, Clock
 from maml_keras.evaluation import Evaluation, half_width
+from maml_keras.history import Stopwatch
 from maml_keras.hparams_page import settings_of, write_contenders
 from maml_keras.maml import MAML
 from maml_keras.plots import plot_comparison
 from maml_keras.presets import Families, Preset
-
-PROBE_STEPS = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Comparison:
 
     Attributes:
         results: an `Evaluation` by the algorithm's name; the first is the reference.
-        iterations: meta-steps by name.
-        seconds: training time by name, compilation not included.
+        iterations: meta-steps that were taken, by name; gradient steps of a baseline.
+        seconds: training time that was used, by name, compilation not included.
     """
 
     results: dict[str, Evaluation]
@@ -54,7 +54,9 @@ class Comparison:
     def table(self) -> str:
         """Markdown: mean ± half-width at some steps, the paired difference at the last.
 
-        The steps are 0, 1, 5, 10 as far as the evaluation goes, and its last.
+        The steps are 0, 1, 5, 10 as far as the evaluation goes, and its last. A mean
+        that leaves diverged tasks out says of how many tasks it is. Where half of them
+        or more diverged there is no median, and `diverged` stands in its place.
         """
         first, *_ = self.results
         reference = self.results[first]
@@ -72,11 +74,7 @@ class Comparison:
         rows = []
         for name, result in self.results.items():
             mean, half = self.difference(name)
-            cells = [
-                f"{_form(result, result.curve[k])} ± "
-                f"{_form(result, result.half_widths[k])}"
-                for k in steps
-            ]
+            cells = [_mean_cell(result, k) for k in steps]
             rows.append(
                 [
                     name,
@@ -84,7 +82,7 @@ class Comparison:
                     f"{self.seconds[name]:.0f}",
                     *cells,
                     _form(result, result.medians[-1]),
-                    str(result.diverged[-1]),
+                    _of_all(result.diverged[-1], result),
                     "" if name == first else _signed(result, mean, half),
                 ]
             )
@@ -97,8 +95,8 @@ class Comparison:
         policies = {r.batch_norm for r in self.results.values()}
         return (
             f"{result.metric}, mean ± 95% half-width over {result.num_tasks} identical "
-            f"tasks, {result.queries} queries a task; differences are paired; batch "
-            f"norm: {', '.join(sorted(policies))}"
+            f"tasks, diverged ones left out, {result.queries} queries a task; "
+            f"differences are paired; batch norm: {', '.join(sorted(policies))}"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -142,8 +140,10 @@ def compare(
             the others are compared with.
         folder: where to write.
         iterations: int, meta-steps of each; None for the preset's.
-        seconds: float, training time of each in place of a number of meta-steps: as
-            many as a short probe says that fit, compilation not counted.
+        seconds: float, training time of each in place of a number of meta-steps, by
+            the clock. The call that compiles, looks at validation tasks and backups do
+            not count. Outer rates follow their schedules by the share of the time
+            used; see `runs.train`.
         num_tasks: int, test tasks.
         steps: int, adaptation steps; None for the preset's.
         seed: int, draws weights and training episodes, the same for all.
@@ -235,47 +235,60 @@ class _Contender:
     ) -> tuple[MAML, Families]:
         """The model and the families to test it on."""
         if (self.folder / run_config.FILE).exists():
-            # It was begun: it ends with what it began with, and is not timed again.
+            # It was begun: it ends with what it began with.
             begun = run_config.read(self.folder)
-            wanted = {"seed": self.seed, "iterations": iterations}
-            if any(v not in (None, begun[k]) for k, v in wanted.items()):
+            wanted = {"seed": self.seed, "iterations": iterations, "seconds": seconds}
+            if any(v not in (None, begun.get(k)) for k, v in wanted.items()):
                 raise ValueError(
                     "A comparison goes on with the settings it began with. Received: "
                     f"{wanted}, but {self.folder} was trained with "
-                    f"{ {k: begun[k] for k in wanted} }. Choose another folder."
+                    f"{ {k: begun.get(k) for k in wanted} }. Choose another folder."
                 )
-            iterations, seconds = int(begun["iterations"]), None
-        preset = self.preset
-        if seconds is not None:
-            iterations = _fitting(preset, self.name, seconds, self.where)
-        self.iterations = preset.iterations if iterations is None else iterations
+            iterations, seconds = int(begun["iterations"]), begun.get("seconds")
+        elif seconds is not None:
+            iterations = None
         if self.name in baselines.BASELINES:
-            return self._baseline()
-        # The end of an epoch is a point of the learning curve: twenty of them.
-        epochs = max(20, self.iterations // preset.epoch)
-        if self.iterations % epochs == 0:
-            preset = dataclasses.replace(preset, epoch=self.iterations // epochs)
-        return self._recipe(preset, command)
+            return self._baseline(iterations, seconds)
+        return self._recipe(iterations, seconds, command)
 
-    def _baseline(self) -> tuple[MAML, Families]:
-        started = time.perf_counter()
+    def _baseline(
+        self, iterations: int | None, seconds: float | None
+    ) -> tuple[MAML, Families]:
+        stopwatch = Stopwatch()
+        callbacks: list[Any] = [stopwatch]
+        verbose = self.verbose
+        if seconds is not None:
+            callbacks.append(Clock(seconds, stopwatch, verbose=verbose))
+            # The clock ends what has no last step.
+            iterations, verbose = sys.maxsize, 0
         trained = baselines.BASELINES[self.name](
             self.preset,
-            iterations=self.iterations,
+            iterations=iterations,
             seed=self.seed,
-            verbose=self.verbose,
+            verbose=verbose,
+            callbacks=callbacks,
             **self.where,
         )
-        self.seconds = time.perf_counter() - started
+        self.seconds, self.iterations = stopwatch.seconds, stopwatch.steps
         return trained
 
-    def _recipe(self, preset: Preset, command: str) -> tuple[MAML, Families]:
+    def _recipe(
+        self, iterations: int | None, seconds: float | None, command: str
+    ) -> tuple[MAML, Families]:
+        preset = self.preset
+        if seconds is None:
+            iterations = preset.iterations if iterations is None else iterations
+            # The end of an epoch is a point of the learning curve: twenty of them.
+            epochs = max(LOOKS, iterations // preset.epoch)
+            if iterations % epochs == 0:
+                preset = dataclasses.replace(preset, epoch=iterations // epochs)
         if not (self.folder / runs.MODEL).exists():
             runs.train(
                 preset,
                 self.folder,
                 algorithm=self.name,
-                iterations=self.iterations,
+                iterations=iterations,
+                seconds=seconds,
                 seed=self.seed,
                 resume=(self.folder / run_config.FILE).exists(),
                 verbose=self.verbose,
@@ -284,28 +297,32 @@ class _Contender:
             )
         maml, _, _ = runs.load(self.folder)
         self.seconds = runs.history(self.folder)[-1]["seconds"]
+        self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where)
 
 
-def _fitting(preset: Preset, name: str, seconds: float, where: dict[str, Any]) -> int:
-    """How many meta-steps take so long, measured on a model that is thrown away."""
-    algorithm = name if name in recipes.RECIPES else "maml"
-    maml = preset.build(algorithm)
-    episodes = preset.episodes(algorithm, preset.families(**where), 0)
-    for _ in range(2):  # The first compiles.
-        started = time.perf_counter()
-        maml.fit(episodes, steps_per_epoch=PROBE_STEPS, verbose=0)
-        elapsed = time.perf_counter() - started
-    keras.utils.clear_session()
-    count = int(seconds / elapsed * PROBE_STEPS)
-    return max(1, count if count < 20 else count - count % 20)
+def _mean_cell(result: Evaluation, step: int) -> str:
+    mean, half = result.curve[step], result.half_widths[step]
+    if not np.isfinite(mean):
+        return "diverged"
+    kept = result.num_tasks - result.diverged[step]
+    rest = f" ({kept} tasks)" if result.diverged[step] else ""
+    return f"{_form(result, mean)} ± {_form(result, half)}{rest}"
+
+
+def _of_all(number: int, result: Evaluation) -> str:
+    return f"{number} of {result.num_tasks}" if number else "0"
 
 
 def _form(result: Evaluation, value: float) -> str:
+    if np.isinf(value):
+        return "diverged"
     return f"{value:.1%}" if result.metric == "accuracy" else f"{value:.3g}"
 
 
 def _signed(result: Evaluation, mean: float, half: float) -> str:
+    if not np.isfinite(mean):
+        return "no task in common"
     if result.metric == "accuracy":
         return f"{mean:+.1%} ± {half:.1%}"
     return f"{mean:+.3g} ± {half:.2g}"

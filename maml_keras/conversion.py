@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras import shipped
 from maml_keras.formats import FORMATS, Format
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
@@ -141,6 +142,7 @@ def convert_file(
 
     Raises:
         FileNotFoundError: if there is no network.
+        ValueError: as for `convert`, or if a SavedModel is no export.
     """
     source = pathlib.Path(source)
     if (source / "maml.keras").exists():
@@ -159,13 +161,13 @@ def convert_file(
 
 def _exported(folder: pathlib.Path) -> Learner:
     """The initialisation that an export holds, with its batch-norm policy."""
+    saved = shipped.load(folder)
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     learner = Learner(
         keras.saving.load_model(folder / "learner.keras", compile=False),
         batch_norm=card["batch_norm"],
         steps=card["inner_loop"]["steps"],
     )
-    saved = tf.saved_model.load(str(folder))
     values = [*saved.trainable_variables, *saved.non_trainable_variables]
     for variable, value in zip(
         [*learner.variables, *learner.state_variables], values, strict=True

@@ -145,6 +145,8 @@ class Evaluation:
         return self.per_episode[~self.diverged_tasks[:, step], step]
 
     def _form(self, value: float) -> str:
+        if np.isinf(value):  # The median where half of the tasks or more diverged.
+            return "diverged"
         return f"{value:.2%}" if self.metric == "accuracy" else f"{value:.4g}"
 
 

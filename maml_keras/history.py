@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -17,17 +18,39 @@ class Stopwatch(keras.callbacks.Callback):
     between epochs: put it before them.
 
     Args:
-        already: float, seconds trained before, in a run that goes on.
+        before: what a run that goes on has logged, a mapping for each epoch with its
+            `epoch` and `seconds`; those from the epoch on where it goes on are lost.
     """
 
-    def __init__(self, *, already: float = 0.0) -> None:
+    def __init__(self, before: Iterable[Mapping[str, float]] = ()) -> None:
         super().__init__()
-        self.seconds = already
+        self.seconds = 0.0
+        self._before = list(before)
         self._since: float | None = None
         self._compiled = False
+        self._compiling = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps that the optimizer has taken; 0 if nothing was trained."""
+        return 0 if self.model is None else int(self.model.optimizer.iterations)
+
+    @property
+    def steps_a_second(self) -> float:
+        """Speed since the first call; 0 if there was no other."""
+        elapsed = self.elapsed()
+        return (self.steps - self._compiling) / elapsed if elapsed > 0.0 else 0.0
+
+    def elapsed(self) -> float:
+        """Seconds of training up to now."""
+        running = 0.0 if self._since is None else time.perf_counter() - self._since
+        return self.seconds + running
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts, unless there is something to compile first."""
+        if not self._compiled:
+            kept = [row["seconds"] for row in self._before if row["epoch"] < epoch]
+            self.seconds = max(kept, default=0.0)
         self._since = time.perf_counter() if self._compiled else None
 
     def on_train_batch_end(
@@ -36,12 +59,13 @@ class Stopwatch(keras.callbacks.Callback):
         """Starts after the first call."""
         if not self._compiled:
             self._compiled = True
+            self._compiling = self.steps
             self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Stops, and writes the sum."""
-        if self._since is not None:
-            self.seconds += time.perf_counter() - self._since
+        self.seconds = self.elapsed()
+        self._since = None
         if logs is not None:
             logs["seconds"] = self.seconds
 

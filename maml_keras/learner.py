@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras import model_checks, policies
+from maml_keras import model_checks, normalisation, policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.exact_moments import exact_moments
 from maml_keras.recurrence import unrolled
@@ -308,7 +308,7 @@ class Learner:
             for layer in _layers(self.model)
             if isinstance(layer, keras.layers.BatchNormalization)
             and layer.trainable
-            and not layer.renorm
+            and not normalisation.renormalises(layer)
             and layer.momentum < 1.0
             for v in (layer.moving_mean, layer.moving_variance)
         }

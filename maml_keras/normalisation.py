@@ -97,11 +97,16 @@ def layer_call(layer: keras.layers.BatchNormalization, inputs: Any) -> Any:
     return keras.ops.cast(y, layer.compute_dtype)
 
 
+def renormalises(layer: keras.layers.BatchNormalization) -> bool:
+    """True if the layer is batch renormalisation, which Keras 3.12 does not have."""
+    return bool(getattr(layer, "renorm", False))
+
+
 def fits(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> bool:
     """True if `layer_call` does what the layer itself would, batch statistics on."""
     return (
         mask is None
-        and not layer.renorm
+        and not renormalises(layer)
         and not layer.synchronized
         and layer.trainable
         and layer.axis in (-1, len(inputs.shape) - 1)

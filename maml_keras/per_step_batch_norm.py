@@ -1,7 +1,8 @@
-"""Batch normalisation with statistics, scale and offset of each inner step's own."""
+"""Batch normalisation with scale and offset of each inner step's own (MAML++)."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,30 +13,18 @@ from maml_keras import normalisation
 from maml_keras.batch_norm import BatchNormPolicy, LayerCall
 
 
-class PerStep(BatchNormPolicy, keras.layers.Layer):
-    """Each inner step k has its own moving statistics, scale and offset (MAML++).
+class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
+    """What both policies share: tables with a row for each inner step.
 
-    `y = (x - mean_k) / sqrt(variance_k + epsilon) * (gamma + gamma_k) + beta + beta_k`
-
-    `gamma` and `beta` are the layer's own and adapt with the other weights; `gamma_k`
-    and `beta_k` start at zero, are meta-learned and do not adapt. In training the
-    statistics are the batch's, and move those of the step; in evaluation the step's
-    moving statistics are used, so queries are predicted independently of each other.
-    A step beyond those of training uses the last one's.
-
-    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    A step beyond those of training uses the last one's row.
     """
 
-    name = "per_step"
     built: bool
 
     def __init__(self) -> None:
-        keras.layers.Layer.__init__(self, name="per_step")
+        keras.layers.Layer.__init__(self, name=self.name)
         # A function, because a layer would take an attribute for a part of itself.
         self._owners: Callable[[], list[Any]] = list
-
-    def uses_batch_statistics(self, *, training: bool) -> bool:
-        return training
 
     def prepare(self, model: keras.Model, steps: int) -> None:
         layers = [
@@ -45,40 +34,39 @@ class PerStep(BatchNormPolicy, keras.layers.Layer):
         ]
         if not self.built:
             for layer in layers:
-                _check(layer)
+                _check(layer, self.name)
             self._owners = lambda: layers
             self._last = steps
             self.tables = [self._tables(layer, steps + 1) for layer in layers]
             self.built = True
         elif list(map(id, self._owners())) != list(map(id, layers)):
             raise ValueError(
-                "A `PerStep` policy belongs to the model that it was made for. Pass "
-                "`batch_norm='per_step'` for a policy of its own."
+                f"A `{type(self).__name__}` policy belongs to the model that it was "
+                f"made for. Pass `batch_norm='{self.name}'` for a policy of its own."
             )
 
     def _tables(self, layer: Any, rows: int) -> dict[str, Any]:
-        def table(name: str, start: Any, trainable: bool) -> Any:
-            return self.add_weight(
-                shape=[rows, layer.moving_mean.shape[0]],
-                dtype=layer.moving_mean.dtype,
-                # As many rows of what the layer came with.
-                initializer=lambda shape, dtype: tf.zeros(shape, dtype) + start,
-                trainable=trainable,
-                name=f"{layer.name}_{name}",
-            )
-
-        tables = {
-            "mean": table("mean", layer.moving_mean.value, False),
-            "variance": table("variance", layer.moving_variance.value, False),
-        }
+        tables = {}
         if layer.scale:
-            tables["gamma"] = table("gamma", 0.0, layer.trainable)
+            tables["gamma"] = self._table(layer, "gamma", rows, 0.0, layer.trainable)
         if layer.center:
-            tables["beta"] = table("beta", 0.0, layer.trainable)
+            tables["beta"] = self._table(layer, "beta", rows, 0.0, layer.trainable)
         return tables
 
-    def fresh(self) -> PerStep:
-        return PerStep()
+    def _table(
+        self, layer: Any, name: str, rows: int, start: Any, trainable: bool
+    ) -> Any:
+        return self.add_weight(
+            shape=[rows, layer.moving_mean.shape[0]],
+            dtype=layer.moving_mean.dtype,
+            # As many rows of what the layer came with.
+            initializer=lambda shape, dtype: tf.zeros(shape, dtype) + start,
+            trainable=trainable,
+            name=f"{layer.name}_{name}",
+        )
+
+    def fresh(self) -> PerStepPolicy:
+        return type(self)()
 
     def learned(self) -> list[Any]:
         return list(self.trainable_variables)
@@ -87,47 +75,49 @@ class PerStep(BatchNormPolicy, keras.layers.Layer):
         return list(self.non_trainable_variables)
 
     def layer_call(self, *, batch_statistics: bool, step: Any) -> LayerCall:
-        row = tf.minimum(tf.cast(step, tf.int32), self._last)
+        row = self._row(step)
 
         def call(layer: Any, inputs: Any, mask: Any) -> Any:
             if mask is not None or layer.axis not in (-1, len(inputs.shape) - 1):
                 raise ValueError(
-                    "`batch_norm='per_step'` needs channels last and no mask. Layer "
-                    f"'{layer.name}' has axis={layer.axis} and mask={mask}."
+                    f"`batch_norm='{self.name}'` needs channels last and no mask. "
+                    f"Layer '{layer.name}' has axis={layer.axis} and mask={mask}."
                 )
             tables = next(
                 t for owner, t in zip(self._owners(), self.tables) if owner is layer
             )
-            dtype = keras.backend.result_type(inputs.dtype, "float32")
-            x = tf.cast(inputs, dtype)
+            x = tf.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
 
             def of_step(name: str, own: Any) -> Any:
-                return tf.cast(own.value, dtype) + tf.cast(
-                    tf.gather(tables[name].value, row), dtype
+                return tf.cast(own.value, x.dtype) + tf.cast(
+                    tf.gather(tables[name].value, row), x.dtype
                 )
 
             scale = of_step("gamma", layer.gamma) if layer.scale else None
             offset = of_step("beta", layer.beta) if layer.center else None
-            if batch_statistics:
-                y, mean, variance = normalisation.batch_normalised(
-                    x, scale, offset, epsilon=layer.epsilon
-                )
-                for name, batch in (("mean", mean), ("variance", variance)):
-                    _move(tables[name], row, batch, layer.momentum)
-            else:
-                mean, variance = (
-                    tf.cast(tf.gather(tables[name].value, row), dtype)
-                    for name in ("mean", "variance")
-                )
-                y = (x - mean) * tf.math.rsqrt(variance + layer.epsilon)
-                y = y if scale is None else y * scale
-                y = y if offset is None else y + offset
+            y = self._normalised(
+                layer, tables, row, x, scale, offset, batch_statistics=batch_statistics
+            )
             return tf.cast(y, layer.compute_dtype)
 
         return call
 
+    @abc.abstractmethod
+    def _normalised(
+        self,
+        layer: Any,
+        tables: dict[str, Any],
+        row: Any,
+        x: Any,
+        scale: Any,
+        offset: Any,
+        *,
+        batch_statistics: bool,
+    ) -> Any:
+        """`x` normalised, scaled and offset; moves the statistics of its batch."""
+
     def folded(self, values: dict[int, Any], steps: Any) -> dict[int, Any]:
-        row = tf.minimum(tf.cast(steps, tf.int32), self._last)
+        row = self._row(steps)
         values = dict(values)
         for layer, tables in zip(self._owners(), self.tables):
             own = {
@@ -143,6 +133,111 @@ class PerStep(BatchNormPolicy, keras.layers.Layer):
                 values[id(own[name])] = of_step
         return values
 
+    def _row(self, step: Any) -> Any:
+        return tf.minimum(tf.cast(step, tf.int32), self._last)
+
+
+class PerStep(PerStepPolicy):
+    """Each inner step k has its own scale and offset; every pass uses its own batch.
+
+    `y = (x - mean) / sqrt(variance + epsilon) * (gamma + gamma_k) + beta + beta_k`
+
+    `gamma` and `beta` are the layer's own and adapt with the other weights; `gamma_k`
+    and `beta_k` start at zero, are meta-learned and do not adapt. Mean and variance
+    are the batch's, in evaluation too, as in the paper's code, whose figures are so: a
+    query's prediction depends on the other queries of its task. A frozen layer keeps
+    its moving statistics.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+
+    name = "per_step"
+
+    def uses_batch_statistics(self, *, training: bool) -> bool:
+        return True
+
+    def _normalised(
+        self,
+        layer: Any,
+        tables: dict[str, Any],
+        row: Any,
+        x: Any,
+        scale: Any,
+        offset: Any,
+        *,
+        batch_statistics: bool,
+    ) -> Any:
+        moving = layer.moving_mean, layer.moving_variance
+        if not layer.trainable:
+            return _by(*moving, x, scale, offset, layer.epsilon)
+        y, *batch = normalisation.batch_normalised(
+            x, scale, offset, epsilon=layer.epsilon
+        )
+        for variable, value in zip(moving, batch):
+            old = tf.cast(variable.value, x.dtype)
+            variable.assign(old * layer.momentum + value * (1.0 - layer.momentum))
+        return y
+
+
+class PerStepRunning(PerStepPolicy):
+    """As `PerStep`, with moving statistics of each step's own for evaluation.
+
+    In training the statistics are the batch's, and move those of the step; in
+    evaluation the step's moving statistics are used, so queries are predicted
+    independently of each other. It is what the paper's text describes. But the inner
+    steps of an evaluation then differ from those of training, whose gradients go
+    through the batch's statistics, and rates that suit the one may diverge in the
+    other.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+
+    name = "per_step_running"
+
+    def uses_batch_statistics(self, *, training: bool) -> bool:
+        return training
+
+    def _tables(self, layer: Any, rows: int) -> dict[str, Any]:
+        moving = {"mean": layer.moving_mean, "variance": layer.moving_variance}
+        statistics = {
+            name: self._table(layer, name, rows, own.value, trainable=False)
+            for name, own in moving.items()
+        }
+        return {**statistics, **super()._tables(layer, rows)}
+
+    def _normalised(
+        self,
+        layer: Any,
+        tables: dict[str, Any],
+        row: Any,
+        x: Any,
+        scale: Any,
+        offset: Any,
+        *,
+        batch_statistics: bool,
+    ) -> Any:
+        names = "mean", "variance"
+        if not batch_statistics:
+            mean, variance = (tf.gather(tables[name].value, row) for name in names)
+            return _by(mean, variance, x, scale, offset, layer.epsilon)
+        y, *batch = normalisation.batch_normalised(
+            x, scale, offset, epsilon=layer.epsilon
+        )
+        for name, value in zip(names, batch):
+            _move(tables[name], row, value, layer.momentum)
+        return y
+
+
+def _by(
+    mean: Any, variance: Any, x: Any, scale: Any, offset: Any, epsilon: float
+) -> Any:
+    mean, variance = (
+        tf.cast(tf.convert_to_tensor(t), x.dtype) for t in (mean, variance)
+    )
+    y = (x - mean) * tf.math.rsqrt(variance + epsilon)
+    y = y if scale is None else y * scale
+    return y if offset is None else y + offset
+
 
 def _move(table: Any, row: Any, batch: Any, momentum: float) -> None:
     old = table.value
@@ -152,10 +247,11 @@ def _move(table: Any, row: Any, batch: Any, momentum: float) -> None:
     table.assign(old + chosen[:, None] * new)
 
 
-def _check(layer: Any) -> None:
-    if layer.renorm or layer.synchronized:
+def _check(layer: Any, name: str) -> None:
+    renorm = normalisation.renormalises(layer)
+    if renorm or layer.synchronized:
         raise ValueError(
-            "`batch_norm='per_step'` needs plain batch normalisation. Layer "
-            f"'{layer.name}' has renorm={layer.renorm}, "
+            f"`batch_norm='{name}'` needs plain batch normalisation. Layer "
+            f"'{layer.name}' has renorm={renorm}, "
             f"synchronized={layer.synchronized}. Take another policy."
         )

@@ -11,13 +11,14 @@ from maml_keras.batch_norm import (
     Support,
     Transductive,
 )
-from maml_keras.per_step_batch_norm import PerStep
+from maml_keras.per_step_batch_norm import PerStep, PerStepRunning
 
 POLICIES: dict[str, Callable[[], BatchNormPolicy]] = {
     "transductive": Transductive,
     "support": Support,
     "running": Running,
     "per_step": PerStep,
+    "per_step_running": PerStepRunning,
     "frozen": Frozen,
 }
 
@@ -27,7 +28,7 @@ def get(identifier: str | BatchNormPolicy) -> BatchNormPolicy:
 
     Args:
         identifier: `"transductive"`, `"support"`, `"running"`, `"per_step"`,
-            `"frozen"`, or a policy, which is returned.
+            `"per_step_running"`, `"frozen"`, or a policy, which is returned.
 
     Returns:
         A `BatchNormPolicy`.

@@ -119,6 +119,10 @@ def maml_plus_plus(
 ) -> MAML:
     """MAML++: rates of each layer and step, a loss at every step, per-step batch norm.
 
+    Batch norm has a scale and an offset for each step and normalises by the batch at
+    hand, as the paper's code does, queries included; `"per_step_running"` has the
+    moving statistics of its text, with which rates learned here may diverge.
+
     For `multi_step_epochs` the loss is that of all steps, then the last one's; for
     `first_order_epochs` the gradient is of first order. The paper's cosine schedule is
     the outer optimizer's: `keras.optimizers.schedules.CosineDecay`.

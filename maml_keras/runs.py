@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pathlib
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 
 from maml_keras import data, experiments, run_config
+from maml_keras.clock import LOOKS, Clock, Paced, steps_within, take_schedule
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.history import EpochLog, Stopwatch, read
 from maml_keras.maml import MAML
@@ -32,6 +35,7 @@ def train(
     *,
     algorithm: str = "maml",
     iterations: int | None = None,
+    seconds: float | None = None,
     seed: int = 0,
     data_dir: str | None = None,
     download: bool = False,
@@ -51,6 +55,12 @@ def train(
         folder: a new folder, or an interrupted run's with `resume`.
         algorithm: str, the name of a recipe.
         iterations: int, meta-steps; None for the preset's.
+        seconds: float, how long to train in place of a number of meta-steps, by the
+            clock. The call that compiles, looks at validation tasks and backups do
+            not count, and a run that goes on has what it had left. The outer rate
+            follows its schedule by the share of the time used. What else is
+            scheduled by meta-steps, such as MAML++'s loss of all steps, counts on
+            `iterations` meta-steps; None for as many as a short probe says that fit.
         seed: int, draws weights and training episodes.
         data_dir: str, where TFDS data sets lie; None for TFDS's own choice.
         download: bool, whether TFDS may download.
@@ -67,9 +77,13 @@ def train(
         ValueError: if a run to be resumed was started with other settings.
     """
     folder = pathlib.Path(folder)
+    where = {"data_dir": data_dir, "download": download}
+    if seconds is not None:
+        iterations = _planned(preset, folder, algorithm, iterations, seconds, where)
+        preset = dataclasses.replace(preset, epoch=max(1, iterations // LOOKS))
     iterations = preset.iterations if iterations is None else iterations
     epoch = min(preset.epoch, iterations)
-    if iterations < 1 or iterations % epoch:
+    if seconds is None and (iterations < 1 or iterations % epoch):
         raise ValueError(
             f"`iterations` must be a multiple of the {epoch} meta-steps of an epoch. "
             f"Received: {iterations}. Take {max(1, iterations // epoch) * epoch}."
@@ -80,36 +94,53 @@ def train(
         "iterations": iterations,
         "epoch": epoch,
         "seed": seed,
+        **({} if seconds is None else {"seconds": float(seconds)}),
     }
     _check_folder(folder, config, resume)
     if (folder / MODEL).exists():
         return load(folder)[0]
-    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
+    families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
     noted = {**config, "data_dir": data_dir, **(settings or {})}
     run_config.write(folder, noted, program="train", command=command)
+    stopwatch = Stopwatch(history(folder))
+    timed: list[Any] = [stopwatch]
+    watch: keras.callbacks.Callback = Watch(
+        folder / "logs",
+        {
+            "train": _fixed(
+                _alike(families.train, families.validation), TRAIN_SEED, 60
+            ),
+            "validation": _fixed(families.validation, VALIDATION_SEED, 100),
+        },
+        steps=preset.evaluation_steps,
+        every=None if seconds is None else 1,
+    )
+    if seconds is not None:
+        clock = Clock(
+            seconds,
+            stopwatch,
+            schedule=take_schedule(maml),
+            iterations=iterations,
+            verbose=verbose,
+        )
+        timed.append(clock)
+        watch = Paced(watch, clock)
     maml.fit(
         preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
-        epochs=iterations // epoch,
-        verbose=verbose,
+        # The clock ends what has no last epoch.
+        epochs=iterations // epoch if seconds is None else sys.maxsize,
+        verbose=verbose if seconds is None else 0,
         callbacks=[
-            Stopwatch(already=_seconds_so_far(folder)),
-            keras.callbacks.BackupAndRestore(folder / "backup"),
+            *timed,
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-            Watch(
-                folder / "logs",
-                {
-                    "train": _fixed(
-                        _alike(families.train, families.validation), TRAIN_SEED, 60
-                    ),
-                    "validation": _fixed(families.validation, VALIDATION_SEED, 100),
-                },
-                steps=preset.evaluation_steps,
-            ),
+            watch,
             EpochLog(folder / HISTORY),
+            # Last, so that the log has the time of every epoch that is not run again.
+            keras.callbacks.BackupAndRestore(folder / "backup"),
         ],
     )
     maml.save(folder / MODEL)
@@ -206,7 +237,7 @@ def export(
         "published": preset.published,
         "command": config["record"]["command"],
         "seed": config["seed"],
-        "iterations": config["iterations"],
+        "iterations": int(maml.optimizer.iterations),
         "tasks_per_iteration": preset.tasks,
         "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
     }
@@ -216,10 +247,6 @@ def export(
 def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
     """What each epoch of a run logged, its training time `seconds` included."""
     return read(pathlib.Path(folder) / HISTORY)
-
-
-def _seconds_so_far(folder: pathlib.Path) -> float:
-    return max((row["seconds"] for row in history(folder)), default=0.0)
 
 
 def write_result(folder: str | pathlib.Path, result: Evaluation) -> pathlib.Path:
@@ -264,6 +291,22 @@ def _fixed(family: Any, seed: int, num_tasks: int) -> Any:
     return data.episodes(family, batch_size=20, seed=seed, num_episodes=num_tasks)
 
 
+def _planned(
+    preset: Preset,
+    folder: pathlib.Path,
+    algorithm: str,
+    iterations: int | None,
+    seconds: float,
+    where: dict[str, Any],
+) -> int:
+    """Meta-steps that a run by the clock counts on; what it began with, if it did."""
+    if iterations is None and (folder / run_config.FILE).exists():
+        iterations = run_config.read(folder).get("iterations")
+    if iterations is None:
+        iterations = steps_within(preset, algorithm, seconds, where)
+    return int(iterations)
+
+
 def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
@@ -278,6 +321,7 @@ def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) ->
             f"{run_config.FILE}."
         )
     before = run_config.read(folder)
+    config = {"seconds": None, **config}
     changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
     if changed:
         raise ValueError(

@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from maml_keras.learner import Learner
 
+# What is read here of a SavedModel, beside its lists of variables.
+FUNCTIONS = ("serve", "fine_tune", "steps_taken")
+
 
 def to_keras(
     path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
@@ -114,14 +117,26 @@ def load(path: str | pathlib.Path) -> Any:
 
     Raises:
         FileNotFoundError: if there is none.
+        ValueError: if it was written by something else, or by an earlier version that
+            knew less.
     """
     path = pathlib.Path(path)
+    how = "`maml.export(path)` or `maml-keras export RUN`"
     if not (path / "saved_model.pb").exists():
         raise FileNotFoundError(
             f"`export` must be a folder with a SavedModel. Received: {path}. Make one "
-            "with `maml.export(path)` or `maml-keras export RUN`."
+            f"with {how}."
         )
-    return tf.saved_model.load(str(path))
+    saved = tf.saved_model.load(str(path))
+    files = "card.json", "learner.keras"
+    missing = [name for name in FUNCTIONS if not hasattr(saved, name)]
+    missing += [name for name in files if not (path / name).exists()]
+    if missing:
+        raise ValueError(
+            f"`export` must be written by this version's {how}. Received: {path}, "
+            f"without {', '.join(missing)}. Write it anew."
+        )
+    return saved
 
 
 def fitting(

@@ -136,7 +136,8 @@ class Watch(keras.callbacks.Callback):
         """Looks, judges and writes, if it is time to."""
         self._pace.stop()
         epochs = self.params.get("epochs") or 1
-        last = epoch + 1 == epochs
+        # A callback may have ended training before its last epoch.
+        last = epoch + 1 == epochs or self.model.stop_training
         if not (last or self._is_due(epoch, epochs)):
             return
         with self._pace.spending("looks"):

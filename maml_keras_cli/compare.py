@@ -15,6 +15,7 @@ from maml_keras_cli.options import (
     Iterations,
     Preset,
     Quiet,
+    Seconds,
     Seed,
     Steps,
     Tasks,
@@ -43,14 +44,7 @@ def compare(
         ),
     ] = None,
     iterations: Iterations = None,
-    seconds: Annotated[
-        float | None,
-        typer.Option(
-            min=1.0,
-            help="Training time of each, in seconds, in place of --iterations.",
-            show_default="none",
-        ),
-    ] = None,
+    seconds: Seconds = None,
     seed: Seed = 0,
     steps: Steps = None,
     tasks: Tasks = 600,

@@ -59,7 +59,13 @@ def export(
     if format is not Format.savedmodel:
         _convert(path, format.value, out)
         return
-    if path.suffix == ".keras" or (path / "saved_model.pb").exists():
+    if (path / "saved_model.pb").exists():
+        raise ValueError(
+            f"A SavedModel is written from a run's folder. Received: {path}, which is "
+            "one already: copy the folder. Or take `--format onnx` or `--format "
+            "litert`."
+        )
+    if path.suffix == ".keras":
         raise ValueError(
             f"A SavedModel is written from a run's folder. Received: {path}. Take "
             "`--format onnx` or `--format litert`, or of a .keras file Keras's own: "

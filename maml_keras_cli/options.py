@@ -32,6 +32,15 @@ Iterations = Annotated[
         min=1, help="Length of training, in meta-steps.", show_default="the preset's"
     ),
 ]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0,
+        help="Length of training by the clock, in seconds, in place of --iterations; "
+        "compilation, looks at validation tasks and backups do not count.",
+        show_default="none",
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option(

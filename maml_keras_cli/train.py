@@ -16,6 +16,7 @@ from maml_keras_cli.options import (
     Iterations,
     Preset,
     Quiet,
+    Seconds,
     Seed,
     Tasks,
     Verbose,
@@ -42,6 +43,7 @@ def train(
         ),
     ] = None,
     iterations: Iterations = None,
+    seconds: Seconds = None,
     epoch: Annotated[
         int | None,
         typer.Option(
@@ -90,6 +92,7 @@ def train(
             folder,
             algorithm=algorithm,
             iterations=iterations,
+            seconds=seconds,
             seed=seed,
             resume=resume,
             verbose=0 if quiet else 1,

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from maml_keras import experiments, run_config, runs
-from maml_keras.callbacks import AdaptationCurves
+from maml_keras.watch import Watch
 from maml_keras_cli import app
 
 SMALL = dataclasses.replace(
@@ -151,7 +151,7 @@ def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(AdaptationCurves, "on_epoch_end", interrupt)
+        patch.setattr(Watch, "on_epoch_end", interrupt)
         cut = run("train", "sinusoid")
     assert cut.exit_code == 130
     program, *arguments = shlex.split(cut.output.split("`")[1])

@@ -17,11 +17,12 @@ SMALL = dataclasses.replace(
 )
 
 
-def evaluation(values, diverged=()):
+def evaluation(values, diverged=(), metric="loss"):
     values = np.asarray(values, dtype=float)[:, None]
     lost = np.zeros_like(values, dtype=bool)
     lost[list(diverged)] = True
-    return Evaluation("loss", values, lost, "transductive", 5, False)
+    better = metric == "accuracy"
+    return Evaluation(metric, values, lost, "transductive", 5, better)
 
 
 def test_differences_are_paired():
@@ -42,6 +43,27 @@ def test_a_task_that_diverged_for_either_is_left_out():
     }
     comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
     assert comparison.difference("b") == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean"), [("accuracy", "30.0% ± 19.6%"), ("loss", "0.3 ± 0.196")]
+)
+def test_where_most_tasks_diverged_the_table_says_so(metric, mean):
+    values = [0.2, 0.4, 0.9, 0.9, 0.9]
+    results = {
+        "a": evaluation([0.5] * 5, metric=metric),
+        "b": evaluation(values, diverged=[2, 3, 4], metric=metric),
+        "c": evaluation(values, diverged=range(5), metric=metric),
+    }
+    counts = dict.fromkeys(results, 1)
+    comparison = Comparison(results, counts, dict.fromkeys(results, 1.0))
+    _, _, a, b, c = comparison.table().splitlines()
+    assert "tasks" not in a
+    assert f"| {mean} (2 tasks) | diverged | 3 of 5 |" in b
+    assert c.endswith("| diverged | diverged | 5 of 5 | no task in common |")
+    for text in (comparison.table(), str(results["b"]), results["b"].table()):
+        assert "inf" not in text
+    assert "median diverged" in str(results["b"])
 
 
 def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkeypatch):
@@ -93,6 +115,8 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkey
 
 def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
+    # Pictures take longer than these runs; tests/test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     arguments = ["compare", "sinusoid", "--algorithms", "maml, fomaml", "--quiet"]
     arguments += ["--out", str(tmp_path / "c"), "--tasks", "10", "--seconds", "1"]
     result = CliRunner().invoke(app, arguments)
@@ -105,6 +129,26 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     assert again.exit_code == 0, again.output
     assert run_config.read(tmp_path / "c" / "fomaml") == first
     assert "10 identical tasks" in result.output
+    kept = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    for name in ("maml", "fomaml"):
+        # The clock is looked at after every call, which takes milliseconds.
+        assert 1.0 <= kept[name]["seconds"] < 1.5
+        maml = runs.load(tmp_path / "c" / name)[0]
+        assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
+    # With other settings it would be another comparison.
+    other = [*arguments[:-1], "2", "--resume"]
+    refused = CliRunner().invoke(app, other)
+    assert refused.exit_code != 0
+    assert "goes on with the settings it began with" in refused.output
+
+
+def test_baselines_are_trained_by_the_clock_too(tmp_path):
+    names = ["pretrained", "oracle", "random"]
+    result = compare(SMALL, names, tmp_path, seconds=0.5, num_tasks=5, verbose=0)
+    for name in names[:2]:
+        assert 0.5 <= result.seconds[name] < 1.0
+        assert result.iterations[name] > 50
+    assert (result.seconds["random"], result.iterations["random"]) == (0.0, 0)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_a_preset_without_its_data_says_how_to_get_it(name, tmp_path):
 def test_mini_imagenet_reads_its_folders(tmp_path):
     for part in ("train", "val", "test"):
         for c in range(5):
-            for i in range(2):
+            for i in range(16):
                 write(tmp_path / "mini_imagenet" / part / f"{part}{c}" / f"{i}.png", i)
     families = experiments.get("mini_imagenet_5w1s").families(data_dir=tmp_path)
     task, _ = families.test.sample([0, 1])

@@ -158,7 +158,7 @@ def test_a_gradient_that_vanished_is_named():
     "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
 )
 def test_every_diagnosis_leads_to_its_section(diagnosis):
-    from tests.test_docs import anchors
+    from test_docs import anchors
 
     page = pathlib.Path(__file__).parents[1] / "docs/troubleshooting.md"
     assert diagnosis.section in anchors(page)

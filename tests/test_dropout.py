@@ -6,7 +6,14 @@ from helpers import classification, regression
 
 import maml_keras as mk
 
-POLICIES = ["transductive", "support", "running", "per_step", "frozen"]
+POLICIES = [
+    "transductive",
+    "support",
+    "running",
+    "per_step",
+    "per_step_running",
+    "frozen",
+]
 ESTIMATORS = {
     "backprop": lambda: mk.Backprop(),
     "multi_step": lambda: mk.Backprop(mk.MultiStep(epochs=1, steps_per_epoch=1)),

@@ -285,4 +285,7 @@ def test_the_program_says_what_it_cannot_convert(tmp_path, monkeypatch):
     assert "must be a .keras file" in ended.output
     ended = run("export", FOLDER / "sinusoid")
     assert ended.exit_code == 1
-    assert "--format onnx" in ended.output
+    assert "one already: copy the folder" in ended.output
+    ended = run("export", FOLDER / "sinusoid" / "learner.keras")
+    assert ended.exit_code == 1
+    assert "keras.saving.load_model(path).export(folder)" in ended.output

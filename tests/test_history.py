@@ -8,13 +8,18 @@ from maml_keras.history import EpochLog, Stopwatch, read
 def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    watch = Stopwatch(already=100.0)
+    # A run that goes on at epoch 5: what it logged of epoch 5 before is lost.
+    before = [
+        {"epoch": e, "seconds": s} for e, s in ((3, 90.0), (4, 100.0), (5, 110.0))
+    ]
+    watch = Stopwatch(before)
     ends = []
-    for epoch in range(2):
+    for epoch in range(5, 7):
         watch.on_epoch_begin(epoch)
         for batch in range(3):
-            clock[0] += 50.0 if (epoch, batch) == (0, 0) else 1.0
+            clock[0] += 50.0 if (epoch, batch) == (5, 0) else 1.0
             watch.on_train_batch_end(batch)
+        assert watch.elapsed() == {5: 102.0, 6: 105.0}[epoch]
         logs = {}
         watch.on_epoch_end(epoch, logs)
         ends.append(logs["seconds"])

@@ -1,5 +1,6 @@
 """The numbers of a look at the inner loop, computed again by hand."""
 
+import helpers
 import keras
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.inner_trace import EXAMPLES, predictions_along
 from maml_keras.looks import learned_rates
-from tests import helpers
 
 RATE, STEPS = 0.1, 3
 

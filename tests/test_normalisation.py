@@ -1,5 +1,7 @@
 """Batch normalisation with its derivative written out, against the plain formula."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -74,6 +76,9 @@ def test_layer_gives_what_keras_gives(scale, center):
     "options", [{"renorm": True}, {"synchronized": True}, {"axis": 1}], ids=str
 )
 def test_other_forms_are_left_to_keras(options):
+    known = inspect.signature(keras.layers.BatchNormalization).parameters
+    if not options.keys() <= known.keys():
+        pytest.skip(f"this Keras has no {options}")
     layer = keras.layers.BatchNormalization(**options)
     x = tf.zeros([2, 4, 3])
     layer.build(x.shape)

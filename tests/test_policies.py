@@ -16,8 +16,9 @@ from helpers import (
 
 from maml_keras import check_meta_gradient, evaluate_episodes, policies
 
-NOT_TRANSDUCTIVE = ["support", "running", "per_step", "frozen"]
-ALL = ["transductive", *NOT_TRANSDUCTIVE]
+TRANSDUCTIVE = ["transductive", "per_step"]
+PER_STEP = ["per_step", "per_step_running"]
+ALL = [*TRANSDUCTIVE, "support", "running", "per_step_running", "frozen"]
 
 
 def model_with_statistics():
@@ -27,8 +28,16 @@ def model_with_statistics():
     return model
 
 
-@pytest.mark.parametrize("task_map", ["sequential", "vectorized"])
-@pytest.mark.parametrize("policy", ALL)
+@pytest.mark.parametrize(
+    ("policy", "task_map"),
+    [(policy, "sequential") for policy in ALL]
+    + [(policy, "vectorized") for policy in ("transductive", "support")]
+    + [
+        pytest.param(policy, "vectorized", marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in ("transductive", "support")
+    ],
+)
 def test_whether_a_query_sees_the_other_queries(policy, task_map):
     learner = maml(
         model_with_statistics(), steps=2, batch_norm=policy, task_map=task_map
@@ -40,7 +49,7 @@ def test_whether_a_query_sees_the_other_queries(policy, task_map):
         for i in range(5)
     ]
     gap = np.abs(np.concatenate(alone, axis=1) - together).max()
-    if policy == "transductive":
+    if policy in TRANSDUCTIVE:
         assert gap > 1e-2
     else:
         assert gap < 1e-5  # float32
@@ -67,8 +76,16 @@ def test_support_policy_normalises_queries_by_the_adapted_support_set():
             variable.assign(value)
 
 
-@pytest.mark.parametrize("policy", ALL)
-@pytest.mark.parametrize("kind", ["dense", "conv"])
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [("dense", policy) for policy in ALL]
+    + [("conv", policy) for policy in TRANSDUCTIVE]
+    + [
+        pytest.param("conv", policy, marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in TRANSDUCTIVE
+    ],
+)
 def test_meta_gradient_is_exact_under_every_policy(policy, kind):
     if kind == "dense":
         model, batch = batch_normalised(), regression()
@@ -90,7 +107,7 @@ def test_what_training_moves(policy):
     learner.train_on_batch(*regression())
     after = [model.layers[1].moving_mean.numpy(), *statistics(learner)]
     moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(after, before)]
-    own = [policy in ("transductive", "running", "support")]
+    own = [policy in (*TRANSDUCTIVE, "running", "support")]
     assert moved == own + [True] * len(statistics(learner))
     # Evaluation and adaptation never do.
     task, query_y = regression()
@@ -110,7 +127,7 @@ def test_each_step_moves_its_own_row():
     model, batch = model_with_statistics(), regression(tasks=1)
     norm = model.layers[1]
     old = norm.moving_mean.numpy()
-    learner = maml(model, steps=2, batch_norm="per_step")
+    learner = maml(model, steps=2, batch_norm="per_step_running")
     learner.compile(keras.optimizers.SGD(0.0))
     learner.train_on_batch(*batch)
     table = learner.batch_norm.tables[0]["mean"].numpy()
@@ -123,8 +140,9 @@ def test_each_step_moves_its_own_row():
         plain_adapt(model, task["support_x"], task["support_y"], steps=1)
 
 
-def test_what_the_policy_learns_does_not_adapt():
-    learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_what_the_policy_learns_does_not_adapt(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
     task, _ = task_of(regression(), 0)
     weights = learner.learner.weights()
     points = learner.inner.trajectory(
@@ -141,10 +159,12 @@ def test_what_the_policy_learns_does_not_adapt():
     assert any(np.any(a != b) for a, b in zip(weights[:own], points[-1].weights[:own]))
 
 
-def test_a_step_beyond_those_of_training_uses_the_last_ones():
-    learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_a_step_beyond_those_of_training_uses_the_last_ones(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
     tables = learner.batch_norm.tables[0]
-    for name in ("gamma", "beta", "mean"):
+    assert ("mean" in tables) == (policy == "per_step_running")
+    for name in ("gamma", "beta", "mean")[: len(tables)]:
         tables[name].assign_add(np.arange(18.0).reshape(3, 6))
     x = regression()[0]["query_x"][0]
 
@@ -157,8 +177,9 @@ def test_a_step_beyond_those_of_training_uses_the_last_ones():
     assert np.abs(predicted(1) - predicted(2)).max() > 1e-2
 
 
-def test_each_step_learns_its_own_scale_and_offset():
-    learner = maml(model_with_statistics(), steps=2, batch_norm="per_step")
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_each_step_learns_its_own_scale_and_offset(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
     learner.compile(keras.optimizers.SGD(0.1))
     learner.train_on_batch(*regression())
     tables = learner.batch_norm.tables[0]
@@ -169,14 +190,45 @@ def test_each_step_learns_its_own_scale_and_offset():
         assert np.abs(values[0] - values[2]).max() > 1e-6
 
 
-def test_per_step_is_saved_adapted_and_exported(tmp_path):
+def test_without_tables_per_step_is_transductive():
+    # Until scales and offsets of the steps are learned it is the same, to the
+    # gradients and the moving statistics.
+    batch, found = regression(), []
+    for policy in TRANSDUCTIVE:
+        keras.utils.set_random_seed(0)
+        model = model_with_statistics()
+        learner = maml(model, steps=2, batch_norm=policy)
+        learner.compile(keras.optimizers.SGD(0.1))
+        learner.train_on_batch(*batch)
+        found.append([v.numpy() for v in model.variables])
+    for plain, per_step in zip(*found):
+        np.testing.assert_allclose(per_step, plain, rtol=1e-5, atol=1e-7)
+
+
+def test_a_frozen_layer_keeps_its_moving_statistics():
+    found = []
+    for policy in TRANSDUCTIVE:
+        keras.utils.set_random_seed(0)
+        model = model_with_statistics()
+        model.layers[1].trainable = False
+        found.append(maml(model, steps=2, batch_norm=policy)(regression()[0]))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_per_step_is_saved_adapted_and_exported(policy, tmp_path):
     learner, (task, query_y) = (
-        maml(model_with_statistics(), steps=2, batch_norm="per_step"),
+        maml(model_with_statistics(), steps=2, batch_norm=policy),
         regression(),
     )
     learner.compile(keras.optimizers.SGD(0.1))
     learner.fit(task, query_y, epochs=3, verbose=0)
     expected = learner(task)[0]
+    if policy == "per_step":
+        # What ships predicts with the support set's statistics: let them be the
+        # queries' own.
+        task = {**task, "query_x": task["support_x"]}
+        expected = learner(task)[0]
     learner.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(task)[0], expected, rtol=1e-5, atol=1e-6)
@@ -242,8 +294,9 @@ def test_names_and_what_they_refuse():
     with pytest.raises(ValueError, match="`batch_norm` must be one of.*'other'"):
         policies.get("other")
     synchronized = images(keras.layers.BatchNormalization(synchronized=True))
-    with pytest.raises(ValueError, match="plain batch normalisation.*synchronized"):
-        maml(synchronized, batch_norm="per_step")
-    policy = maml(batch_normalised(), batch_norm="per_step").batch_norm
-    with pytest.raises(ValueError, match="belongs to the model"):
-        maml(batch_normalised(), batch_norm=policy)
+    for name in PER_STEP:
+        with pytest.raises(ValueError, match=f"{name}.*plain batch.*synchronized"):
+            maml(synchronized, batch_norm=name)
+        policy = maml(batch_normalised(), batch_norm=name).batch_norm
+        with pytest.raises(ValueError, match="belongs to the model"):
+            maml(batch_normalised(), batch_norm=policy)

@@ -1,5 +1,6 @@
 """Bars appear when work takes long, say what matters, and are quiet when asked."""
 
+import helpers
 import keras
 import numpy as np
 import pytest
@@ -9,7 +10,6 @@ import maml_keras as mk
 from maml_keras import progress
 from maml_keras.data.sources import collect
 from maml_keras.progress import Bar
-from tests import helpers
 
 
 class Clock:

@@ -70,7 +70,7 @@ def test_lists_and_the_steps_of_training_will_do(exported):
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_statistics_of_each_step_are_folded_in(steps, tmp_path):
-    model = maml(batch_normalised(), steps=2, batch_norm="per_step")
+    model = maml(batch_normalised(), steps=2, batch_norm="per_step_running")
     for variable in model.batch_norm.variables:  # Rows that differ.
         noise = keras.random.uniform(variable.shape)
         variable.assign(variable + noise)
@@ -182,3 +182,10 @@ def test_a_folder_without_an_export_is_named(tmp_path):
     for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
         with pytest.raises(FileNotFoundError, match="folder with a SavedModel"):
             read(tmp_path)
+
+
+def test_a_saved_model_of_something_else_is_told_apart(tmp_path):
+    dense().export(tmp_path / "plain", verbose=False)
+    for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
+        with pytest.raises(ValueError, match="without fine_tune, steps_taken, card.js"):
+            read(tmp_path / "plain")

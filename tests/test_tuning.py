@@ -1,8 +1,10 @@
 """`maml-keras adapt` on folders of images and on files."""
 
+import helpers
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from typer.testing import CliRunner
 
 from maml_keras import MAML, SGD, InnerLoop
@@ -121,3 +123,25 @@ def test_a_folder_needs_an_export_that_takes_images(tmp_path):
     result = run("adapt", path, "--data", mine)
     assert result.exit_code == 1
     assert "can be a folder if the export takes images" in result.output
+
+
+def test_what_is_written_normalises_as_the_export_does_after_its_steps(tmp_path):
+    """Under the policy whose statistics, scale and offset are each step's own."""
+    maml = helpers.maml(helpers.batch_normalised(), steps=2, batch_norm="per_step")
+    for variable in maml.batch_norm.variables:  # Rows that differ.
+        variable.assign(variable + keras.random.uniform(variable.shape))
+    path = maml.export(tmp_path / "saved")
+    task = {k: v[0] for k, v in helpers.regression()[0].items()}
+    np.savez(tmp_path / "task.npz", x=task["support_x"], y=task["support_y"])
+    out = tmp_path / "adapted.keras"
+    result = run(
+        *("adapt", path, "--data", tmp_path / "task.npz"), *("--steps", 1, "--out", out)
+    )
+    assert result.exit_code == 0, result.output
+    saved = tf.saved_model.load(str(path))
+    np.testing.assert_allclose(
+        keras.saving.load_model(out).predict(task["query_x"], verbose=0),
+        saved.adapt_and_predict(**task, steps=1),
+        rtol=1e-4,
+        atol=1e-5,
+    )

@@ -5,6 +5,7 @@ import logging
 import shutil
 import urllib.request
 
+import browser
 import keras
 import numpy as np
 import pytest
@@ -13,7 +14,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import maml_keras as mk
 from maml_keras.hparams_page import write_contenders
-from tests import browser
 
 FAMILY = mk.data.Sinusoid(shots=5, queries=5)
 

@@ -35,35 +35,38 @@ class Convergence(NamedTuple):
     losses: Any
 
 
-def measure(
-    maml: mk.MAML, starts: list[Any], tasks: Any, *, threshold: float, limit: int
-) -> Convergence:
-    """How long each task takes from its start.
+def racer(maml: mk.MAML, *, threshold: float, limit: int) -> Any:
+    """`(starts, tasks)` to how long each task takes from its start, a `Convergence`.
+
+    `starts` are for each weight a tensor `[tasks, ...]`; `tasks` is `(task, query_y)`
+    with 20 support examples a task.
 
     Args:
         maml: says how to adapt; its own weights are not used.
-        starts: for each weight a tensor `[tasks, ...]`.
-        tasks: `(task, query_y)`, 20 support examples a task.
         threshold: float, the query loss below which a task is learned.
         limit: int, inner steps after which we give up.
     """
-    task, query_y = tasks
-    race = _race(maml, threshold, limit)
-    examples = np.full(len(query_y), np.inf)
-    left = np.ones(len(query_y), bool)  # Learned with every larger set so far.
-    for size in SIZES:
-        support = task["support_x"][:, :size], task["support_y"][:, :size]
-        elements = (starts, *support, task["query_x"], query_y)
-        first, losses = race(elements, tf.constant(size == SHOTS))
-        first = np.where(first < 0, np.inf, first)
-        left &= np.isfinite(first)
-        examples[left] = size
-        if size == SHOTS:
-            steps, curve = first, losses.numpy()
-        if size <= SHOTS and not left.any():
-            break
-    seconds = _seconds(maml, starts, task, steps[:TIMED])
-    return Convergence(steps, examples, seconds, curve)
+    race, adapt = _race(maml, threshold, limit), _adapt(maml)
+
+    def measure(starts: list[Any], tasks: Any) -> Convergence:
+        task, query_y = tasks
+        examples = np.full(len(query_y), np.inf)
+        left = np.ones(len(query_y), bool)  # Learned with every larger set so far.
+        for size in SIZES:
+            support = task["support_x"][:, :size], task["support_y"][:, :size]
+            elements = (starts, *support, task["query_x"], query_y)
+            first, losses = race(elements, tf.constant(size == SHOTS))
+            first = np.where(first < 0, np.inf, first)
+            left &= np.isfinite(first)
+            examples[left] = size
+            if size == SHOTS:
+                steps, curve = first, losses.numpy()
+            if size <= SHOTS and not left.any():
+                break
+        seconds = _seconds(adapt, starts, task, steps[:TIMED])
+        return Convergence(steps, examples, seconds, curve)
+
+    return measure
 
 
 def _race(maml: mk.MAML, threshold: float, limit: int) -> Any:
@@ -98,19 +101,25 @@ def _race(maml: mk.MAML, threshold: float, limit: int) -> Any:
     return race
 
 
-def _seconds(maml: mk.MAML, starts: list[Any], task: Any, steps: Any) -> Any:
-    """The time of each task's own number of steps, in one compiled loop."""
+def _adapt(maml: mk.MAML) -> Any:
+    """One task's weights after some steps, in one compiled loop."""
 
     @tf.function
     def adapt(weights: Any, x: Any, y: Any, steps: Any) -> Any:
         state = maml.learner.state()
         return maml.inner.adapt(maml.learner, weights, state, x, y, steps=steps).weights
 
+    return adapt
+
+
+def _seconds(adapt: Any, starts: list[Any], task: Any, steps: Any) -> Any:
+    """The time of each task's own number of steps."""
+
     def timed(i: int, count: int) -> float:
         support = task["support_x"][i, :SHOTS], task["support_y"][i, :SHOTS]
         weights = [w[i] for w in starts]
-        best = np.inf  # Of three, as another process may have been at work.
-        for _ in range(3):
+        best = np.inf  # Of five, as another process may have been at work.
+        for _ in range(5):
             started = time.perf_counter()
             adapt(weights, *support, tf.constant(count))[0].numpy()
             best = min(best, time.perf_counter() - started)
@@ -146,22 +155,33 @@ def walker(maml: mk.MAML) -> Any:
     return way
 
 
-def predictions_of(maml: mk.MAML, weights: list[Any], x: Any) -> Any:
-    """The model on `x` with many weights: arrays `[n, ...]` to `[n, examples, ...]`."""
+def judge(maml: mk.MAML) -> Any:
+    """Two functions of many weights, for each an array `[n, ...]`.
 
-    def predict(weights: Any) -> Any:
-        state = maml.learner.state()
-        return maml.learner(weights, state, x, training=False).predictions
+    `predictions(weights, x)`, `[n, examples, ...]`, and `losses(weights, x, y)`, `[n]`.
+    """
 
-    weights = [tf.convert_to_tensor(w, tf.float32) for w in weights]
-    return tf.vectorized_map(predict, weights).numpy()
+    @tf.function(reduce_retracing=True)
+    def predict(weights: Any, x: Any) -> Any:
+        def one(weights: Any) -> Any:
+            state = maml.learner.state()
+            return maml.learner(weights, state, x, training=False).predictions
 
+        return tf.vectorized_map(one, weights)
 
-def losses_of(maml: mk.MAML, weights: list[Any], x: Any, y: Any) -> Any:
-    """The loss on `x`, `y` with many weights, `[n]`."""
-    predictions = predictions_of(maml, weights, x)
-    losses = tf.vectorized_map(lambda p: maml.inner.loss(y, p), predictions)
-    return losses.numpy()
+    @tf.function(reduce_retracing=True)
+    def compare(predictions: Any, y: Any) -> Any:
+        return tf.vectorized_map(lambda p: maml.inner.loss(y, p), predictions)
+
+    def predictions(weights: list[Any], x: Any) -> Any:
+        weights = [tf.convert_to_tensor(w, tf.float32) for w in weights]
+        return predict(weights, tf.convert_to_tensor(x)).numpy()
+
+    def losses(weights: list[Any], x: Any, y: Any) -> Any:
+        found = tf.convert_to_tensor(predictions(weights, x))
+        return compare(found, tf.convert_to_tensor(y)).numpy()
+
+    return predictions, losses
 
 
 def from_one(model: keras.Model, tasks: int) -> list[Any]:

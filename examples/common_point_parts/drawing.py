@@ -9,6 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.patheffects import withStroke
 from PIL import Image
 
 RANDOM, JOINT, META = "random weights", "trained on all tasks together", "meta-learned"
@@ -20,6 +21,7 @@ MARKS = {  # How each start is drawn, in every picture.
     JOINT: {"marker": "s", "color": "#B08000", "ms": 8},
     META: {"marker": "*", "color": INK, "ms": 16},
 }
+HALO = [withStroke(linewidth=3, foreground="white")]  # Of text across lines.
 plt.rcParams.update({"font.size": 11, "axes.titlesize": 12.5, "figure.dpi": 100})
 
 

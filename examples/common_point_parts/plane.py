@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 import matplotlib.pyplot as plt
 import numpy as np
 from common_point_parts import drawing
-from common_point_parts.drawing import COLORS, GREY, INK, JOINT, MARKS, META, RANDOM
+from common_point_parts.drawing import (
+    COLORS,
+    GREY,
+    HALO,
+    INK,
+    JOINT,
+    MARKS,
+    META,
+    RANDOM,
+)
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -104,6 +113,7 @@ def plot_two_loops(scene: Scene, path: pathlib.Path) -> pathlib.Path:
             textcoords="offset points",
             ha="center",
             weight="bold",
+            path_effects=HALO,
         )
     drawing.corner(left, [("★ θ after that many meta-steps", INK)])
     mean = np.mean([scene.tasks[name].inner_losses for name in KNOWN], axis=0)
@@ -130,7 +140,7 @@ def _plane_and_losses() -> Any:
 def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
     """Three panels: ways from random weights, meta-training, and the new task."""
     figure, panels = plt.subplots(
-        1, 3, figsize=(12.6, 4.6), sharey=True, layout="constrained"
+        1, 3, figsize=(12.6, 4.4), sharey=True, layout="constrained"
     )
     titles = (
         "1  From random θ: long ways",
@@ -221,6 +231,7 @@ def _task(axes: Any, scene: Scene, name: str) -> None:
         weight="bold",
         fontsize=11,
         zorder=7,
+        path_effects=HALO,
     )
 
 
@@ -241,6 +252,7 @@ def _start(axes: Any, name: str, place: Any, *, label: bool = True) -> None:
             color=MARKS[name]["color"],
             ha=side,
             zorder=7,
+            path_effects=HALO,
         )
 
 

@@ -92,7 +92,7 @@ def _wave(axes: Any, scene: Scene, title: str) -> None:
     axes.plot(scene.x, scene.truth, color="0.6", lw=4, label="the sinusoid")
     axes.plot(*scene.support, "k^", ms=7, label="its ten examples", zorder=5)
     reach = 1.6 * np.abs(scene.truth).max()
-    axes.set(xlabel="x", ylabel="y", ylim=(-1.25 * reach, reach))
+    axes.set(xlabel="x", ylabel="y", ylim=(-1.5 * reach, reach))
     axes.set_title(title, loc="left")
     axes.grid(alpha=0.2)
 
@@ -107,7 +107,13 @@ def _losses(axes: Any, scene: Scene) -> None:
         axes.plot(steps, middle, color=color, lw=2)
         k = min(25, len(middle) - 1)
         axes.text(
-            steps[k], 1.06 * high[k], start, color=color, ha="center", weight="bold"
+            steps[k],
+            1.06 * high[k],
+            start,
+            color=color,
+            ha="center",
+            weight="bold",
+            path_effects=drawing.HALO,
         )
         axes.fill_between(steps, low, high, color=color, alpha=0.2)
     axes.axhline(scene.threshold, ls="--", color="0.4", lw=1)
