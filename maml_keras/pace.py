@@ -42,8 +42,9 @@ class Pace:
         self._since: float | None = None
 
     def start(self) -> None:
-        """Training begins, or goes on."""
-        self._since = self._clock()
+        """Training begins, or goes on; nothing if it is under way."""
+        if self._since is None:
+            self._since = self._clock()
 
     def stop(self) -> None:
         """Training pauses."""
