@@ -128,10 +128,10 @@ def trace_inner_loop(
     Raises:
         ValueError: if there is no episode, or an argument does not fit.
 
-    >>> from maml_keras.rules import SGD
+    >>> import maml_keras as mk
     >>> head = keras.layers.Dense(1, name="head")
     >>> model = keras.Sequential([keras.Input([1]), head], name="line")
-    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> maml = mk.MAML(model, mk.InnerLoop("mse", mk.SGD(0.1)))
     >>> x = np.ones([4, 5, 1], "float32")
     >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 2 * x
     >>> trace = trace_inner_loop(maml, [batch], steps=3)
