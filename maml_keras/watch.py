@@ -76,7 +76,7 @@ class Watch(keras.callbacks.Callback):
         steps: int | None = None,
         num_tasks: int = 100,
         every: int | None = None,
-        share: float = 0.02,
+        share: float = 0.1,
         metric: Any = None,
         views: Sequence[View] | None = None,
         pictures: Sequence[View] | None = None,
@@ -91,7 +91,7 @@ class Watch(keras.callbacks.Callback):
             raise ValueError(f"`every` must be positive. Received: every={every}.")
         if not share >= 0.0:
             raise ValueError(
-                f"`share` must be 0 or more, such as 0.02. Received: share={share}."
+                f"`share` must be 0 or more, such as 0.1. Received: share={share}."
             )
         self.episodes = dict(episodes)
         self.steps = steps
