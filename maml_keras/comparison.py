@@ -106,7 +106,10 @@ class Comparison:
                 **result.summary(),
                 "iterations": self.iterations[name],
                 "seconds": self.seconds[name],
-                "difference": list(self.difference(name)),
+                # JSON has no NaN: None says that no such figure exists.
+                "difference": [
+                    v if np.isfinite(v) else None for v in self.difference(name)
+                ],
             }
             for name, result in self.results.items()
         }
@@ -165,6 +168,9 @@ def compare(
             f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
             f"Received: {', '.join(algorithms)}."
         )
+    if steps is not None:
+        # Looks at validation tasks, too: the curve ends where the table does.
+        preset = dataclasses.replace(preset, evaluation_steps=steps)
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -193,7 +199,7 @@ def compare(
         results[name] = runs.evaluate_on(
             maml,
             families,
-            steps=preset.evaluation_steps if steps is None else steps,
+            steps=preset.evaluation_steps,
             num_tasks=num_tasks,
             verbose=verbose,
         )

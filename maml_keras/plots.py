@@ -86,7 +86,7 @@ def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> N
     first = next(iter(results.values()))
     axes.set_xlabel("adaptation steps on the support set")
     axes.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} new tasks")
-    axes.set_title("Adapting to new tasks (mean, 95% CI; dashed: median)")
+    axes.set_title("Adapting to new tasks\nmean, 95% CI; dashed: median")
     if log:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -64,6 +65,7 @@ def test_where_most_tasks_diverged_the_table_says_so(metric, mean):
     for text in (comparison.table(), str(results["b"]), results["b"].table()):
         assert "inf" not in text
     assert "median diverged" in str(results["b"])
+    assert comparison.summary()["c"]["difference"] == [None, None]
 
 
 def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkeypatch):
@@ -140,6 +142,19 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     refused = CliRunner().invoke(app, other)
     assert refused.exit_code != 0
     assert "goes on with the settings it began with" in refused.output
+
+
+def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
+    asked = []
+
+    class Look(keras.callbacks.Callback):
+        def __init__(self, log_dir, episodes, *, steps, every):
+            super().__init__()
+            asked.append(steps)
+
+    monkeypatch.setattr(runs, "Watch", Look)
+    result = compare(SMALL, ["maml"], tmp_path, steps=3, num_tasks=5, verbose=0)
+    assert asked == [result.results["maml"].steps] == [3]
 
 
 def test_baselines_are_trained_by_the_clock_too(tmp_path):
