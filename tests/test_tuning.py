@@ -127,7 +127,9 @@ def test_a_folder_needs_an_export_that_takes_images(tmp_path):
 
 def test_what_is_written_normalises_as_the_export_does_after_its_steps(tmp_path):
     """Under the policy whose statistics, scale and offset are each step's own."""
-    maml = helpers.maml(helpers.batch_normalised(), steps=2, batch_norm="per_step_running")
+    maml = helpers.maml(
+        helpers.batch_normalised(), steps=2, batch_norm="per_step_running"
+    )
     for variable in maml.batch_norm.variables:  # Rows that differ.
         variable.assign(variable + keras.random.uniform(variable.shape))
     path = maml.export(tmp_path / "saved")
