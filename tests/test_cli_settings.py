@@ -19,6 +19,8 @@ SMALL = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch, tmp_path):
+    # Pictures take longer than these runs; tests/test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
     monkeypatch.chdir(tmp_path)
 

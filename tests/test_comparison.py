@@ -78,6 +78,8 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkey
         seen.append((batches[0][0], batches[0][1]))
         return evaluate(maml, episodes, **kwargs)
 
+    # Pictures take longer than these runs; tests/test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     with monkeypatch.context() as patch:
         patch.setattr(runs, "evaluate_episodes", noted)
         first = compare(SMALL, names, tmp_path, **options)

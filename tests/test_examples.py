@@ -156,6 +156,7 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     assert "mean squared error on 40 new tasks" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_exactness_prints_the_fault_and_that_it_is_gone(capsys):
     errors = load("exactness").main()
     for layer in ("BatchNormalization", "LayerNormalization", "GroupNormalization"):

@@ -396,7 +396,7 @@ def plain_meta_gradient(model, batch):
         ("sequential", False),
         ("parallel", False),
         ("vectorized", False),
-        ("vectorized", True),
+        pytest.param("vectorized", True, marks=pytest.mark.slow),
     ],
 )
 def test_meta_gradient_is_that_of_kerass_own_layers(task_map, xla):
