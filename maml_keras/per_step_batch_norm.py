@@ -218,8 +218,8 @@ class PerStepRunning(PerStepPolicy):
     ) -> Any:
         names = "mean", "variance"
         if not batch_statistics:
-            moving = (tf.gather(tables[name].value, row) for name in names)
-            return _by(*moving, x, scale, offset, layer.epsilon)
+            mean, variance = (tf.gather(tables[name].value, row) for name in names)
+            return _by(mean, variance, x, scale, offset, layer.epsilon)
         y, *batch = normalisation.batch_normalised(
             x, scale, offset, epsilon=layer.epsilon
         )
