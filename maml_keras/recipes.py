@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from maml_keras.clipping import ClipByNorm
 from maml_keras.implicit import Implicit
 from maml_keras.inner import InnerLoop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
@@ -16,7 +17,7 @@ from maml_keras.maml import MAML
 from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
 from maml_keras.objectives import MultiStep
 from maml_keras.reptile import Reptile
-from maml_keras.rules import SGD, Adam
+from maml_keras.rules import SGD, Adam, UpdateRule
 from maml_keras.selectors import all_but_last_layer, last_layer, matching
 from maml_keras.starts import PrototypicalHead
 
@@ -168,13 +169,22 @@ def imaml(
     steps: int = 16,
     proximal: float = 2.0,
     cg_steps: int = 5,
+    clip_norm: float | None = None,
     **options: Any,
 ) -> MAML:
     """Implicit MAML: the inner problem is solved, and its path forgotten.
 
+    The rate has to be below 2 over the largest curvature of the support loss, lambda
+    included, or the inner loop runs away; the meta-gradient does not see that coming,
+    because it knows the minimum and not the path. `clip_norm` bounds the inner
+    gradient's norm, and leaves the minimum where it is.
+
     Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
     """
-    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, proximal=proximal)
+    rule: UpdateRule = SGD(learning_rate)
+    if clip_norm is not None:
+        rule = ClipByNorm(rule, clip_norm)
+    inner = InnerLoop(loss, rule, steps=steps, proximal=proximal)
     return MAML(model, inner, meta_gradient=Implicit(cg_steps), **options)
 
 

@@ -175,3 +175,9 @@ def test_plus_plus_goes_through_its_phases():
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'reptile'"):
         recipes.get("reptil")
+
+
+def test_imaml_bounds_its_inner_gradient_where_it_is_told_to():
+    model = recipes.imaml(dense(), "mse", 0.01, clip_norm=10.0)
+    assert type(model.rule).__name__ == "ClipByNorm"
+    assert type(recipes.imaml(dense(), "mse", 0.01).rule).__name__ == "SGD"
