@@ -158,7 +158,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
     if not (folder / MODEL).exists():
         raise FileNotFoundError(
             f"The run in {folder} has not ended. Go on with it by `maml-keras train "
-            f"PRESET --out {folder} --resume`."
+            f"--config {folder / run_config.FILE} --out {folder} --resume`."
         )
     return (
         keras.saving.load_model(folder / MODEL),

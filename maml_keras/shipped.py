@@ -53,7 +53,8 @@ def fine_tune(
 
     Args:
         path: folder of the export.
-        x: inputs `[examples, ...]`.
+        x: inputs `[examples, ...]`, scaled as in training. Images of bytes are not
+            scaled here, as episodes do: divide them by 255.
         y: targets `[examples, ...]`; for classes their numbers from 0.
         steps: int, gradient steps; None for as many as in training.
         learning_rate: float; None for the inner loop's own.
@@ -241,7 +242,14 @@ def _array(name: str, value: Any, spec: Any) -> Any:
     if len(array) == 0:
         raise ValueError(f"Array `{name}` must hold an example. Received: none.")
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"Array `{name}` must be numeric. Received: {array.dtype}.")
+        hint = (
+            " Number the classes from 0: `np.unique(names, return_inverse=True)[1]`."
+            if spec.dtype.is_integer and array.dtype.kind in "US"
+            else ""
+        )
+        raise ValueError(
+            f"Array `{name}` must be numeric. Received: {array.dtype}.{hint}"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = array.astype(spec.dtype.as_numpy_dtype)
     if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):
