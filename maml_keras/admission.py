@@ -39,7 +39,10 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         episode.check_values(name, value)
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
-        width = _output_width(learner, example)
+        output = _output_shape(learner, example)
+        for name, labels in (("support_y", task["support_y"]), ("query_y", query_y)):
+            episode.check_class_numbers(name, labels, output)
+        width = output[-1]
         if inner.start_from.frees_ways:
             episode.check_label_range("support_y", task["support_y"], width)
         else:
@@ -77,14 +80,15 @@ def checked_support(
     episode.check_values("support_x", x)
     episode.check_values("support_y", y)
     if loss.is_sparse_categorical:
-        width = _output_width(learner, tf.nest.map_structure(lambda a: a[:1], x))
-        episode.check_label_range("support_y", y, width)
+        output = _output_shape(learner, tf.nest.map_structure(lambda a: a[:1], x))
+        episode.check_class_numbers("support_y", y[None], output)
+        episode.check_label_range("support_y", y, output[-1])
     return x, y
 
 
-def _output_width(learner: Learner, example: Any) -> int:
+def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:
     output = learner(learner.weights(), learner.state(), example, training=False)
-    return int(output.predictions.shape[-1])
+    return tuple(map(int, output.predictions.shape))
 
 
 def _first_batch(x: Any, y: Any) -> Any:

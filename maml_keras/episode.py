@@ -80,6 +80,33 @@ def check_values(name: str, value: Any) -> None:
             )
 
 
+def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None:
+    """Refuses labels that are no class numbers: names, fractions, one-hot rows.
+
+    Args:
+        name: str, the entry's name for the message.
+        labels: array `[tasks, examples, ...]`.
+        output: shape of the model's output, `[examples, ..., classes]`.
+
+    Raises:
+        ValueError: saying what came.
+
+    >>> check_class_numbers("support_y", np.array([[0, 1, 2]]), (3, 3))
+    """
+    labels = np.asarray(labels)
+    numeric = labels.dtype.kind not in "OSU"
+    wrong = labels[labels % 1 != 0] if numeric else labels.reshape(-1)
+    if len(wrong):
+        came = f"{labels.dtype} values such as {wrong[0]}"
+        hint = "Number the classes, e.g. with `np.unique(y, return_inverse=True)`."
+    elif labels.ndim > len(output) and labels.shape[-1] == output[-1] > 1:
+        came = f"shape={labels.shape}, which looks like one-hot rows"
+        hint = "Pass `y.argmax(-1)`, or use `CategoricalCrossentropy`."
+    else:
+        return
+    raise ValueError(f"`{name}` must hold class numbers. Received: {came}. {hint}")
+
+
 def check_labels(name: str, labels: Any, width: int) -> None:
     """Refuses class numbers that do not fit the model's output.
 

@@ -40,6 +40,9 @@ def test_sizes_have_to_agree_or_be_given(tmp_path):
 def test_what_is_not_there_or_no_image_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="not there"):
         data.from_folder(tmp_path / "nowhere")
+    (tmp_path / "pictures.zip").touch()
+    with pytest.raises(FileNotFoundError, match="which is a file"):
+        data.from_folder(tmp_path / "pictures.zip")
     with pytest.raises(FileNotFoundError, match="without any"):
         data.from_folder(tmp_path)
     (tmp_path / "a").mkdir()

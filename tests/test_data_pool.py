@@ -69,7 +69,9 @@ def test_later_changes_of_the_arrays_do_not_reach_the_pool():
     ("x", "y", "options", "message"),
     [
         (np.zeros([3]), [0, 1], {}, r"same length.*shape \(3,\), y of shape \(2,\)"),
-        (np.zeros([2]), [[0, 1], [1, 0]], {}, r"not one-hot"),
+        (np.zeros([2]), [[0, 1], [1, 0]], {}, r"not one-hot.*y\.argmax"),
+        (np.zeros([2]), [[0], [1]], {}, r"shape \(2, 1\).*y\.ravel"),
+        ([1, 2], np.array(["a", "b"], object), {}, r"object.*y\.astype\(str\)"),
         (np.zeros([0, 4]), [], {}, r"`x` must hold at least one .* \(0, 4\)"),
         ([1.0, np.nan], [0, 1], {}, r"`x` must be finite. Received: 1 NaN"),
         ([1.0, np.inf], [0, 1], {}, r"`x` must be finite"),

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from maml_keras.episode import check_batch, check_labels, check_values
+from maml_keras.episode import (
+    check_batch,
+    check_class_numbers,
+    check_labels,
+    check_values,
+)
 
 
 def batch(**changes):
@@ -74,6 +79,32 @@ def test_values_that_are_not_finite_are_counted(bad):
 
 def test_integers_are_finite():
     check_values("support_y", np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.array([["a", "b"]], dtype=object), r"object values such as a.*np\.unique"),
+        ([[0.0, 0.5]], r"float64 values such as 0\.5"),
+        ([[[0, 1], [1, 0]]], r"shape=\(1, 2, 2\), which looks like one-hot.*argmax"),
+    ],
+)
+def test_labels_must_be_class_numbers(labels, message):
+    with pytest.raises(ValueError, match=message):
+        check_class_numbers("support_y", labels, (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "output"),
+    [
+        ([[0, 1]], (1, 2)),
+        ([[0.0, 1.0]], (1, 2)),
+        ([[[0], [1]]], (1, 2)),  # As Keras takes them too.
+        ([[[0, 1], [1, 0]]], (1, 2, 2)),  # A class for each of two places.
+    ],
+)
+def test_class_numbers_pass(labels, output):
+    check_class_numbers("support_y", labels, output)
 
 
 @pytest.mark.parametrize(

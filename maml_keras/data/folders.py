@@ -44,7 +44,7 @@ def from_folder(
     if not root.is_dir():
         raise FileNotFoundError(
             f"`path` must be a folder with a folder of images for each class. "
-            f"Received: {root}, which is not there."
+            f"Received: {root}, which is {'a file' if root.exists() else 'not there'}."
         )
     images: list[Any] = []
     labels: list[str] = []

@@ -208,7 +208,8 @@ def from_arrays(
         raise ValueError(
             "`x` and `y` must have the same length, y of shape [n]. Received: x of "
             f"shape {x.shape}, y of shape {y.shape}. Pass one label per example "
-            "(class numbers, not one-hot rows)."
+            "(class numbers, not one-hot rows): y.ravel() of a column, y.argmax(-1) "
+            "of one-hot rows."
         )
     if not len(x):
         raise ValueError(
@@ -218,7 +219,8 @@ def from_arrays(
     if y.dtype.kind not in "iuU":
         raise ValueError(
             "`y` must be integers or strings. Received: dtype "
-            f"{y.dtype}. Convert it, e.g. with y.astype(int)."
+            f"{y.dtype}. Convert it, with y.astype(int) if it holds class numbers, "
+            "with y.astype(str) if it holds names."
         )
     labels, counts = np.unique(y, return_counts=True)
     kept = np.arange(len(labels))
