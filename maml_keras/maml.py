@@ -40,10 +40,10 @@ class MAML(EpisodicModel):
             evaluation the moving statistics), `"per_step"` (transductive, with a scale
             and offset of each inner step's own, as in MAML++), `"per_step_running"`
             (those, and in evaluation moving statistics of the step), `"frozen"` (the
-            moving statistics, always), or a `BatchNormPolicy`. In training, moving statistics move once a
-            meta-step: each task's query pass at its adapted weights moves them as
-            Keras would, and the tasks are averaged. Evaluation and adaptation never
-            change them.
+            moving statistics, always), or a `BatchNormPolicy`. In training, moving
+            statistics move once a meta-step: each task's query pass at its adapted
+            weights moves them as Keras would, and the tasks are averaged. Evaluation
+            and adaptation never change them.
         seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
 
     Raises:
