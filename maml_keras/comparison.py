@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import pathlib
 import sys
@@ -161,9 +162,11 @@ def compare(
     known = {*recipes.RECIPES, *baselines.BASELINES}
     unknown = [name for name in algorithms if name not in known]
     if unknown or len(set(algorithms)) < max(1, len(algorithms)):
+        near = [n for u in unknown for n in difflib.get_close_matches(u, known, n=1)]
+        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
-            f"Received: {', '.join(algorithms)}."
+            f"Received: {', '.join(algorithms)}.{hint}"
         )
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
