@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import pathlib
 import sys
@@ -164,9 +165,11 @@ def compare(
     known = {*recipes.RECIPES, *baselines.BASELINES}
     unknown = [name for name in algorithms if name not in known]
     if unknown or len(set(algorithms)) < max(1, len(algorithms)):
+        near = [n for u in unknown for n in difflib.get_close_matches(u, known, n=1)]
+        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
         raise ValueError(
             f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
-            f"Received: {', '.join(algorithms)}."
+            f"Received: {', '.join(algorithms)}.{hint}"
         )
     if steps is not None:
         # Looks at validation tasks, too: the curve ends where the table does.

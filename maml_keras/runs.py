@@ -326,5 +326,6 @@ def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) ->
     if changed:
         raise ValueError(
             f"A run resumes with the settings it began with: {changed}. Received: "
-            f"{ {k: config[k] for k in changed} }."
+            f"{ {k: config[k] for k in changed} }. Take them all from the run by "
+            f"`--config {folder / run_config.FILE}`."
         )

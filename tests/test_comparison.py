@@ -171,7 +171,11 @@ def test_baselines_are_trained_by_the_clock_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("names", "shown"), [(["maml", "mammal"], "mammal"), (["maml", "maml"], "maml, ")]
+    ("names", "shown"),
+    [
+        (["maml", "mammal"], "maml, mammal. Did you mean 'maml'"),
+        (["maml", "maml"], r"maml, maml\.$"),
+    ],
 )
 def test_unknown_or_repeated_names_are_refused(names, shown, tmp_path):
     with pytest.raises(ValueError, match=f"must be different names.*{shown}"):

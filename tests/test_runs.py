@@ -78,7 +78,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
     runs.train(SMALL, tmp_path, verbose=0)
     with pytest.raises(FileExistsError, match="--resume"):
         runs.train(SMALL, tmp_path, verbose=0)
-    with pytest.raises(ValueError, match="resumes with the settings.*'seed': 0"):
+    with pytest.raises(ValueError, match="settings it.*'seed': 0.*--config"):
         runs.train(SMALL, tmp_path, seed=1, resume=True, verbose=0)
 
 

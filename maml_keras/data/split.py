@@ -65,7 +65,7 @@ def split_classes(
             raise ValueError(
                 f"`{name}` must get at least one {by}. Received: {name}="
                 f"{parts[name]!r} of {len(set(unit_of))}. Ask for more, or lower the "
-                "other parts."
+                "other parts: `validation` alone may be 0."
             )
     by_name = np.argsort(np.array(pool.class_names, dtype=object))
     pools = [
