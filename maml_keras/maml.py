@@ -78,8 +78,9 @@ class MAML(EpisodicModel):
             )
         if meta_gradient is not None and not isinstance(meta_gradient, MetaGradient):
             raise TypeError(
-                "`meta_gradient` must be a MetaGradient, such as FirstOrder(). Received: "
-                f"meta_gradient={meta_gradient!r} of type {type(meta_gradient).__name__}."
+                "`meta_gradient` must be a MetaGradient, such as FirstOrder(). "
+                f"Received: meta_gradient={meta_gradient!r} of type "
+                f"{type(meta_gradient).__name__}."
             )
         learner = Learner(model, batch_norm=batch_norm, steps=inner.steps)
         # Inputs are cast by the model itself, once it has its share of the batch.
