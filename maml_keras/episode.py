@@ -8,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 KEYS = ("support_x", "support_y", "query_x")
+PLAIN = (
+    " Labelled arrays become tasks by `data.from_arrays` and `data.NWayKShot`; plain "
+    "inputs are for `maml.adapt(support_x, support_y).predict(x)`."
+)
 
 
 def check_batch(task: Any, query_y: Any = None) -> None:
@@ -28,10 +32,12 @@ def check_batch(task: Any, query_y: Any = None) -> None:
 query_x. Received: ['support_x'].
     """
     if not isinstance(task, dict) or set(task) != set(KEYS):
-        received = sorted(task) if isinstance(task, dict) else type(task).__name__
+        received, hint = type(task).__name__, PLAIN
+        if isinstance(task, dict):
+            received, hint = str(sorted(task)), ""
         raise ValueError(
             f"A task must be a dict with exactly the keys {', '.join(KEYS)}. "
-            f"Received: {received}."
+            f"Received: {received}.{hint}"
         )
     entries = dict(task) if query_y is None else {**task, "query_y": query_y}
     for name, value in entries.items():

@@ -76,6 +76,12 @@ class MAML(EpisodicModel):
                 "`inner` must be an InnerLoop, such as InnerLoop('mse', SGD(0.01)). "
                 f"Received: inner={inner!r} of type {type(inner).__name__}."
             )
+        if meta_gradient is not None and not isinstance(meta_gradient, MetaGradient):
+            raise TypeError(
+                "`meta_gradient` must be a MetaGradient, such as FirstOrder(). "
+                f"Received: meta_gradient={meta_gradient!r} of type "
+                f"{type(meta_gradient).__name__}."
+            )
         learner = Learner(model, batch_norm=batch_norm, steps=inner.steps)
         # Inputs are cast by the model itself, once it has its share of the batch.
         super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)

@@ -50,6 +50,8 @@ def test_wrong_form_is_refused(changes, message):
 def test_pair_instead_of_dict_is_refused():
     with pytest.raises(ValueError, match="must be a dict.*Received: tuple"):
         check_batch((tf.zeros([2, 4, 3]), tf.zeros([2, 4, 1])))
+    with pytest.raises(ValueError, match="Received: ndarray.*from_arrays.*adapt"):
+        check_batch(np.zeros([4, 3]))
 
 
 def test_unknown_sizes_pass():

@@ -22,7 +22,7 @@ from helpers import (
     regression,
 )
 
-from maml_keras import MAML, SGD, InnerLoop, last_layer, task_maps
+from maml_keras import MAML, SGD, FirstOrder, InnerLoop, last_layer, task_maps
 from maml_keras.data import Sinusoid, episodes
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -439,6 +439,12 @@ def test_mixed_precision_trains(policy):
 def test_inner_of_another_kind_is_refused():
     with pytest.raises(TypeError, match=r"`inner` must be an InnerLoop.*Received"):
         MAML(dense(), SGD(0.1))
+
+
+@pytest.mark.parametrize("wrong", ["first_order", FirstOrder])  # A name, a class.
+def test_meta_gradient_of_another_kind_is_refused(wrong):
+    with pytest.raises(TypeError, match=r"must be a MetaGradient.*FirstOrder\(\)"):
+        MAML(dense(), InnerLoop("mse", SGD(0.1)), meta_gradient=wrong)
 
 
 def test_selector_that_fits_nothing_fails_at_construction():
