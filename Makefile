@@ -2,15 +2,17 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow bench lint docs lock clean
+.PHONY: demo test test-slow tables bench lint docs lock clean
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
 	@echo "make test       the test suite"
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
+	@echo "make tables     the comparisons of docs/choosing.md and docs/howto/adapters.md (three hours)"
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation site, into site/"
@@ -31,6 +33,13 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+# Omniglot lies where TFDS_DATA_DIR says.
+tables: $(VENV)/.installed
+	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature,random,pretrained,oracle --out runs/tables/sinusoid
+	$(BIN)/maml-keras compare omniglot_small --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_5w
+	$(BIN)/maml-keras compare omniglot_small_20w --algorithms $(FEW) --seconds 200 --steps 5 --tasks 200 --out runs/tables/omniglot_20w
+	$(BIN)/python -m benchmarks.adapters
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
