@@ -68,7 +68,7 @@ def checked_support(
     Raises:
         ValueError: if the set is empty, not finite or does not fit the model.
     """
-    x, y = tf.nest.map_structure(tf.convert_to_tensor, (x, y))
+    x, y = tf.nest.map_structure(tf.convert_to_tensor, (_whole(x), _whole(y)))
     one_task = tf.nest.map_structure(lambda a: a[None], {"x": x, "y": y})
     episode.check_batch(
         {
@@ -84,6 +84,14 @@ def checked_support(
         episode.check_class_numbers("support_y", y[None], output)
         episode.check_label_range("support_y", y, output[-1])
     return x, y
+
+
+def _whole(value: Any) -> Any:
+    """A list of numbers as one tensor; a list of arrays stays, as several inputs."""
+    listed = isinstance(value, (list, tuple))
+    if listed and all(tf.rank(leaf) == 0 for leaf in tf.nest.flatten(value)):
+        return tf.convert_to_tensor(value)
+    return value
 
 
 def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:

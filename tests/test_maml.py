@@ -289,6 +289,14 @@ def test_adapted_model_predicts_what_predict_does(name, steps):
     )
 
 
+def test_adapt_takes_lists_of_numbers():
+    task, _ = regression()
+    x, y = (np.asarray(task[key][0], "float32") for key in ("support_x", "support_y"))
+    wrapped = maml(dense())
+    got = wrapped.adapt(x.tolist(), y.tolist()).get_weights()
+    assert_identical(got, wrapped.adapt(x, y).get_weights())
+
+
 def test_adapt_takes_steps_and_rate():
     model, (task, _) = dense(), regression()
     support = task["support_x"][0], task["support_y"][0]
