@@ -75,6 +75,7 @@ def test_the_file_of_a_comparison_repeats_it(tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_part_of_a_comparison_is_repeated_by_train():
     assert run("compare", "sinusoid", "--algorithms", "maml_plus_plus").exit_code == 0
     part = "runs/sinusoid-compare/maml_plus_plus"

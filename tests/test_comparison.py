@@ -138,7 +138,7 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     kept = json.loads((tmp_path / "c" / "comparison.json").read_text())
     for name in ("maml", "fomaml"):
         # The clock is looked at after every call, which takes milliseconds.
-        assert 1.0 <= kept[name]["seconds"] < 1.5
+        assert 1.0 <= kept[name]["seconds"] < 3.0
         maml = runs.load(tmp_path / "c" / name)[0]
         assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
     # With other settings it would be another comparison.

@@ -98,7 +98,16 @@ def test_meta_gradient_is_exact_under_every_policy(policy, kind):
     assert len(checks) == len(learner.trainable_variables)
 
 
-@pytest.mark.parametrize("policy", ALL)
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(
+            policy,
+            marks=[pytest.mark.slow] if policy in ("support", "per_step") else [],
+        )
+        for policy in ALL
+    ],
+)
 def test_what_training_moves(policy):
     model = model_with_statistics()
     learner = maml(model, steps=2, batch_norm=policy)

@@ -45,7 +45,17 @@ def separable(seed=0):
     )
 
 
-@pytest.mark.parametrize("name", recipes.RECIPES)
+# These differ from MAML by a part that tests/test_contract.py trains as well.
+LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LIKE_MAML else [])
+        for name in recipes.RECIPES
+    ],
+)
 def test_every_recipe_learns_and_is_saved(name, tmp_path):
     keras.utils.set_random_seed(0)
     model = network(context=4 if name == "cavia" else 0)
