@@ -69,6 +69,7 @@ def checked_support(
         ValueError: if the set is empty, not finite or does not fit the model.
     """
     x, y = tf.nest.map_structure(tf.convert_to_tensor, (_whole(x), _whole(y)))
+    _check_inputs(learner.model, x)
     one_task = tf.nest.map_structure(lambda a: a[None], {"x": x, "y": y})
     episode.check_batch(
         {
@@ -84,6 +85,21 @@ def checked_support(
         episode.check_class_numbers("support_y", y[None], output)
         episode.check_label_range("support_y", y, output[-1])
     return x, y
+
+
+def _check_inputs(model: keras.Model, x: Any) -> None:
+    """Refuses what a model that tells its inputs would take for something else."""
+    inputs, leaves = getattr(model, "inputs", None) or [], tf.nest.flatten(x)
+    if len(inputs) != len(leaves):
+        return  # A model of one's own, or another nest, which the model refuses.
+    for declared, leaf in zip(inputs, leaves):
+        episode.check_scaled("support_x", leaf, declared.dtype)
+        if len(leaf.shape) == len(declared.shape) + 1:
+            raise ValueError(
+                "`support_x` must be of one task, [examples, ...]: for this model "
+                f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, with "
+                "an axis more. Of a batch of tasks take one: `support_x[0]`."
+            )
 
 
 def _whole(value: Any) -> Any:

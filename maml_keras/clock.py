@@ -150,7 +150,11 @@ def take_schedule(maml: MAML) -> Any:
 
 
 def steps_within(
-    preset: Preset, algorithm: str, seconds: float, where: dict[str, Any]
+    preset: Preset,
+    algorithm: str,
+    seconds: float,
+    where: dict[str, Any],
+    verbose: str | int = 0,
 ) -> int:
     """About how many meta-steps fit, by a short run of a model that is thrown away.
 
@@ -159,15 +163,17 @@ def steps_within(
         algorithm: str, the name of a recipe.
         seconds: float, the time.
         where: keywords `data_dir` and `download`.
+        verbose: 0 for silence, else bars of the data's preparation and of the seconds.
 
     Returns:
         A multiple of `LOOKS`, at least that.
     """
+    families = preset.families(**where, verbose=verbose)
     maml = preset.build(algorithm)
     stopwatch = Stopwatch()
-    limit = Clock(min(LONGEST_PROBE, seconds / LOOKS), stopwatch)
+    limit = Clock(min(LONGEST_PROBE, seconds / LOOKS), stopwatch, verbose=verbose)
     maml.fit(
-        preset.episodes(algorithm, preset.families(**where), 0),
+        preset.episodes(algorithm, families, 0),
         steps_per_epoch=PROBE_STEPS,
         epochs=PROBE_EPOCHS,
         verbose=0,

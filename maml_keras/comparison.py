@@ -307,7 +307,7 @@ class _Contender:
         maml, _, _ = runs.load(self.folder)
         self.seconds = runs.history(self.folder)[-1]["seconds"]
         self.iterations = int(maml.optimizer.iterations)
-        return maml, preset.families(**self.where)
+        return maml, preset.families(**self.where, verbose=self.verbose)
 
 
 def _mean_cell(result: Evaluation, step: int) -> str:

@@ -16,6 +16,7 @@ from maml_keras import shipped
 from maml_keras.formats import FORMATS, Format
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
+from maml_keras.progress import Bar
 
 # How many random examples the runtime is asked for.
 EXAMPLES = 8
@@ -86,6 +87,7 @@ def convert(
     format: str | None = None,
     examples: Any = None,
     tolerance: float | None = 1e-4,
+    verbose: str | int = "auto",
 ) -> Conversion:
     """Writes a network as ONNX or LiteRT, and compares that runtime with Keras.
 
@@ -104,6 +106,7 @@ def convert(
             what shape it takes.
         tolerance: float; None to write without comparing, where the runtime is not
             installed.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         A `Conversion`; `str()` of it says how large the difference was.
@@ -121,7 +124,7 @@ def convert(
     ('onnx', True)
     """
     subject = model.learner if isinstance(model, MAML) else model
-    return _converted(subject, path, format, examples, tolerance)
+    return _converted(subject, path, format, examples, tolerance, verbose)
 
 
 def convert_file(
@@ -130,6 +133,7 @@ def convert_file(
     *,
     format: str | None = None,
     tolerance: float | None = 1e-4,
+    verbose: str | int = "auto",
 ) -> Conversion:
     """As `convert`, from what a network was saved in.
 
@@ -139,6 +143,7 @@ def convert_file(
         path: the file to write.
         format: as for `convert`.
         tolerance: as for `convert`.
+        verbose: as for `convert`.
 
     Raises:
         FileNotFoundError: if there is no network.
@@ -149,14 +154,16 @@ def convert_file(
         source = source / "maml.keras"
     if source.suffix == ".keras" and source.exists():
         subject = keras.saving.load_model(source)
-        return convert(subject, path, format=format, tolerance=tolerance)
+        return convert(
+            subject, path, format=format, tolerance=tolerance, verbose=verbose
+        )
     if not (source / "saved_model.pb").exists():
         raise FileNotFoundError(
             "A network must be a .keras file, or the folder of an export or of a run. "
             f"Received: {source}. Make a run with `maml-keras train PRESET`, or adapt "
             "one with `maml-keras adapt RUN --data FILE --out adapted.keras`."
         )
-    return _converted(_exported(source), path, format, None, tolerance)
+    return _converted(_exported(source), path, format, None, tolerance, verbose)
 
 
 def _exported(folder: pathlib.Path) -> Learner:
@@ -182,8 +189,10 @@ def _converted(
     format: str | None,
     examples: Any,
     tolerance: float | None,
+    verbose: str | int,
 ) -> Conversion:
     path = pathlib.Path(path)
+    bar = Bar(2, unit="part", verbose=verbose)  # Written, and compared.
     kind = _format(format, path)
     kind.require(runtime=tolerance is not None)
     if isinstance(subject, Learner):
@@ -204,6 +213,7 @@ def _converted(
                 f"'{kind.name}'. {kind.limits} "
                 f"({type(error).__name__}: {_first_line(error)})"
             ) from error
+        bar.update(1)
         difference = float("nan")
         if tolerance is not None:
             difference = _difference(network, kind, new, specs, x)
@@ -216,6 +226,7 @@ def _converted(
                     "of what the model takes, or accept it by `tolerance`."
                 )
         new.replace(path)
+    bar.update(2)
     return Conversion(
         path=path,
         format=kind.name,

@@ -86,6 +86,31 @@ def check_values(name: str, value: Any) -> None:
             )
 
 
+def check_scaled(name: str, value: Any, dtype: Any) -> None:
+    """Refuses bytes for an input of floats: nobody knows how they are to be scaled.
+
+    Episodes scale images of bytes to [0, 1]; what comes past them would be 255 times
+    as large as in training, and no error would tell.
+
+    Args:
+        name: str, the entry's name for the message.
+        value: array.
+        dtype: what the model takes.
+
+    Raises:
+        ValueError: if they are bytes, with both ways to go on.
+
+    >>> check_scaled("x", np.zeros([2, 8, 8, 1], "float32"), "float32")
+    """
+    if np.asarray(value).dtype == np.uint8 and tf.as_dtype(dtype).is_floating:
+        raise ValueError(
+            f"`{name}` must be {tf.as_dtype(dtype).name}, scaled as in training. "
+            f"Received: uint8. Pass `{name} / 255.0` if the network was trained on "
+            "[0, 1], as `NWayKShot` makes episodes of bytes, or "
+            f"`{name}.astype('float32')` if it was trained on 0..255."
+        )
+
+
 def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None:
     """Refuses labels that are no class numbers: names, fractions, one-hot rows.
 

@@ -198,8 +198,9 @@ def evaluate_episodes(
         num_tasks, unit_name="task", verbose=0 if not verbose else 1
     )
     values, losses, queries, done = [], [], 0, 0
-    for batch in episodes:
+    for batch in _batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
         value, loss = compiled(task, query_y)
@@ -237,6 +238,15 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
     with np.errstate(invalid="ignore", over="ignore"):
         limit = DIVERGED_RATIO * np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
         return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
+
+
+def _batches(episodes: Any) -> Any:
+    if isinstance(episodes, tuple) and episodes and isinstance(episodes[0], dict):
+        raise ValueError(
+            "`episodes` must be a dataset or an iterable of batches (task, query_y). "
+            "Received: one batch itself. Put it into a list: `[batch]`."
+        )
+    return episodes
 
 
 def first_tasks(count: int, batch: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras import model_checks, normalisation, policies
+from maml_keras import model_checks, moving_statistics, policies
 from maml_keras.attention import heads_first
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.einsum_dense import as_products
@@ -166,13 +166,9 @@ class Learner:
         if not self.batch_norm.query_sees_support:
             return output
         # The model's moving statistics move as they would have in a support pass.
-        momenta = self._momenta()
-        after = [
-            old * momenta[id(v)] + new * (1.0 - momenta[id(v)])
-            if id(v) in momenta
-            else new
-            for v, old, new in zip(self.state_variables, state, output.state)
-        ]
+        momenta = moving_statistics.momenta(self.model)
+        variables = self.state_variables
+        after = moving_statistics.moved(variables, state, output.state, momenta)
         return output._replace(state=after)
 
     def settled(
@@ -202,7 +198,7 @@ class Learner:
         """The `state_variables` that `settled` sets from a support set."""
         if not self.batch_norm.query_sees_support:
             return []
-        momenta = self._momenta()
+        momenta = moving_statistics.momenta(self.model)
         return [v for v in self.state_variables if id(v) in momenta]
 
     def features(
@@ -277,21 +273,16 @@ class Learner:
             where the pass left them, and all but the moving statistics of
             `BatchNormalization` layers are as they were.
         """
-        momenta = self._momenta()
+        momenta = moving_statistics.momenta(self.model)
         if not momenta:
             return state
-        # A pass moves a statistic to momentum * old + (1 - momentum) * batch: from
-        # zero, so that nothing cancels.
-        blank = [
-            tf.zeros_like(old) if id(v) in momenta else old
-            for v, old in zip(self.state_variables, state)
-        ]
+        variables = self.state_variables
+        blank = moving_statistics.blank(variables, state, momenta)
         after = self(weights, blank, x, training=training, step=step).state
+        found = moving_statistics.of_batch(variables, after, momenta)
         return [
-            new / (1.0 - momenta[id(v)])
-            if id(v) in momenta
-            else (new if is_seed(v) else old)
-            for v, old, new in zip(self.state_variables, state, after)
+            new if id(v) in momenta or is_seed(v) else old
+            for v, old, new in zip(variables, state, found)
         ]
 
     def folded(self, weights: list[Any], state: list[Any], steps: Any) -> list[Any]:
@@ -306,18 +297,6 @@ class Learner:
         values = {id(v): t for v, t in zip(variables, [*weights, *state])}
         values = self.batch_norm.folded(values, steps)
         return [values[id(v)] for v in self.model.variables]
-
-    def _momenta(self) -> dict[int, float]:
-        """Of each moving statistic that a pass can set, by `id` of the variable."""
-        return {
-            id(v): layer.momentum
-            for layer in _layers(self.model)
-            if isinstance(layer, keras.layers.BatchNormalization)
-            and layer.trainable
-            and not normalisation.renormalises(layer)
-            and layer.momentum < 1.0
-            for v in (layer.moving_mean, layer.moving_variance)
-        }
 
     def filled(self, gradients: list[Any], variables: list[Any]) -> list[tf.Tensor]:
         """Gradients with zeros for None, after one warning that names the unused."""
@@ -338,10 +317,6 @@ class Learner:
             tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
             for v, g in zip(variables, gradients)
         ]
-
-
-def _layers(model: keras.Model) -> list[keras.layers.Layer]:
-    return list(model._flatten_layers())
 
 
 def _body(model: keras.Model) -> keras.Model:

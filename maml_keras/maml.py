@@ -317,6 +317,7 @@ class MAML(EpisodicModel):
         *,
         input_signature: Any = None,
         card: dict[str, Any] | None = None,
+        verbose: str | int = "auto",
     ) -> Any:
         """Writes the initialisation as a SavedModel that needs only TensorFlow.
 
@@ -328,6 +329,7 @@ class MAML(EpisodicModel):
             input_signature: None, or `(x, y)`, nests of `tf.TensorSpec`, for a model
                 that does not tell the shape of its inputs.
             card: dict of what else the card should say: data, command, metrics.
+            verbose: 0 for silence, else a progress bar once two seconds have passed.
 
         Returns:
             The folder's `pathlib.Path`.
@@ -335,7 +337,12 @@ class MAML(EpisodicModel):
         from maml_keras.export import write
 
         return write(
-            self.learner, self.inner, path, input_signature=input_signature, card=card
+            self.learner,
+            self.inner,
+            path,
+            input_signature=input_signature,
+            card=card,
+            verbose=verbose,
         )
 
     # Configuration -------------------------------------------------------------

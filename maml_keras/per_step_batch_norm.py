@@ -95,26 +95,31 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
 
             scale = of_step("gamma", layer.gamma) if layer.scale else None
             offset = of_step("beta", layer.beta) if layer.center else None
-            y = self._normalised(
-                layer, tables, row, x, scale, offset, batch_statistics=batch_statistics
-            )
+            if self._by_batch(layer, batch_statistics):
+                y, *batch = normalisation.batch_normalised(
+                    x, scale, offset, epsilon=layer.epsilon
+                )
+                self._move(layer, tables, row, *batch)
+            else:
+                moving = self._moving(layer, tables, row)
+                y = _by(*moving, x, scale, offset, layer.epsilon)
             return tf.cast(y, layer.compute_dtype)
 
         return call
 
     @abc.abstractmethod
-    def _normalised(
-        self,
-        layer: Any,
-        tables: dict[str, Any],
-        row: Any,
-        x: Any,
-        scale: Any,
-        offset: Any,
-        *,
-        batch_statistics: bool,
-    ) -> Any:
-        """`x` normalised, scaled and offset; moves the statistics of its batch."""
+    def _by_batch(self, layer: Any, batch_statistics: bool) -> bool:
+        """True if this pass of the layer normalises by its own batch."""
+
+    @abc.abstractmethod
+    def _moving(self, layer: Any, tables: dict[str, Any], row: Any) -> tuple[Any, Any]:
+        """Mean and variance, `[channels]`, for a pass that does not."""
+
+    @abc.abstractmethod
+    def _move(
+        self, layer: Any, tables: dict[str, Any], row: Any, mean: Any, variance: Any
+    ) -> None:
+        """Moves what `_moving` reads towards the statistics of a batch."""
 
     def folded(self, values: dict[int, Any], steps: Any) -> dict[int, Any]:
         row = self._row(steps)
@@ -156,27 +161,19 @@ class PerStep(PerStepPolicy):
     def uses_batch_statistics(self, *, training: bool) -> bool:
         return True
 
-    def _normalised(
-        self,
-        layer: Any,
-        tables: dict[str, Any],
-        row: Any,
-        x: Any,
-        scale: Any,
-        offset: Any,
-        *,
-        batch_statistics: bool,
-    ) -> Any:
+    def _by_batch(self, layer: Any, batch_statistics: bool) -> bool:
+        return bool(layer.trainable)
+
+    def _moving(self, layer: Any, tables: dict[str, Any], row: Any) -> tuple[Any, Any]:
+        return layer.moving_mean, layer.moving_variance
+
+    def _move(
+        self, layer: Any, tables: dict[str, Any], row: Any, mean: Any, variance: Any
+    ) -> None:
         moving = layer.moving_mean, layer.moving_variance
-        if not layer.trainable:
-            return _by(*moving, x, scale, offset, layer.epsilon)
-        y, *batch = normalisation.batch_normalised(
-            x, scale, offset, epsilon=layer.epsilon
-        )
-        for variable, value in zip(moving, batch):
-            old = tf.cast(variable.value, x.dtype)
+        for variable, value in zip(moving, (mean, variance)):
+            old = tf.cast(variable.value, value.dtype)
             variable.assign(old * layer.momentum + value * (1.0 - layer.momentum))
-        return y
 
 
 class PerStepRunning(PerStepPolicy):
@@ -205,27 +202,25 @@ class PerStepRunning(PerStepPolicy):
         }
         return {**statistics, **super()._tables(layer, rows)}
 
-    def _normalised(
-        self,
-        layer: Any,
-        tables: dict[str, Any],
-        row: Any,
-        x: Any,
-        scale: Any,
-        offset: Any,
-        *,
-        batch_statistics: bool,
-    ) -> Any:
-        names = "mean", "variance"
-        if not batch_statistics:
-            mean, variance = (tf.gather(tables[name].value, row) for name in names)
-            return _by(mean, variance, x, scale, offset, layer.epsilon)
-        y, *batch = normalisation.batch_normalised(
-            x, scale, offset, epsilon=layer.epsilon
+    def _by_batch(self, layer: Any, batch_statistics: bool) -> bool:
+        return batch_statistics
+
+    def _moving(self, layer: Any, tables: dict[str, Any], row: Any) -> tuple[Any, Any]:
+        mean, variance = (
+            tf.gather(tables[name].value, row) for name in ("mean", "variance")
         )
-        for name, value in zip(names, batch):
-            _move(tables[name], row, value, layer.momentum)
-        return y
+        return mean, variance
+
+    def _move(
+        self, layer: Any, tables: dict[str, Any], row: Any, mean: Any, variance: Any
+    ) -> None:
+        for name, batch in (("mean", mean), ("variance", variance)):
+            table = tables[name]
+            old = table.value
+            towards = tf.cast(batch, old.dtype) - tf.gather(old, row)
+            # A product with one row of ones, because it vectorises over tasks.
+            chosen = tf.one_hot(row, table.shape[0], dtype=old.dtype)
+            table.assign(old + chosen[:, None] * (1.0 - layer.momentum) * towards)
 
 
 def _by(
@@ -237,14 +232,6 @@ def _by(
     y = (x - mean) * tf.math.rsqrt(variance + epsilon)
     y = y if scale is None else y * scale
     return y if offset is None else y + offset
-
-
-def _move(table: Any, row: Any, batch: Any, momentum: float) -> None:
-    old = table.value
-    new = (1.0 - momentum) * (tf.cast(batch, old.dtype) - tf.gather(old, row))
-    # A product with one row of ones, because it vectorises over tasks.
-    chosen = tf.one_hot(row, table.shape[0], dtype=old.dtype)
-    table.assign(old + chosen[:, None] * new)
 
 
 def _check(layer: Any, name: str) -> None:

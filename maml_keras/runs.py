@@ -79,7 +79,9 @@ def train(
     folder = pathlib.Path(folder)
     where = {"data_dir": data_dir, "download": download}
     if seconds is not None:
-        iterations = _planned(preset, folder, algorithm, iterations, seconds, where)
+        iterations = _planned(
+            preset, folder, algorithm, iterations, seconds, where, verbose
+        )
         preset = dataclasses.replace(preset, epoch=max(1, iterations // LOOKS))
     iterations = preset.iterations if iterations is None else iterations
     epoch = min(preset.epoch, iterations)
@@ -229,6 +231,8 @@ def export(
     config: dict[str, Any],
     result: Evaluation,
     path: str | pathlib.Path,
+    *,
+    verbose: str | int = "auto",
 ) -> pathlib.Path:
     """Exports a run with a card that says how it was made and what it reaches."""
     card = {
@@ -241,7 +245,7 @@ def export(
         "tasks_per_iteration": preset.tasks,
         "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
     }
-    return pathlib.Path(maml.export(path, card=card))
+    return pathlib.Path(maml.export(path, card=card, verbose=verbose))
 
 
 def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
@@ -298,12 +302,13 @@ def _planned(
     iterations: int | None,
     seconds: float,
     where: dict[str, Any],
+    verbose: str | int,
 ) -> int:
     """Meta-steps that a run by the clock counts on; what it began with, if it did."""
     if iterations is None and (folder / run_config.FILE).exists():
         iterations = run_config.read(folder).get("iterations")
     if iterations is None:
-        iterations = steps_within(preset, algorithm, seconds, where)
+        iterations = steps_within(preset, algorithm, seconds, where, verbose)
     return int(iterations)
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras import episode
 from maml_keras.learner import Learner
 
 # What is read here of a SavedModel, beside its lists of variables.
@@ -53,8 +54,8 @@ def fine_tune(
 
     Args:
         path: folder of the export.
-        x: inputs `[examples, ...]`, scaled as in training. Images of bytes are not
-            scaled here, as episodes do: divide them by 255.
+        x: inputs `[examples, ...]`, scaled as in training. Images of bytes are
+            refused: episodes divide them by 255, so do the same here.
         y: targets `[examples, ...]`; for classes their numbers from 0.
         steps: int, gradient steps; None for as many as in training.
         learning_rate: float; None for the inner loop's own.
@@ -250,6 +251,7 @@ def _array(name: str, value: Any, spec: Any) -> Any:
         raise ValueError(
             f"Array `{name}` must be numeric. Received: {array.dtype}.{hint}"
         )
+    episode.check_scaled(name, array, spec.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = array.astype(spec.dtype.as_numpy_dtype)
     if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):

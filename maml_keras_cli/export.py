@@ -57,7 +57,7 @@ def export(
     are not Keras's.
     """
     if format is not Format.savedmodel:
-        _convert(path, format.value, out)
+        _convert(path, format.value, out, 0 if quiet else 1)
         return
     if (path / "saved_model.pb").exists():
         raise ValueError(
@@ -83,12 +83,14 @@ def export(
         download=download,
         verbose=0 if quiet else 1,
     )
-    runs.export(maml, preset, config, result, folder)
+    runs.export(maml, preset, config, result, folder, verbose=0 if quiet else 1)
     typer.echo(result)
     typer.echo(f"SavedModel: {folder}")
 
 
-def _convert(path: pathlib.Path, name: str, out: pathlib.Path | None) -> None:
+def _convert(
+    path: pathlib.Path, name: str, out: pathlib.Path | None, verbose: int
+) -> None:
     from maml_keras import conversion, runs
     from maml_keras.formats import FORMATS
 
@@ -100,4 +102,4 @@ def _convert(path: pathlib.Path, name: str, out: pathlib.Path | None) -> None:
         if out is None
         else new_path(out)
     )
-    typer.echo(conversion.convert_file(path, written, format=name))
+    typer.echo(conversion.convert_file(path, written, format=name, verbose=verbose))

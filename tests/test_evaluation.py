@@ -243,6 +243,16 @@ def test_no_episode_is_refused():
         evaluated(maml(dense()))
 
 
+def test_one_batch_in_place_of_many_is_told_apart():
+    with pytest.raises(ValueError, match=r"Put it into a list: `\[batch\]`"):
+        evaluate_episodes(maml(dense()), regression(), verbose=0)
+
+
+def test_batches_without_targets_are_refused():
+    with pytest.raises(ValueError, match=r"pair \(task, query_y\).*no query_y"):
+        evaluated(maml(dense()), regression()[0])
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

@@ -297,6 +297,22 @@ def test_adapt_takes_lists_of_numbers():
     assert_identical(got, wrapped.adapt(x, y).get_weights())
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            np.zeros([1, 4, 3]),
+            r"for this model \(None, 3\).*take one: `support_x\[0\]`",
+        ),
+        (np.zeros([4, 3], np.uint8), r"`support_x` must be float32, scaled.*uint8"),
+    ],
+    ids=["a batch of tasks", "bytes"],
+)
+def test_adapt_refuses_what_is_no_support_set_of_this_model(x, message):
+    with pytest.raises(ValueError, match=message):
+        maml(dense()).adapt(x, np.zeros([*x.shape[:-1], 2]))
+
+
 def test_adapt_takes_steps_and_rate():
     model, (task, _) = dense(), regression()
     support = task["support_x"][0], task["support_y"][0]

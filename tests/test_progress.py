@@ -91,6 +91,36 @@ def test_reading_a_folder_of_images_has_a_bar(verbose, at_once, capsys, tmp_path
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
+def test_an_export_and_a_conversion_have_bars(verbose, at_once, capsys, tmp_path):
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    maml.export(tmp_path / "export", verbose=verbose)
+    assert ("8/8" in capsys.readouterr().out) == bool(verbose)
+    mk.convert(helpers.dense(), tmp_path / "network.tflite", verbose=verbose)
+    assert ("2/2" in capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_bars_of_a_download_are_quiet_when_asked(verbose, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    seen = []
+
+    class Builder:
+        data_dir = "nowhere"
+
+        def download_and_prepare(self):
+            seen.append(type(tqdm_utils.tqdm(total=1, disable=True)).__name__)
+            raise OSError("no network")
+
+    monkeypatch.setattr(tfds, "builder", lambda *args, **kwargs: Builder())
+    with pytest.raises(FileNotFoundError, match="no network"):
+        mk.data.from_tfds("cifar100", download=True, verbose=verbose)
+    assert (seen == ["EmptyTqdm"]) == (not verbose)
+    assert type(tqdm_utils.tqdm(total=1, disable=True)).__name__ != "EmptyTqdm"
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
 def test_collecting_a_data_set_has_a_bar(verbose, at_once, capsys):
     pairs = tf.data.Dataset.from_tensor_slices((np.arange(300), np.arange(300)))
     assert len(collect(pairs, verbose=verbose)[0]) == 300

@@ -63,11 +63,8 @@ class TaskFamily(abc.ABC):
         Returns:
             What `sample` returns, each tensor `[count, examples, ...]`.
         """
-        trace = tf.function(self.sample, autograph=False).get_concrete_function(
-            tf.TensorSpec([2], tf.int64)
-        )
         signature = tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape, t.dtype), trace.structured_outputs
+            lambda t: tf.TensorSpec(t.shape, t.dtype), self._traced()
         )
         seeds = tf.random.split(as_seed(seed), count)
         episodes: Episode = tf.map_fn(self.sample, seeds, fn_output_signature=signature)
@@ -95,6 +92,37 @@ class TaskFamily(abc.ABC):
             What `sample` returns, each tensor `[rows, examples, ...]`.
         """
         episodes: Episode = plan
+        return episodes
+
+    def _traced(self) -> Episode:
+        """Symbolic outputs of `sample`, found to be a function of the seed in a graph.
+
+        Raises:
+            TypeError: if `sample` reads the seed's value, as NumPy does.
+            ValueError: if it does not read the seed: what it draws outside of
+                TensorFlow would be drawn once, and every task be the same.
+        """
+        name = f"{type(self).__name__}.sample"
+        how = (
+            "It is compiled, so it must be made of TensorFlow operations and draw from "
+            "`seed` with `tf.random.stateless_*`. Tasks that come out of Python go to "
+            "`fit` as a `keras.utils.PyDataset` or by `tf.data.Dataset.from_generator`."
+        )
+        try:
+            trace = tf.function(self.sample, autograph=False).get_concrete_function(
+                tf.TensorSpec([2], tf.int64)
+            )
+        except (AttributeError, NotImplementedError, TypeError) as error:
+            raise TypeError(
+                f"`{name}` must be a function of tensors. Received: "
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0]}. {how}"
+            ) from error
+        if not trace.graph.inputs[0].consumers():
+            raise ValueError(
+                f"`{name}` must draw its tasks from `seed`. Received: a method that "
+                f"does not read it, whose tasks would all be the same. {how}"
+            )
+        episodes: Episode = trace.structured_outputs
         return episodes
 
 

@@ -7,6 +7,8 @@ import os
 import pathlib
 import uuid
 import warnings
+import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,8 @@ from maml_keras.progress import Bar
 
 # Raise it when the preparation below changes, so that old caches are not read.
 FORMAT = 1
+# What reading an archive throws that is not there, or not whole: build it anew.
+DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 def omniglot(
@@ -61,7 +65,7 @@ def omniglot(
             f"`size` must be a positive integer. Received: {size!r}. Pass e.g. size=28."
         )
     builder, dataset = open_tfds(
-        "omniglot", split=split, data_dir=data_dir, download=download
+        "omniglot", split=split, data_dir=data_dir, download=download, verbose=verbose
     )
     path = _cache_path(builder, split, size, cache_dir)
     pool = _read(path)
@@ -128,8 +132,7 @@ def _read(path: pathlib.Path) -> Pool | None:
                 groups=saved["groups"].tolist(),
             )
             whole = str(saved["fingerprint"]) == pool.fingerprint()
-    except Exception:
-        # A damaged archive fails in many ways, and all mean the same: build it anew.
+    except DAMAGED:
         return None
     return pool if whole else None
 

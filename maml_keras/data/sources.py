@@ -1,7 +1,9 @@
 """Pools from the TensorFlow Datasets catalogue."""
 
+import contextlib
 import difflib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,12 @@ class DatasetNotFoundError(FileNotFoundError):
 
 
 def open_tfds(
-    name: str, *, split: str, data_dir: str | None = None, download: bool = False
+    name: str,
+    *,
+    split: str,
+    data_dir: str | None = None,
+    download: bool = False,
+    verbose: str | int = "auto",
 ) -> tuple[Any, Any]:
     """Builder and dataset of a TFDS name, with errors that say what to do.
 
@@ -26,6 +33,7 @@ def open_tfds(
         data_dir: directory of prepared data sets. Defaults to the environment
             variable TFDS_DATA_DIR, then to TFDS's own default.
         download: whether to download and prepare the data if it is not there.
+        verbose: 0 for silence, else TFDS's own bars while it does.
 
     Returns:
         `(builder, dataset)`; the dataset reads files in order.
@@ -55,7 +63,8 @@ def open_tfds(
     )
     if download:
         try:
-            builder.download_and_prepare()
+            with _bars_of_tfds(verbose):
+                builder.download_and_prepare()
         except Exception as error:  # Whatever the network or the disk threw.
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DatasetNotFoundError(
@@ -80,6 +89,21 @@ def open_tfds(
             "one of them, a part such as 'a[:100]', or a sum such as 'a+b'."
         ) from error
     return builder, dataset
+
+
+@contextlib.contextmanager
+def _bars_of_tfds(verbose: str | int) -> Iterator[None]:
+    """TFDS shows how far a download is, unless it is told not to, for all its calls."""
+    import tensorflow_datasets as tfds
+
+    if verbose:
+        yield
+        return
+    tfds.disable_progress_bar()
+    try:
+        yield
+    finally:
+        tfds.enable_progress_bar()
 
 
 def prepared_splits(
@@ -142,7 +166,7 @@ def from_tfds(
             image below `class_limit`.
     """
     builder, dataset = open_tfds(
-        name, split=split, data_dir=data_dir, download=download
+        name, split=split, data_dir=data_dir, download=download, verbose=verbose
     )
     features = builder.info.features
     for argument, key in (("image_key", image_key), ("label_key", label_key)):
