@@ -34,8 +34,8 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"))
     options = parser.parse_args(arguments)
     preset = experiments.get("sinusoid")
-    if options.out.exists():
-        shutil.rmtree(options.out)  # The demo's own folder, made anew each time.
+    if (options.out / "config.toml").exists():
+        shutil.rmtree(options.out)  # A run's folder: the demo makes its own anew.
 
     print(f"1/4 meta-training: {preset.title}, {options.iterations} meta-steps")
     started = time.perf_counter()

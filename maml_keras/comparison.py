@@ -7,7 +7,7 @@ import difflib
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,6 +130,7 @@ def compare(
     download: bool = False,
     verbose: str | int = "auto",
     command: str = "",
+    announce: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Trains each algorithm on a preset, and tests all on the same episodes.
 
@@ -142,7 +143,7 @@ def compare(
         preset: the tasks, the network and the schedule.
         algorithms: names of recipes, or of `baselines.BASELINES`; the first is what
             the others are compared with.
-        folder: where to write.
+        folder: where to write: a new folder, or that of the comparison to go on with.
         iterations: int, meta-steps of each; None for the preset's.
         seconds: float, training time of each in place of a number of meta-steps, by
             the clock. The call that compiles, looks at validation tasks and backups do
@@ -155,12 +156,14 @@ def compare(
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
         command: str, noted in the folder.
+        announce: called with a line such as `"anil (3 of 6)"` as each begins.
 
     Returns:
         A `Comparison`.
 
     Raises:
         ValueError: if an algorithm is not known, or given twice.
+        FileExistsError: if the folder holds something that is no comparison.
     """
     known = {*recipes.RECIPES, *baselines.BASELINES}
     unknown = [name for name in algorithms if name not in known]
@@ -174,8 +177,7 @@ def compare(
     if steps is not None:
         # Looks at validation tasks, too: the curve ends where the table does.
         preset = dataclasses.replace(preset, evaluation_steps=steps)
-    folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _own(pathlib.Path(folder))
     settings = {
         "preset": preset.name,
         "algorithms": list(algorithms),
@@ -193,7 +195,9 @@ def compare(
     times: dict[str, float] = {}
     histories: dict[str, list[dict[str, float]]] = {}
     described: dict[str, dict[str, Any]] = {}
-    for name in algorithms:
+    for number, name in enumerate(algorithms, start=1):
+        if announce is not None:
+            announce(f"{name} ({number} of {len(algorithms)})")
         contender = _Contender(preset, name, folder / name, seed, where, verbose)
         maml, families = contender.trained(iterations, seconds, command)
         counts[name], times[name] = contender.iterations, contender.seconds
@@ -216,6 +220,17 @@ def compare(
     write_contenders(folder / "test", described, results, times)
     plot_comparison(results, histories, folder / "comparison.png")
     return comparison
+
+
+def _own(folder: pathlib.Path) -> pathlib.Path:
+    """The folder, made if need be; refused if it is somebody else's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()) and not (folder / run_config.FILE).exists():
+        raise FileExistsError(
+            "`folder` must be new, or that of a comparison to go on with. Received: "
+            f"{folder}, which holds something else. Choose another."
+        )
+    return folder
 
 
 class _Contender:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import tempfile
 from dataclasses import dataclass
@@ -134,6 +133,7 @@ def convert_file(
     format: str | None = None,
     tolerance: float | None = 1e-4,
     verbose: str | int = "auto",
+    custom_objects: dict[str, Any] | None = None,
 ) -> Conversion:
     """As `convert`, from what a network was saved in.
 
@@ -144,6 +144,7 @@ def convert_file(
         format: as for `convert`.
         tolerance: as for `convert`.
         verbose: as for `convert`.
+        custom_objects: as in `keras.saving.load_model`.
 
     Raises:
         FileNotFoundError: if there is no network.
@@ -153,7 +154,7 @@ def convert_file(
     if (source / "maml.keras").exists():
         source = source / "maml.keras"
     if source.suffix == ".keras" and source.exists():
-        subject = keras.saving.load_model(source)
+        subject = shipped.network(source, custom_objects=custom_objects)
         return convert(
             subject, path, format=format, tolerance=tolerance, verbose=verbose
         )
@@ -163,15 +164,17 @@ def convert_file(
             f"Received: {source}. Make a run with `maml-keras train PRESET`, or adapt "
             "one with `maml-keras adapt RUN --data FILE --out adapted.keras`."
         )
-    return _converted(_exported(source), path, format, None, tolerance, verbose)
+    return _converted(
+        _exported(source, custom_objects), path, format, None, tolerance, verbose
+    )
 
 
-def _exported(folder: pathlib.Path) -> Learner:
+def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Learner:
     """The initialisation that an export holds, with its batch-norm policy."""
     saved = shipped.load(folder)
-    card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
+    card = shipped.card(folder)
     learner = Learner(
-        keras.saving.load_model(folder / "learner.keras", compile=False),
+        shipped.network(folder / "learner.keras", custom_objects=custom_objects),
         batch_norm=card["batch_norm"],
         steps=card["inner_loop"]["steps"],
     )

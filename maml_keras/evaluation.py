@@ -198,7 +198,7 @@ def evaluate_episodes(
         num_tasks, unit_name="task", verbose=0 if not verbose else 1
     )
     values, losses, queries, done = [], [], 0, 0
-    for batch in _batches(episodes):
+    for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
@@ -240,7 +240,8 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
         return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
 
 
-def _batches(episodes: Any) -> Any:
+def batches(episodes: Any) -> Any:
+    """`episodes`, which must not be a batch itself."""
     if isinstance(episodes, tuple) and episodes and isinstance(episodes[0], dict):
         raise ValueError(
             "`episodes` must be a dataset or an iterable of batches (task, query_y). "

@@ -49,7 +49,9 @@ def write(
         FileExistsError: if the folder holds something that is no export.
     """
     path = pathlib.Path(path)
-    if path.exists() and not (path / "saved_model.pb").exists():
+    own = ("saved_model.pb", "learner.keras", "card.json")
+    empty = path.is_dir() and not any(path.iterdir())
+    if path.exists() and not empty and not all((path / n).exists() for n in own):
         raise FileExistsError(
             f"`path` must be a new folder or an earlier export. Received: {path}, "
             "which holds something else. Choose another path."
@@ -89,6 +91,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
         "inner_loop": {
+            "loss": inner.loss.serialize(),
             "rule": type(rule).__name__,
             "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
             "steps": inner.steps,

@@ -14,6 +14,7 @@ from maml_keras import episode
 from maml_keras.evaluation import (
     Evaluation,
     Metric,
+    batches,
     diverged_tasks,
     first_tasks,
     mean_of_task,
@@ -22,6 +23,7 @@ from maml_keras.evaluation import (
 from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
+from maml_keras.progress import Bar
 from maml_keras.recording import along, recorded
 from maml_keras.task_maps import parallel
 
@@ -109,6 +111,7 @@ def trace_inner_loop(
     steps: int | None = None,
     num_tasks: int = 100,
     metric: str | Metric | None = None,
+    verbose: str | int = "auto",
 ) -> InnerTrace:
     """Adapts to each task and notes what every inner step did.
 
@@ -121,6 +124,7 @@ def trace_inner_loop(
         steps: int, K; None for as many as in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: as in `evaluate_episodes`.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         An `InnerTrace`.
@@ -146,7 +150,8 @@ def trace_inner_loop(
     examples: list[dict[str, Any]] = []
     shares: list[Any] = []
     done = 0
-    for batch in episodes:
+    bar = Bar(num_tasks, unit="task", verbose=verbose)
+    for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
@@ -158,6 +163,7 @@ def trace_inner_loop(
         if maml._outer_loss.is_sparse_categorical:
             shares += [_largest_share(labels) for labels in query_y.numpy()]
         done += len(parts[-1]["query_loss"])
+        bar.update(done, {name: float(parts[-1]["query_metric"][:, -1].mean())})
         if done >= num_tasks:
             break
     if not done:

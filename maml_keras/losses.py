@@ -51,11 +51,16 @@ class PureLoss:
             self._function = keras.losses.get(identifier)
 
     @property
+    def name(self) -> str:
+        """What Keras calls it, such as `mean_squared_error`; of several, `sum`."""
+        if self._parts is not None:
+            return "sum"
+        return str(getattr(self._function, "name", None) or self._function.__name__)
+
+    @property
     def is_sparse_categorical(self) -> bool:
         """True if targets are class numbers and the last axis of outputs is classes."""
-        name = getattr(self._function, "name", None) if self._parts is None else None
-        name = name or getattr(getattr(self, "_function", None), "__name__", "")
-        return "sparse_categorical_crossentropy" in str(name)
+        return "sparse_categorical_crossentropy" in self.name
 
     @property
     def ignored_class(self) -> int | None:

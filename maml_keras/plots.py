@@ -40,8 +40,9 @@ def plot_comparison(
 
     Args:
         results: an `Evaluation` by name.
-        histories: by name, for each epoch `seconds` and `adapted_<metric>` on
-            validation tasks; empty for what was not meta-trained.
+        histories: by name, for each epoch `seconds`, `adapted_<metric>` on validation
+            tasks and `adapted_<metric>_half_width`, if it is known; empty for what
+            was not meta-trained.
         path: the PNG to write.
 
     Returns:
@@ -54,12 +55,18 @@ def plot_comparison(
     _adaptation(right, results, log=log)
     key = f"adapted_{first.metric}"
     for (name, history), line in zip(histories.items(), _styles()):
-        points = [(row["seconds"], row[key]) for row in history if key in row]
-        if points:
-            left.plot(*zip(*points), markersize=4, label=name, **line)
+        rows = [row for row in history if key in row]
+        seconds, mean, half = (
+            np.array([row.get(column, np.nan) for row in rows])
+            for column in ("seconds", key, f"{key}_half_width")
+        )
+        if rows:
+            left.plot(seconds, mean, markersize=4, label=name, **line)
+            band = {"alpha": 0.2, "color": line["color"]}
+            left.fill_between(seconds, mean - half, mean + half, **band)
     left.set_xlabel("training time, seconds without compilation")
     left.set_ylabel(f"query {first.metric} after adaptation, validation tasks")
-    left.set_title("Learning to learn")
+    left.set_title("Learning to learn\nmean, 95% CI over tasks")
     if log:
         left.set_yscale("log")
     left.grid(alpha=0.3)

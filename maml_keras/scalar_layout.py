@@ -38,9 +38,11 @@ Charts = dict[str, str | list[str]]
 
 def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     """What is drawn, by chart and page section."""
+    # Of one section TensorBoard shows bands last, so the chart that tells the story has
+    # a section to itself.
+    story = f"query {metric} before adaptation, after the first and the last inner step"
+    tags = [f"{metric}/step_{k}" for k in told_steps(steps)]
     charts: Charts = {
-        f"query {metric} before adaptation, after the first and the last inner step; "
-        "95% interval over tasks": [f"{metric}/step_{k}" for k in told_steps(steps)],
         f"query {metric} at every inner step": f"adaptation/{metric}/step_",
         "gap after adaptation: query minus support": "gap/",
         "tasks that diverged": "adaptation/diverged",
@@ -48,7 +50,8 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     if metric != "loss":
         charts["query loss at every inner step"] = "adaptation/loss/step_"
     sections: dict[str, Charts] = {
-        "Does it learn to adapt?": charts,
+        "Does it learn to adapt?": {f"{story}; 95% interval over tasks": tags},
+        "How do all steps do?": charts,
         "What do the inner steps do?": {
             "norm of the inner gradient, by layer": "inner_gradient/",
             "norm of the inner update, by layer": "inner_update/",

@@ -210,13 +210,10 @@ def ordinary(
             batch gets as its moving statistics.
         custom_objects: as in `keras.saving.load_model`.
     """
-    path = pathlib.Path(path)
-    card = json.loads((path / "card.json").read_text(encoding="utf-8"))
-    model = keras.saving.load_model(
-        path / "learner.keras", custom_objects=custom_objects, compile=False
-    )
+    model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
+    facts = card(path)
     learner = Learner(
-        model, batch_norm=card["batch_norm"], steps=card["inner_loop"]["steps"]
+        model, batch_norm=facts["batch_norm"], steps=facts["inner_loop"]["steps"]
     )
     weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
     state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
@@ -227,6 +224,34 @@ def ordinary(
     for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
         variable.assign(value)
     return model
+
+
+def card(path: str | pathlib.Path) -> dict[str, Any]:
+    """What `card.json` of an export says."""
+    text = (pathlib.Path(path) / "card.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def network(
+    path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
+) -> keras.Model:
+    """A `.keras` file, not compiled.
+
+    Raises:
+        ValueError: if it has a class that Keras does not know in this process.
+    """
+    try:
+        return keras.saving.load_model(
+            path, custom_objects=custom_objects, compile=False
+        )
+    except TypeError as error:
+        raise ValueError(
+            f"{path} holds a class that Keras does not know here. Register it with "
+            "`@keras.saving.register_keras_serializable()` where it is defined and "
+            "import that, or pass `custom_objects={name: class}` in Python, as the "
+            f"command line cannot. ({str(error).splitlines()[0]})"
+        ) from error
 
 
 def _described(weight: Any) -> tuple[str, str]:

@@ -31,6 +31,7 @@ def read(
     ways: int | None,
     option: str = "--data",
     classes: tuple[str, ...] = (),
+    verbose: str | int = "auto",
 ) -> Examples:
     """The examples at a path.
 
@@ -40,6 +41,7 @@ def read(
         ways: how many classes the model tells apart; None if it predicts no classes.
         option: str, what the user calls the path.
         classes: the names of classes 0, 1, .. if they are known already.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Raises:
         FileNotFoundError: if nothing is there, or no image.
@@ -47,7 +49,7 @@ def read(
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return _images(path, shape, ways, option, classes)
+        return _images(path, shape, ways, option, classes, verbose)
     return Examples(_arrays(path, option))
 
 
@@ -78,6 +80,7 @@ def _images(
     ways: int | None,
     option: str,
     classes: tuple[str, ...],
+    verbose: str | int,
 ) -> Examples:
     if len(shape) != 3 or None in shape or shape[2] not in (1, 3, 4):
         raise ValueError(
@@ -91,7 +94,9 @@ def _images(
             f"{path}, and an export that does not. Give it an .npz file."
         )
     height, width, channels = shape
-    pool = data.from_folder(path, size=(height, width), channels=channels)
+    pool = data.from_folder(
+        path, size=(height, width), channels=channels, verbose=verbose
+    )
     found = tuple(pool.class_names)
     if len(found) > ways:
         raise ValueError(

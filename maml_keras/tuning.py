@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras import shipped, task_files
+from maml_keras.losses import PureLoss
 
 
 def adapt_file(
@@ -19,6 +20,7 @@ def adapt_file(
     steps: int = 10,
     learning_rate: float | None = None,
     out: str | pathlib.Path | None = None,
+    verbose: str | int = "auto",
 ) -> str:
     """Adapts an exported initialisation to the examples of a folder or file.
 
@@ -31,10 +33,11 @@ def adapt_file(
         steps: int, gradient steps.
         learning_rate: float; None for the inner loop's own.
         out: None, or the `.keras` file to write the adapted network to.
+        verbose: 0 for silence, else a progress bar where images are read.
 
     Returns:
-        A table of the accuracy for class labels, of the mean squared error for numbers,
-        before and after.
+        A table of the accuracy for classes, else of the export's own loss, before and
+        after.
 
     Raises:
         FileNotFoundError: if `export`, `data` or `query` is not there.
@@ -43,10 +46,14 @@ def adapt_file(
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: {out}.")
     saved = shipped.load(export)
-    sets, lines = _examples(saved, data, query)
-    before = _measured(saved, sets)
+    if out is not None:
+        # What cannot be read back is found out before anything is adapted.
+        shipped.network(pathlib.Path(export) / "learner.keras")
+    sets, lines = _examples(saved, data, query, verbose)
+    loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
+    before = _measured(saved, sets, loss)
     shipped.tuned(saved, *sets["yours"], steps=steps, learning_rate=learning_rate)
-    after = _measured(saved, sets)
+    after = _measured(saved, sets, loss)
     lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
     lines += [
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
@@ -61,7 +68,10 @@ def adapt_file(
 
 
 def _examples(
-    saved: Any, data: str | pathlib.Path, query: str | pathlib.Path | None
+    saved: Any,
+    data: str | pathlib.Path,
+    query: str | pathlib.Path | None,
+    verbose: str | int,
 ) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
     """The sets to measure on, of which the first is to be learned; what to say."""
     specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
@@ -74,12 +84,17 @@ def _examples(
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     ways = int(width) if y_spec.dtype.is_integer else None
     shape = tuple(x_spec.shape[1:])
-    mine = task_files.read(data, shape=shape, ways=ways)
+    mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
     arrays = mine.arrays
     sets = {"yours": shipped.fitting(saved, arrays["x"], arrays["y"])}
     if query is not None:
         read = task_files.read(
-            query, shape=shape, ways=ways, option="--query", classes=mine.classes
+            query,
+            shape=shape,
+            ways=ways,
+            option="--query",
+            classes=mine.classes,
+            verbose=verbose,
         )
         sets["query"] = shipped.fitting(saved, read.arrays["x"], read.arrays["y"])
     elif {"query_x", "query_y"} <= set(arrays):
@@ -95,22 +110,33 @@ def _examples(
 
 
 def _measured(
-    saved: Any, sets: dict[str, tuple[Any, Any]]
+    saved: Any, sets: dict[str, tuple[Any, Any]], loss: PureLoss
 ) -> dict[tuple[str, str], float]:
     """The metric of the export's present weights, by whose examples and name."""
     return {
         (label, name): value
         for label, (x, y) in sets.items()
-        for name, value in [_metric(y, np.asarray(saved.serve(x)))]
+        for name, value in [_metric(y, np.asarray(saved.serve(x)), loss)]
     }
 
 
-def _metric(y: Any, predictions: Any) -> tuple[str, float]:
-    if y.dtype.kind not in "iu":
-        return "mean squared error", float(np.mean(np.square(predictions - y)))
-    width = int(predictions.shape[-1])
-    if y.min() < 0 or y.max() >= width:
-        raise ValueError(
-            f"Labels must be 0..{width - 1}. Received: {int(y.min())}..{int(y.max())}."
+def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
+    """The export's own loss; one of its kind, if the card does not say or mean it."""
+    usual = "sparse_categorical_crossentropy" if classes else "mse"
+    try:
+        return PureLoss.deserialize(
+            shipped.card(export)["inner_loop"].get("loss", usual)
         )
-    return "accuracy", float(np.mean(np.argmax(predictions, axis=-1) == y))
+    except (TypeError, ValueError):
+        return PureLoss(usual)  # A function that Keras does not know here.
+
+
+def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:
+    if loss.is_sparse_categorical:
+        counted = y != loss.ignored_class
+        right = np.argmax(predictions, axis=-1) == y
+        return "accuracy", float(np.mean(right[counted])) if counted.any() else 0.0
+    if loss.name == "categorical_crossentropy":
+        right = np.argmax(predictions, axis=-1) == np.argmax(y, axis=-1)
+        return "accuracy", float(np.mean(right))
+    return loss.name.replace("_", " "), float(loss(y, predictions))

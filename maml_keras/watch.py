@@ -44,7 +44,7 @@ class Watch(keras.callbacks.Callback):
     It looks after the first epoch and the last; between them about 20 times, as long as
     that takes no more than `share` of the training time. With `every` it looks after
     every so many epochs, whatever it takes. The last step's mean joins the logs of an
-    epoch that was looked at as `adapted_<metric>`.
+    epoch that was looked at as `adapted_<metric>`, its 95% half-width beside it.
 
     Args:
         log_dir: str or path, TensorBoard's folder; all goes to `adaptation` in it.
@@ -153,7 +153,9 @@ class Watch(keras.callbacks.Callback):
         self._count += 1
         if logs is not None:
             main = look.traces[look.main]
-            logs[f"adapted_{main.metric}"] = main.query().mean
+            query = main.query()
+            logs[f"adapted_{main.metric}"] = query.mean
+            logs[f"adapted_{main.metric}_half_width"] = query.half_width
 
     def _is_due(self, epoch: int, epochs: int) -> bool:
         if self.every is not None:
@@ -186,6 +188,7 @@ class Watch(keras.callbacks.Callback):
                     steps=self.steps,
                     num_tasks=self.num_tasks,
                     metric=self.metric,
+                    verbose=0,
                 )
                 for part, episodes in self.episodes.items()
             },

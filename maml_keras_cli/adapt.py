@@ -51,7 +51,7 @@ def adapt(
 ) -> None:
     """Adapt an export to one task of yours, from a few examples.
 
-    Prints the accuracy or the mean squared error before and after, on your examples
+    Prints the accuracy, or the export's own loss, before and after, on your examples
     and on the query examples if there are any. Images become as large as those of the
     training, with values from 0 to 1.
     """
@@ -65,5 +65,6 @@ def adapt(
             steps=steps,
             learning_rate=learning_rate,
             out=out and new_path(out),
+            verbose=0 if quiet else 1,
         )
     )

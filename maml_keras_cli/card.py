@@ -36,7 +36,7 @@ def card(
     """
     import maml_keras as mk
 
-    page = html and new_path(html)
+    page = html and new_path(html, option="--html")
     shown = mk.model_card(export, latency=latency, verbose=0 if quiet else 1)
     typer.echo(shown)
     if page is not None:

@@ -87,7 +87,9 @@ def compare(
             download=download,
             verbose=0 if quiet else 1,
             command=command(),
+            announce=None if quiet else typer.echo,
         )
         typer.echo(result.table())
         typer.echo(result)
         typer.echo(f"table, figures and plot: {folder}/comparison.*")
+        typer.echo(f"TensorBoard: tensorboard --logdir {folder}")

@@ -43,6 +43,7 @@ def data(
         return
     from maml_keras import experiments
 
+    picture = picture and new_path(picture, option="--picture")
     chosen = experiments.get(preset)
     families = chosen.families(
         data_dir=text(data_dir), download=download, verbose=0 if quiet else 1
@@ -52,7 +53,7 @@ def data(
     for part, family in zip(families._fields, families):
         typer.echo(f"  {part:<12}{_described(family)}")
     if picture is not None:
-        _draw(families.test, new_path(picture))
+        _draw(families.test, picture)
         typer.echo(f"first test task: {picture}")
 
 

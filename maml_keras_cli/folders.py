@@ -46,8 +46,15 @@ def run_folder(
             folder.rmdir()
 
 
-def new_path(path: pathlib.Path, *, remedy: str = "or remove it") -> pathlib.Path:
+def new_path(
+    path: pathlib.Path, *, option: str = "--out", remedy: str = "or remove it"
+) -> pathlib.Path:
     """The path, if there is nothing yet.
+
+    Args:
+        path: where the user wants something written.
+        option: what the user calls it.
+        remedy: what to do other than to choose another.
 
     Raises:
         FileExistsError: if there is, with what to do.
@@ -55,7 +62,7 @@ def new_path(path: pathlib.Path, *, remedy: str = "or remove it") -> pathlib.Pat
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty:
         raise FileExistsError(
-            f"`--out` must be a new path. Received: {path}, which holds something. "
+            f"`{option}` must be a new path. Received: {path}, which holds something. "
             f"Choose another, {remedy}."
         )
     return path

@@ -54,7 +54,11 @@ Tasks = Annotated[
 ]
 Seed = Annotated[
     int,
-    typer.Option(help="Draws weights and training episodes; any whole number."),
+    typer.Option(
+        min=0,
+        max=2**32 - 1,
+        help="Draws weights and training episodes; any whole number of 32 bits.",
+    ),
 ]
 DataDir = Annotated[
     pathlib.Path | None,

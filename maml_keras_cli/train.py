@@ -49,7 +49,8 @@ def train(
         typer.Option(
             min=1,
             help="Length of an epoch, after which validation tasks are looked at and "
-            "a backup is written, in meta-steps.",
+            "a backup is written, in meta-steps. With --seconds it is a twentieth of "
+            "the time instead.",
             show_default="the preset's",
         ),
     ] = None,
@@ -105,7 +106,8 @@ def train(
         )
         runs.write_result(folder, result)
         path = runs.first_free(folder / "export")
-        runs.export(maml, chosen, run_config.read(folder), result, path)
+        record = run_config.read(folder)
+        runs.export(maml, chosen, record, result, path, verbose=0 if quiet else 1)
         typer.echo(result.table())
         typer.echo(result)
         typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {folder}/logs")

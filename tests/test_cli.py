@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras import baselines, experiments, recipes
+from maml_keras import baselines, experiments, formats, progress, recipes
 from maml_keras_cli import app
 
 SMALL = dataclasses.replace(
@@ -70,6 +70,34 @@ def test_export_writes_a_card_with_fresh_figures(trained, tmp_path):
     card = json.loads((tmp_path / "e/card.json").read_text(encoding="utf-8"))
     assert card["evaluation"]["tasks"] == 20
     assert card["title"] == SMALL.title
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_a_run_is_converted_beside_its_export(trained, tmp_path, kind):
+    pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
+    out = tmp_path / f"network.{'onnx' if kind == 'onnx' else 'tflite'}"
+    result = run("export", trained[0], "--format", kind, "--out", out, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert f"{out}: " in result.output
+    x = np.linspace(-3, 3, 7, dtype="float32")[:, None]
+    (y,) = formats.FORMATS[kind].run(out, {"x": x}, ["output_0"])
+    network = keras.saving.load_model(trained[0] / "maml.keras").model
+    np.testing.assert_allclose(y, network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_quiet_means_no_bars(trained, task_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    shown = {}
+    for how in ((), ("--quiet",)):
+        out = tmp_path / f"export{len(how)}"
+        ended = run("export", trained[0], "--out", out, "--tasks", 20, *how)
+        adapted = run("adapt", out, "--data", task_file, *how)
+        assert ended.exit_code == adapted.exit_code == 0, ended.output
+        shown[how] = ended.output + adapted.output
+    assert "8/8" in shown[()]
+    assert "20/20" in shown[()]
+    assert "/8" not in shown["--quiet",]
+    assert "20/20" not in shown["--quiet",]
 
 
 def test_adapt_prints_before_and_after_and_writes_the_network(

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -67,6 +68,44 @@ def test_the_reference_on_the_site_is_that_of_the_program(tmp_path):
     kept = pathlib.Path(__file__).parents[1] / "docs/api/command_line.md"
     # `make docs` writes it anew.
     assert kept.read_text("utf-8") == written.read_text("utf-8")
+
+
+def typed_in_the_documentation():
+    """Every command line of a console block, with the page it stands on."""
+    root = pathlib.Path(__file__).parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    found = []
+    for page in pages:
+        for block in re.findall(
+            r"```(?:console|bash)\n(.*?)```", page.read_text("utf-8"), re.S
+        ):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [
+                pytest.param(
+                    shlex.split(line.lstrip("$ "), comments=True),
+                    id=f"{page.stem}: {line[:60]}",
+                )
+                for line in lines
+                if line.lstrip("$ ").startswith("maml-keras ")
+            ]
+    return found
+
+
+@pytest.mark.parametrize("words", typed_in_the_documentation())
+def test_what_the_documentation_types_is_understood(words):
+    _, command, *arguments = words
+    if command.startswith("-"):
+        assert command in (
+            "--help",
+            "--version",
+            "--install-completion",
+            "--show-completion",
+        )
+        return
+    known = PROGRAM.commands[command]
+    names = {name for p in known.params for name in [*p.opts, *p.secondary_opts]}
+    used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    assert used <= {*names, "--help"}
 
 
 def test_every_long_command_can_be_quiet_or_verbose():

@@ -148,6 +148,21 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     assert "goes on with the settings it began with" in refused.output
 
 
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="`folder` must be new"):
+        compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    assert (tmp_path / "test" / "mine.txt").exists()
+
+
+def test_each_contender_is_announced(tmp_path):
+    said = []
+    names = ["random", "oracle"]
+    compare(SMALL, names, tmp_path, num_tasks=5, verbose=0, announce=said.append)
+    assert said == ["random (1 of 2)", "oracle (2 of 2)"]
+
+
 def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
     asked = []
 

@@ -137,6 +137,13 @@ def test_every_public_name_is_on_an_api_page():
     public |= {f"data.{name}": getattr(mk.data, name) for name in mk.data.__all__}
     public |= {f"models.{n}": getattr(mk.models, n) for n in mk.models.__all__}
     public |= {f"recipes.{name}": f for name, f in mk.recipes.RECIPES.items()}
+    public |= {f"diagnoses.{n}": getattr(mk.diagnoses, n) for n in mk.diagnoses.__all__}
+    public |= {
+        f"{module.__name__}.{view.__name__}": view
+        for module in (mk.views, mk.pictures)
+        for view in vars(module).values()
+        if inspect.isclass(view) and issubclass(view, mk.views.View)
+    }
     shown = [resolved(entry) for entry in documented()]
     missing = [
         name

@@ -193,6 +193,18 @@ def test_adapt_returns_the_chosen_weights_only(tmp_path):
     assert all("head" in name for name in weights)
 
 
+def test_only_an_earlier_export_is_replaced(tmp_path):
+    model = dense()
+    exported = MAML(model, InnerLoop("mse", SGD(RATE)))
+    model.export(tmp_path / "keras", verbose=False)  # A SavedModel of Keras's own.
+    with pytest.raises(FileExistsError, match="holds something else"):
+        exported.export(tmp_path / "keras")
+    assert not (tmp_path / "keras" / "card.json").exists()
+    (tmp_path / "empty").mkdir()
+    exported.export(tmp_path / "empty")
+    assert (tmp_path / "empty" / "card.json").exists()
+
+
 def test_earlier_export_is_replaced(tmp_path):
     task, _ = regression()
     for _ in range(2):

@@ -26,8 +26,13 @@ WAYS = 3
 
 
 def variables(saved):
-    lists = saved.trainable_variables, saved.non_trainable_variables
-    return [v.numpy() for v in [*lists[0], *lists[1], saved.steps_taken]]
+    lists = (
+        saved.trainable_variables,
+        saved.non_trainable_variables,
+        saved.rule_variables,
+        [saved.steps_taken],
+    )
+    return [v.numpy() for variables in lists for v in variables]
 
 
 def first(batch):

@@ -180,6 +180,23 @@ def test_the_first_weight_that_differs_is_named_and_none_changed(
     assert_identical(before, model.get_weights())
 
 
+class Unregistered(keras.layers.Dense):
+    """A class that Keras does not know."""
+
+
+def test_a_class_that_keras_does_not_know_is_named(tmp_path):
+    model = keras.Sequential([keras.Input([3]), Unregistered(2)])
+    path = MAML(model, InnerLoop("mse", SGD(0.1))).export(tmp_path / "own")
+    with pytest.raises(ValueError, match="(?s)class that Keras does not know.*Unreg"):
+        mk.to_keras(path)
+    known = {"Unregistered": Unregistered}
+    assert isinstance(mk.to_keras(path, custom_objects=known).layers[0], Unregistered)
+    with pytest.raises(ValueError, match="class that Keras does not know"):
+        mk.convert_file(path, tmp_path / "own.tflite")
+    done = mk.convert_file(path, tmp_path / "own.tflite", custom_objects=known)
+    assert done.difference < 1e-5
+
+
 def test_a_folder_without_an_export_is_named(tmp_path):
     for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
         with pytest.raises(FileNotFoundError, match="folder with a SavedModel"):

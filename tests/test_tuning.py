@@ -8,6 +8,7 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from maml_keras import MAML, SGD, InnerLoop
+from maml_keras.tuning import adapt_file
 from maml_keras_cli import app
 
 WAYS = 3
@@ -147,3 +148,48 @@ def test_what_is_written_normalises_as_the_export_does_after_its_steps(tmp_path)
         rtol=1e-4,
         atol=1e-5,
     )
+
+
+ONE_HOT = np.eye(2, dtype="float32")[[0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "name", "value"),
+    [
+        ("mae", np.full([4, 2], 3.0), "mean absolute error", 3.0),
+        (
+            keras.losses.CategoricalCrossentropy(from_logits=True),
+            ONE_HOT,
+            "accuracy",
+            0.5,
+        ),
+        (
+            keras.losses.SparseCategoricalCrossentropy(True, ignore_class=-1),
+            np.array([0, 1, -1, -1]),
+            "accuracy",
+            0.5,
+        ),
+    ],
+    ids=["mae", "one-hot", "ignored"],
+)
+def test_the_table_has_the_metric_of_the_exports_loss(loss, y, name, value, tmp_path):
+    model = keras.Sequential(
+        [keras.Input([3]), keras.layers.Dense(2, kernel_initializer="zeros")]
+    )
+    path = MAML(model, InnerLoop(loss, SGD(0.1))).export(tmp_path / "export")
+    np.savez(tmp_path / "task.npz", x=np.ones([4, 3]), y=y)
+    table = adapt_file(path, tmp_path / "task.npz", steps=0)
+    # Zeros predict the first class.
+    assert table.splitlines()[-1].split(maxsplit=3) == [
+        "yours",
+        f"{value:.4g}",
+        f"{value:.4g}",
+        name,
+    ]
+
+
+def test_bytes_in_a_file_are_refused(export, tmp_path):
+    np.savez(tmp_path / "task.npz", x=np.zeros([2, 4, 4, 1], "uint8"), y=[0, 1])
+    result = run("adapt", export, "--data", tmp_path / "task.npz")
+    assert result.exit_code == 1
+    assert "Received: uint8" in result.output

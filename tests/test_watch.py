@@ -270,7 +270,7 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
                 },
             )
         )["sessionGroups"]
-        assert {g["hparams"]["algorithm"] for g in groups} == set(settings)
+        assert {g["sessions"][0]["name"] for g in groups} == set(settings)
         for group in groups:
             values = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
             assert values["test/accuracy"] == pytest.approx(result.mean)
