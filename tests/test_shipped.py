@@ -15,7 +15,7 @@ from helpers import (
 )
 
 import maml_keras as mk
-from maml_keras import MAML, SGD, InnerLoop
+from maml_keras import MAML, SGD, InnerLoop, conversion
 
 layers = keras.layers
 
@@ -192,8 +192,8 @@ def test_a_class_that_keras_does_not_know_is_named(tmp_path):
     known = {"Unregistered": Unregistered}
     assert isinstance(mk.to_keras(path, custom_objects=known).layers[0], Unregistered)
     with pytest.raises(ValueError, match="class that Keras does not know"):
-        mk.convert_file(path, tmp_path / "own.tflite")
-    done = mk.convert_file(path, tmp_path / "own.tflite", custom_objects=known)
+        conversion.convert_file(path, tmp_path / "own.tflite")
+    done = conversion.convert_file(path, tmp_path / "own.tflite", custom_objects=known)
     assert done.difference < 1e-5
 
 
