@@ -1,7 +1,7 @@
 """Model-agnostic meta-learning for Keras: learn to adapt from a few examples."""
 
 from maml_keras import data, diagnoses, models, pictures, recipes, views
-from maml_keras.adapters import LowRank, with_low_rank_adapters
+from maml_keras.adapters import with_low_rank_adapters
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.cards import ModelCard, model_card
 from maml_keras.clipping import ClipByNorm, ClipByValue
@@ -13,13 +13,16 @@ from maml_keras.implicit import Implicit
 from maml_keras.inner import InnerLoop
 from maml_keras.inner_trace import InnerTrace, trace_inner_loop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
+from maml_keras.low_rank import LowRank
+from maml_keras.low_rank_attention import LowRankAttention
 from maml_keras.maml import MAML
 from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
 from maml_keras.objectives import FinalStep, MultiStep, Objective
 from maml_keras.reptile import Reptile
-from maml_keras.rules import SGD, Adam, Momentum, UpdateRule
+from maml_keras.rules import SGD, Adam, Momentum, UpdateRule, rate_of
 from maml_keras.selectors import (
     Selector,
+    all_but_batch_norm,
     all_but_last_layer,
     all_weights,
     last_layer,
@@ -51,6 +54,7 @@ __all__ = [
     "InnerLoop",
     "InnerTrace",
     "LowRank",
+    "LowRankAttention",
     "MetaCurvature",
     "MetaGradient",
     "MetaGradientError",
@@ -68,6 +72,7 @@ __all__ = [
     "TaskMap",
     "UpdateRule",
     "Watch",
+    "all_but_batch_norm",
     "all_but_last_layer",
     "all_weights",
     "check_meta_gradient",
@@ -81,6 +86,7 @@ __all__ = [
     "model_card",
     "models",
     "pictures",
+    "rate_of",
     "recipes",
     "satisfying",
     "to_keras",

@@ -3,113 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
-ADAPTABLE = keras.layers.Dense, keras.layers.EinsumDense
-
-
-@keras.saving.register_keras_serializable(package="maml_keras")
-class LowRank(keras.layers.Layer):
-    """A frozen layer whose kernel is moved by a product of two thin matrices.
-
-    `kernel + alpha / rank * A @ B`, with A random and B zero at first, so that the
-    layer computes what it did before. The product is never formed where the inputs can
-    go through A and then through B: memory and time grow with the rank.
-
-    Args:
-        layer: a built `Dense` or `EinsumDense`; it is frozen.
-        rank: int, positive.
-        alpha: float, scale of the change; None for the rank, a scale of one.
-
-    Raises:
-        TypeError: if the layer is of another kind.
-        ValueError: if `rank` is not positive.
-
-    Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
-    """
-
-    def __init__(
-        self,
-        layer: keras.layers.Layer,
-        rank: int = 4,
-        *,
-        alpha: float | None = None,
-        **kwargs: Any,
-    ) -> None:
-        kwargs.setdefault("name", f"{layer.name}_low_rank")
-        super().__init__(**kwargs)
-        if not isinstance(layer, ADAPTABLE):
-            raise TypeError(
-                "`layer` must be a Dense or an EinsumDense. Received: "
-                f"{type(layer).__name__} '{layer.name}'."
-            )
-        if int(rank) < 1:
-            raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
-        self.layer = layer
-        self.rank = int(rank)
-        self.alpha = float(rank if alpha is None else alpha)
-        layer.trainable = False
-
-    def build(self, input_shape: Any) -> None:
-        """Adds the two thin matrices."""
-        if not self.layer.built:
-            self.layer.build(input_shape)
-        *before, last = self.layer.kernel.shape
-        self.low_rank_a = self.add_weight(
-            shape=[*before, self.rank], initializer="he_uniform", name="low_rank_a"
-        )
-        self.low_rank_b = self.add_weight(
-            shape=[self.rank, last], initializer="zeros", name="low_rank_b"
-        )
-
-    def call(self, x: Any) -> Any:
-        """The layer with its kernel moved."""
-        layer, scale = self.layer, self.alpha / self.rank
-        if isinstance(layer, keras.layers.Dense):
-            narrow = keras.ops.matmul(x, self.low_rank_a)
-            y = keras.ops.matmul(x, layer.kernel)
-            y += scale * keras.ops.matmul(narrow, self.low_rank_b)
-        else:
-            y = keras.ops.einsum(layer.equation, x, layer.kernel)
-            y += scale * self._einsum(x)
-        if layer.bias is not None:
-            y += keras.ops.cast(layer.bias, y.dtype)
-        return y if layer.activation is None else layer.activation(y)
-
-    def _einsum(self, x: Any) -> Any:
-        equation = self.layer.equation.replace(" ", "").replace("...", "")
-        inputs, out = equation.split("->")
-        data, kernel = inputs.split(",")
-        last = kernel[-1]
-        if "..." in self.layer.equation or last in data or last not in out:
-            # The kernel's last axis is summed over: there is no way through the rank.
-            moved = keras.ops.matmul(self.low_rank_a, self.low_rank_b)
-            return keras.ops.einsum(self.layer.equation, x, moved)
-        rank = next(letter for letter in "zyxwvutsr" if letter not in equation)
-        narrow = out.replace(last, rank)
-        through_a = f"{data},{kernel[:-1]}{rank}->{narrow}"
-        narrowed = keras.ops.einsum(through_a, x, self.low_rank_a)
-        return keras.ops.einsum(
-            f"{narrow},{rank}{last}->{out}", narrowed, self.low_rank_b
-        )
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the layer."""
-        return self.layer.compute_output_shape(input_shape)
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        layer = keras.saving.serialize_keras_object(self.layer)
-        own = {"layer": layer, "rank": self.rank, "alpha": self.alpha}
-        return {**super().get_config(), **own}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> LowRank:
-        """The layer that `get_config` described."""
-        layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(**{**config, "layer": layer})
+from maml_keras.low_rank import ADAPTABLE, LowRank
+from maml_keras.low_rank_attention import LowRankAttention, projections
 
 
 def with_low_rank_adapters(
@@ -130,6 +28,8 @@ def with_low_rank_adapters(
         rank: int, positive.
         alpha: float, scale of the change; None for the rank, a scale of one.
         layers: predicate, which `Dense` and `EinsumDense` layers get one; None for all.
+            Those inside `MultiHeadAttention` are asked for as well, by the names
+            `query`, `key`, `value` and `attention_output`.
 
     Returns:
         A `keras.Model` with the same inputs and outputs.
@@ -146,7 +46,22 @@ def with_low_rank_adapters(
     """
     wrapped = []
 
+    def attention(
+        layer: keras.layers.MultiHeadAttention,
+    ) -> keras.layers.Layer | None:
+        inside = [dense for _, dense in projections(layer)]
+        adapted = [d.name for d in inside if layers is None or layers(d)]
+        if not adapted:
+            return None
+        wrapped.extend(adapted)
+        own = {"rank": rank, "alpha": alpha, "adapted": adapted}
+        return LowRankAttention.from_config({**layer.get_config(), **own})
+
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if type(layer) is keras.layers.MultiHeadAttention:
+            with_adapters = attention(layer)
+            if with_adapters is not None:
+                return with_adapters
         copy = type(layer).from_config(layer.get_config())
         copy.trainable = False
         if not isinstance(layer, ADAPTABLE) or not (layers is None or layers(layer)):
@@ -178,7 +93,13 @@ def _take_weights(adapted: keras.Model, model: keras.Model) -> None:
         for layer in _leaves(adapted)
     ]
     for copy, original in zip(copies, _leaves(model), strict=True):
-        copy.set_weights(original.get_weights())
+        if isinstance(copy, LowRankAttention):
+            for (_, ours), (_, theirs) in zip(
+                projections(copy), projections(original), strict=True
+            ):
+                ours.set_weights(theirs.get_weights())
+        else:
+            copy.set_weights(original.get_weights())
 
 
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:

@@ -188,6 +188,7 @@ def compare(
         "tasks": num_tasks,
         "data_dir": data_dir,
     }
+    _check_settings(folder, settings)
     run_config.write(folder, settings, program="compare", command=command)
     where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     results: dict[str, Evaluation] = {}
@@ -231,6 +232,20 @@ def _own(folder: pathlib.Path) -> pathlib.Path:
             f"{folder}, which holds something else. Choose another."
         )
     return folder
+
+
+def _check_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
+    """Refuses to go on with another seed or length than the runs there have."""
+    if not (folder / run_config.FILE).exists():
+        return
+    begun = run_config.read(folder)
+    wanted = {k: settings[k] for k in ("seed", "iterations", "seconds")}
+    if any(v not in (None, begun.get(k)) for k, v in wanted.items()):
+        raise ValueError(
+            "A comparison goes on with the settings it began with. Received: "
+            f"{wanted}, but {folder} was begun with "
+            f"{ {k: begun.get(k) for k in wanted} }. Choose another folder."
+        )
 
 
 class _Contender:

@@ -36,6 +36,7 @@ class ContextLayer(keras.layers.Layer):
         if int(size) < 1:
             raise ValueError(f"`size` must be positive. Received: size={size}.")
         self.size = int(size)
+        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Adds the context parameters."""

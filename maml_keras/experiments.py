@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import difflib
 import functools
+from dataclasses import replace
 from typing import Any
 
 import keras
 
 from maml_keras import data
 from maml_keras.models import conv4, mlp
-from maml_keras.presets import Families, Preset, Variation, annealed, falling_sgd
+from maml_keras.presets import (
+    Families,
+    Preset,
+    Variation,
+    annealed,
+    falling_adam,
+    falling_sgd,
+)
+from maml_keras.selectors import all_but_batch_norm
 
 # The two smallest alphabets are held out for the test and the next for validation, so
 # that most characters are left to learn from. Chosen by size, before any training.
@@ -134,17 +143,21 @@ def _images(
     )
 
 
-def _sinusoid_preset(shots: int) -> Preset:
+def _sinusoid_preset(shots: int, *, code: bool = False) -> Preset:
+    rate = 0.001 if code else 0.01
     return Preset(
-        name="sinusoid" if shots == 10 else f"sinusoid_{shots}",
-        title=f"{shots}-shot regression of random sinusoids",
+        name="sinusoid"
+        + (f"_{shots}" if shots != 10 else "")
+        + ("_code" if code else ""),
+        title=f"{shots}-shot regression of random sinusoids"
+        + (", as the paper's code has it" if code else ""),
         protocol="A ~ U[0.1, 5], phase ~ U[0, pi], x ~ U[-5, 5], no noise; trained "
         f"with 10, tested with {shots} support points, 10 query points; MSE; MLP "
-        "1-40-40-1; inner SGD 0.01, 1 step in training",
+        f"1-40-40-1; inner SGD {rate:g}, 1 step in training",
         published="a curve only (Finn et al. 2017, arXiv 1703.03400, figure 3)",
         model=mlp,
         loss=lambda: "mse",
-        inner_rate=0.01,
+        inner_rate=rate,
         inner_steps=1,
         families=functools.partial(_sinusoids, shots),
         tasks=25,
@@ -157,7 +170,10 @@ def _sinusoid_preset(shots: int) -> Preset:
             # The support loss bends up by 50 and more, and down by 2: the recipe's
             # lambda of 2 leaves it a minimum, and the rate comes to it.
             "imaml": Variation(
-                steps=32, learning_rate=0.01, options={"clip_norm": 10.0}
+                steps=32,
+                learning_rate=0.01,
+                options={"clip_norm": 10.0},
+                evaluation_steps=32,
             ),
             "maml_plus_plus": Variation(scheduled=annealed),
             "reptile": Variation(
@@ -182,23 +198,48 @@ _OMNIGLOT = {
 }
 
 
-def _image_variations(*, layer_rate: float | None = None) -> dict[str, Variation]:
-    """What the algorithms need with images; `layer_rate` is where MAML++'s begin."""
-    return {
+def _image_variations(
+    *,
+    layer_rate: float | None = None,
+    reptile_shots: int,
+    published: Variation | None = None,
+    code: bool = False,
+) -> dict[str, Variation]:
+    """What the algorithms need with images.
+
+    Args:
+        layer_rate: where MAML++'s rates begin.
+        reptile_shots: images a class that Reptile trains with.
+        published: what else MAML++'s paper has otherwise.
+        code: whether scale and offset of batch norm stay out of the inner loop.
+    """
+    found = {
         "cavia": Variation(learning_rate=1.0, model={"context": 100}),
-        "imaml": Variation(steps=16, learning_rate=0.1),
-        "maml_plus_plus": Variation(
-            learning_rate=layer_rate, steps=5, scheduled=annealed
+        "imaml": Variation(steps=16, learning_rate=0.1, evaluation_steps=16),
+        "maml_plus_plus": replace(
+            published or Variation(),
+            learning_rate=layer_rate,
+            steps=5,
+            scheduled=annealed,
+            evaluation_steps=5,
         ),
         "reptile": Variation(
-            learning_rate=1e-3, steps=5, optimizer=falling_sgd, training=_all_support
+            learning_rate=1e-3,
+            steps=5,
+            optimizer=falling_sgd,
+            training=functools.partial(_with_shots, reptile_shots),
+            evaluation_steps=50,
         ),
     }
+    if code:
+        adapt = {"adapt": all_but_batch_norm()}
+        found |= {name: Variation(options=adapt) for name in ("maml", "fomaml")}
+    return found
 
 
-def _all_support(family: data.NWayKShot) -> data.NWayKShot:
-    # Reptile learns from support sets alone: it gets all examples but a query a class.
-    return family.resized(shots=family.shots + family.queries - 1, queries=1)
+def _with_shots(shots: int, family: data.NWayKShot) -> data.NWayKShot:
+    # Reptile learns from support sets alone: the query is there for the loss shown.
+    return family.resized(shots=shots, queries=1)
 
 
 def _omniglot_preset(ways: int, shots: int, *, code: bool) -> Preset:
@@ -229,7 +270,12 @@ def _omniglot_preset(ways: int, shots: int, *, code: bool) -> Preset:
         learning_rate=1e-3,
         epoch=500,
         evaluation_steps=10 if code else tests,
-        variations=_image_variations(layer_rate=0.1),
+        variations=_image_variations(
+            layer_rate=0.1,
+            reptile_shots=10,
+            published=Variation(tasks=8, optimizer=falling_adam),
+            code=code,
+        ),
     )
 
 
@@ -255,7 +301,8 @@ def _small_preset(ways: int) -> Preset:
         epoch=200,
         evaluation_steps=3,
         cosine=True,
-        variations=_image_variations(layer_rate=0.1),
+        # All that the others have: a support image and five queries a class.
+        variations=_image_variations(layer_rate=0.1, reptile_shots=5),
     )
 
 
@@ -313,14 +360,24 @@ def _image_preset(key: str, shots: int, *, code: bool) -> Preset:
         evaluation_steps=10,
         # The code's outer loss is this many times our mean, and so is what it clips.
         clip=10.0 * shots / (5 * _TRAIN_QUERIES) if code else 10.0,
-        variations=_image_variations(),
+        variations=_image_variations(
+            reptile_shots=15,
+            published=Variation(
+                tasks=2, optimizer=functools.partial(falling_adam, clip=10.0)
+            ),
+            code=code,
+        ),
     )
 
 
 PRESETS = {
     preset.name: preset
     for preset in (
-        *(_sinusoid_preset(shots) for shots in (10, 5, 20)),
+        *(
+            _sinusoid_preset(shots, code=code)
+            for shots in (10, 5, 20)
+            for code in (False, True)
+        ),
         *(_small_preset(ways) for ways in (5, 20)),
         *(
             _omniglot_preset(ways, shots, code=code)

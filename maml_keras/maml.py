@@ -41,8 +41,8 @@ class MAML(EpisodicModel):
             and offset of each inner step's own, as in MAML++), `"per_step_running"`
             (those, and in evaluation moving statistics of the step), `"frozen"` (the
             moving statistics, always), or a `BatchNormPolicy`. In training, moving
-            statistics move once a meta-step: each task's query pass at its adapted
-            weights moves them as Keras would, and the tasks are averaged. Evaluation
+            statistics move once a meta-step, towards what each task's query pass
+            normalised by, as Keras would, and the tasks are averaged. Evaluation
             and adaptation never change them.
         seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
 
@@ -222,11 +222,14 @@ class MAML(EpisodicModel):
                 query_loss,
                 iteration=iteration,
             )
+            gradients = estimate.gradients
+            if not self.meta_gradient.scales_with_loss:
+                gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
             moved = learner.moved(state, estimate.state)
             averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
             others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
             return (
-                (estimate.loss, estimate.gradients, averaged),
+                (estimate.loss, gradients, averaged),
                 (estimate.predictions, others),
             )
 

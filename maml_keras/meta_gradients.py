@@ -33,7 +33,15 @@ class Estimate(NamedTuple):
 
 
 class MetaGradient(abc.ABC):
-    """Turns one task into a gradient of the initialisation; averaged later."""
+    """Turns one task into a gradient of the initialisation; averaged later.
+
+    Attributes:
+        scales_with_loss: bool, whether twice the query loss is twice the gradient, as
+            of every derivative of it. `MAML` scales what does not by itself, since an
+            optimizer for float16 divides all gradients by the scale of the loss.
+    """
+
+    scales_with_loss = True
 
     @abc.abstractmethod
     def __call__(

@@ -147,11 +147,11 @@ class PerStep(PerStepPolicy):
 
     `y = (x - mean) / sqrt(variance + epsilon) * (gamma + gamma_k) + beta + beta_k`
 
-    `gamma` and `beta` are the layer's own and adapt with the other weights; `gamma_k`
-    and `beta_k` start at zero, are meta-learned and do not adapt. Mean and variance
-    are the batch's, in evaluation too, as in the paper's code, whose figures are so: a
-    query's prediction depends on the other queries of its task. A frozen layer keeps
-    its moving statistics.
+    `gamma` and `beta` are the layer's own, and adapt if the inner loop's selector takes
+    them; `gamma_k` and `beta_k` start at zero, are meta-learned and do not adapt. Mean
+    and variance are the batch's, in evaluation too, as in the paper's code, whose
+    figures are so: a query's prediction depends on the other queries of its task. A
+    frozen layer keeps its moving statistics.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import keras
@@ -33,6 +33,8 @@ class Variation:
         scheduled: makes keywords of the recipe from the number of iterations and that
             of an epoch.
         training: turns the preset's training family into the algorithm's own.
+        tasks: int, tasks of a meta-batch.
+        evaluation_steps: int, adaptation steps on new tasks.
     """
 
     learning_rate: float | None = None
@@ -42,6 +44,8 @@ class Variation:
     optimizer: Callable[[int], keras.optimizers.Optimizer] | None = None
     scheduled: Callable[[int, int], Mapping[str, Any]] = lambda iterations, epoch: {}
     training: Callable[[Any], data.TaskFamily] = lambda family: family
+    tasks: int | None = None
+    evaluation_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,24 @@ class Preset:
         )
         return maml
 
+    def of(self, algorithm: str) -> Preset:
+        """The same experiment with that algorithm's tasks a batch and steps in tests.
+
+        >>> from maml_keras.experiments import get
+        >>> get("omniglot_5w1s").of("imaml").evaluation_steps
+        16
+        """
+        variation = self.variation(algorithm)
+        tasks, steps = variation.tasks, variation.evaluation_steps
+        return replace(
+            self,
+            tasks=self.tasks if tasks is None else tasks,
+            evaluation_steps=self.evaluation_steps if steps is None else steps,
+            published=self.published
+            if algorithm == "maml" or self.published.startswith("none")
+            else f"by MAML {self.published}",
+        )
+
     def variation(self, algorithm: str) -> Variation:
         """What that algorithm needs otherwise."""
         return self.variations.get(algorithm, Variation())
@@ -123,7 +145,8 @@ class Preset:
     def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
         """Endless batches of training tasks, as that algorithm wants them."""
         family = self.variation(algorithm).training(families.train)
-        return data.episodes(family, batch_size=self.tasks, seed=1_000 + seed)
+        tasks = self.of(algorithm).tasks
+        return data.episodes(family, batch_size=tasks, seed=1_000 + seed)
 
     def optimizer(self, iterations: int) -> keras.optimizers.Optimizer:
         """The outer optimizer, for a run of that length."""
@@ -139,7 +162,18 @@ def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.SGD(rate)
 
 
+def falling_adam(
+    iterations: int, *, clip: float | None = None
+) -> keras.optimizers.Optimizer:
+    """MAML++'s outer step: from 1e-3 to 1e-5 along a cosine."""
+    rate = keras.optimizers.schedules.CosineDecay(1e-3, iterations, alpha=0.01)
+    return keras.optimizers.Adam(rate, clipvalue=clip)
+
+
 def annealed(iterations: int, epoch: int) -> dict[str, int]:
-    """MAML++'s schedule for any length: the paper's 15 of 100 epochs on all steps."""
+    """MAML++'s schedule for any length: 15 of 100 epochs on all steps.
+
+    The released configurations have 10, the paper speaks of up to 15.
+    """
     epochs = max(1, round(0.15 * iterations / epoch))
     return {"steps_per_epoch": epoch, "multi_step_epochs": epochs}

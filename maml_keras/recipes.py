@@ -18,7 +18,13 @@ from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
 from maml_keras.objectives import MultiStep
 from maml_keras.reptile import Reptile
 from maml_keras.rules import SGD, Adam, UpdateRule
-from maml_keras.selectors import all_but_last_layer, last_layer, matching
+from maml_keras.selectors import (
+    Selector,
+    all_but_batch_norm,
+    all_but_last_layer,
+    last_layer,
+    matching,
+)
 from maml_keras.starts import PrototypicalHead
 
 # Every recipe takes a built model, the inner loss, the inner learning rate and the
@@ -31,13 +37,14 @@ def maml(
     learning_rate: float = 0.01,
     *,
     steps: int = 1,
+    adapt: Selector | None = None,
     **options: Any,
 ) -> MAML:
-    """MAML: all weights adapt, second order.
+    """MAML: all weights adapt, if no selector says otherwise; second order.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
     """
-    inner = InnerLoop(loss, SGD(learning_rate), steps=steps)
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, **options)
 
 
@@ -47,13 +54,14 @@ def fomaml(
     learning_rate: float = 0.01,
     *,
     steps: int = 1,
+    adapt: Selector | None = None,
     **options: Any,
 ) -> MAML:
     """First-order MAML: the query gradient at the adapted weights.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
     """
-    inner = InnerLoop(loss, SGD(learning_rate), steps=steps)
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, meta_gradient=FirstOrder(), **options)
 
 
@@ -120,9 +128,10 @@ def maml_plus_plus(
 ) -> MAML:
     """MAML++: rates of each layer and step, a loss at every step, per-step batch norm.
 
-    Batch norm has a scale and an offset for each step and normalises by the batch at
-    hand, as the paper's code does, queries included; `"per_step_running"` has the
-    moving statistics of its text, with which rates learned here may diverge.
+    Batch norm has a scale and an offset for each step, which do not adapt, and
+    normalises by the batch at hand, as the paper's code does, queries included;
+    `"per_step_running"` has the moving statistics of its text, with which rates learned
+    here may diverge.
 
     For `multi_step_epochs` the loss is that of all steps, then the last one's; for
     `first_order_epochs` the gradient is of first order. The paper's cosine schedule is
@@ -130,7 +139,8 @@ def maml_plus_plus(
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
-    inner = InnerLoop(loss, PerStepSGD(learning_rate), steps=steps)
+    rule, adapt = PerStepSGD(learning_rate), all_but_batch_norm()
+    inner = InnerLoop(loss, rule, steps=steps, adapt=adapt)
     annealed = MultiStep(epochs=multi_step_epochs, steps_per_epoch=steps_per_epoch)
     starts = sorted({0, first_order_epochs, multi_step_epochs})
     phases: list[MetaGradient] = []

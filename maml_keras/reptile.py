@@ -27,6 +27,8 @@ class Reptile(MetaGradient):
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
     """
 
+    scales_with_loss = False
+
     def __call__(
         self,
         learner: Learner,

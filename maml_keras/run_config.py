@@ -28,6 +28,9 @@ def write(
 ) -> pathlib.Path:
     """Writes `config.toml`: the settings, and a record of what they were run with.
 
+    Of a run that goes on, the command is the one that it began with: it repeats the
+    run, which the one that went on does not.
+
     Args:
         folder: where to.
         settings: options of the program by name; None for what was not set.
@@ -41,6 +44,8 @@ def write(
     given = {key: value for key, value in settings.items() if value is not None}
     versions = {name: metadata.version(name) for name in ("tensorflow", "keras")}
     versions["python"] = platform.python_version()
+    if path.exists():
+        command = read(folder).get("record", {}).get("command", command)
     record = {"command": command, "versions": versions}
     path.write_text(
         f"# `maml-keras {program} --config {FILE}` repeats this run.\n"

@@ -164,7 +164,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
         )
     return (
         keras.saving.load_model(folder / MODEL),
-        experiments.get(config["preset"]),
+        experiments.get(config["preset"]).of(config["algorithm"]),
         config,
     )
 

@@ -58,6 +58,21 @@ class AllButLastLayer(Selector):
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
+class AllButBatchNorm(Selector):
+    """Everything adapts but scale and offset of batch norm, which are meta-learned."""
+
+    def select(self, model: keras.Model) -> list[bool]:
+        kept = {
+            id(v)
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+            for v in layer.trainable_variables
+        }
+        selected = [id(v) not in kept for v in model.trainable_variables]
+        return _at_least_one(selected, model, self)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
 class Matching(Selector):
     """The variables whose path matches a regular expression adapt.
 
@@ -135,6 +150,17 @@ def last_layer() -> LastLayer:
 def all_but_last_layer() -> AllButLastLayer:
     """Only the body adapts: BOIL (Oh et al., 2021), arXiv 2008.08882."""
     return AllButLastLayer()
+
+
+def all_but_batch_norm() -> AllButBatchNorm:
+    """Scale and offset of batch norm do not adapt, as in the code of MAML and MAML++.
+
+    >>> layers = [keras.Input([2]), keras.layers.BatchNormalization()]
+    >>> model = keras.Sequential([*layers, keras.layers.Dense(1)])
+    >>> all_but_batch_norm().select(model)
+    [False, False, True, True]
+    """
+    return AllButBatchNorm()
 
 
 def matching(pattern: str) -> Matching:

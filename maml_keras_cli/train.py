@@ -79,7 +79,7 @@ def train(
     """
     from maml_keras import experiments, run_config, runs
 
-    chosen = experiments.get(preset)
+    chosen = experiments.get(preset).of(algorithm)
     if epoch is not None:
         chosen = dataclasses.replace(chosen, epoch=epoch)
     where: dict[str, Any] = {

@@ -64,6 +64,8 @@ ORDER = [
     "evaluation",
     "contexts",
     "models",
+    "low_rank",
+    "low_rank_attention",
     "adapters",
     "recipes",
 ]

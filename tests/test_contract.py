@@ -32,6 +32,7 @@ SELECTORS = {
     "all": mk.all_weights,
     "last_layer": mk.last_layer,
     "all_but_last_layer": mk.all_but_last_layer,
+    "all_but_batch_norm": mk.all_but_batch_norm,
     "matching": functools.partial(mk.matching, "kernel$"),
     "satisfying": functools.partial(mk.satisfying, is_matrix),
 }
@@ -151,6 +152,7 @@ def assert_keeps_the_contract(combination, path):
         maml.episodes_seen.assign(100 * len(batch[1]))
         checks = mk.check_meta_gradient(maml, batch, tolerance=1e-5)
         assert len(checks) == len(maml.trainable_variables)
+        assert all(np.isfinite(check.error) for check in checks)
         maml.episodes_seen.assign(0)
 
     # Training is traced once; what was trained is saved.

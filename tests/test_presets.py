@@ -56,6 +56,21 @@ def test_a_preset_is_the_papers(name, monkeypatch):
     assert float(maml.optimizer.learning_rate) == pytest.approx(1e-3)
     assert maml.optimizer.clipvalue == (clip and pytest.approx(clip))
     assert maml.model.output_shape[-1] == ways
+    # Parameters of the paper's networks: 64 filters on 28x28, or 32 with pooling.
+    side, channels, filters, features = (
+        (28, 1, 64, 64)
+        if name.startswith("omniglot")
+        else (84, 3, 32, 800)
+        if name.startswith("mini")
+        else (32, 3, 32, 128)
+    )
+    assert maml.model.input_shape == (None, side, side, channels)
+    kernels = 9 * filters * (channels + 3 * filters) + features * ways
+    assert maml.model.count_params() == kernels + 4 * filters * 5 + ways
+    # Scale and offset of four layers adapt in the text, and not in the program.
+    adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    code = name.endswith("_code")
+    assert len(maml.learner.variables) - len(adapted) == (8 if code else 0)
     for family, (shots, queries) in zip(families, (*sizes, sizes[1])):
         assert (family.ways, family.shots, family.queries) == (ways, shots, queries)
         assert family.rotate_classes == name.startswith("omniglot")
@@ -89,6 +104,41 @@ def test_sinusoid_is_the_papers():
     )
 
 
+@pytest.mark.parametrize("shots", [5, 10, 20])
+@pytest.mark.parametrize("code", [False, True])
+def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
+    name = "sinusoid" + (f"_{shots}" if shots != 10 else "") + "_code" * code
+    preset = experiments.get(name)
+    assert [f.shots for f in preset.families()] == [10, 10, shots]
+    rate = preset.build().inner.rule.learning_rate
+    assert rate == (0.001 if code else 0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm", "steps", "tasks"),
+    [
+        ("omniglot_5w1s", "imaml", 16, 32),
+        ("omniglot_5w1s", "maml_plus_plus", 5, 8),
+        ("omniglot_5w1s", "reptile", 50, 32),
+        ("omniglot_5w1s", "maml", 3, 32),
+        ("mini_imagenet_5w1s", "maml_plus_plus", 5, 2),
+        ("sinusoid", "imaml", 32, 25),
+    ],
+)
+def test_an_algorithm_is_tested_as_its_paper_does(name, algorithm, steps, tasks):
+    preset = experiments.get(name).of(algorithm)
+    assert (preset.evaluation_steps, preset.tasks) == (steps, tasks)
+    own = algorithm == "maml"
+    assert preset.published.startswith("by MAML ") != own
+
+
+def test_the_outer_rate_of_maml_plus_plus_falls_along_a_cosine():
+    maml = experiments.get("omniglot_5w1s").build("maml_plus_plus", 1_000)
+    rate = maml.optimizer._learning_rate
+    found = [float(rate(step)) for step in (0, 500, 1_000)]
+    np.testing.assert_allclose(found, [1e-3, 5.05e-4, 1e-5], rtol=1e-4)
+
+
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'sinusoid'"):
         experiments.get("sinusiod")
@@ -118,6 +168,15 @@ def test_reptile_gets_what_the_others_have_as_queries_as_support():
     task, query_y = next(iter(preset.episodes("maml", families, 0)))
     assert task["support_x"].shape == (25, 10, 1)
     assert query_y.shape == (25, 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "shots"), [("omniglot_5w1s", 10), ("cifar_fs_5w1s", 15)]
+)
+def test_reptile_trains_with_as_many_images_as_in_its_paper(name, shots):
+    family = data.NWayKShot(pool_of(10), ways=5, shots=1, queries=1)
+    own = experiments.get(name).variation("reptile").training(family)
+    assert (own.shots, own.queries) == (shots, 1)
 
 
 @pytest.mark.parametrize(("iterations", "epochs"), [(100_000, 15), (1_000, 1)])
