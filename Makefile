@@ -44,6 +44,8 @@ tables: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.scaling
+	$(BIN)/python -m benchmarks.whole_run
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

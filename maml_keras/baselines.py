@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras import data
+from maml_keras.data.few_shot import with_rotations
 from maml_keras.inner import InnerLoop
 from maml_keras.losses import LossIdentifier
 from maml_keras.maml import MAML
@@ -216,15 +217,21 @@ def _pretrain_on_classes(
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
     pool = family.pool
-    labels = np.repeat(np.arange(pool.num_classes), pool.counts)
-    model = preset.model(ways=pool.num_classes)
+    examples, classes = pool.examples, pool.num_classes
+    labels = np.repeat(np.arange(classes), pool.counts)
+    if family.rotate_classes:
+        # A turned character is a class of its own, as it is to meta-learning.
+        examples = with_rotations(examples)
+        labels = np.concatenate([labels + turn * classes for turn in range(4)])
+        classes *= 4
+    model = preset.model(ways=classes)
     model.compile(
         keras.optimizers.Adam(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    images = tf.data.Dataset.from_tensor_slices((pool.examples, labels))
-    scale = 255.0 if pool.examples.dtype == np.uint8 else 1.0
+    images = tf.data.Dataset.from_tensor_slices((examples, labels))
+    scale = 255.0 if examples.dtype == np.uint8 else 1.0
     batches = (
         images.shuffle(len(labels), seed=0)
         .repeat()

@@ -71,6 +71,7 @@ class Comparison:
             "median",
             "diverged",
             f"step {last} - {first}",
+            "batch norm",
         ]
         rows = []
         for name, result in self.results.items():
@@ -85,6 +86,7 @@ class Comparison:
                     _form(result, result.medians[-1]),
                     _of_all(result.diverged[-1], result),
                     "" if name == first else _signed(result, mean, half),
+                    result.batch_norm,
                 ]
             )
         return "\n".join(
@@ -93,11 +95,10 @@ class Comparison:
 
     def __str__(self) -> str:
         result = next(iter(self.results.values()))
-        policies = {r.batch_norm for r in self.results.values()}
         return (
             f"{result.metric}, mean ± 95% half-width over {result.num_tasks} identical "
             f"tasks, diverged ones left out, {result.queries} queries a task; "
-            f"differences are paired; batch norm: {', '.join(sorted(policies))}"
+            "differences are paired"
         )
 
     def summary(self) -> dict[str, Any]:

@@ -1,11 +1,15 @@
 """Joint training ends at the answer that is best for all tasks together."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.baselines import train_jointly
+from maml_keras import experiments, runs
+from maml_keras.baselines import joint_pretraining, random_initialisation, train_jointly
+from maml_keras.presets import Families
 
 
 class Constants(mk.data.TaskFamily):
@@ -25,3 +29,53 @@ def test_joint_training_finds_the_mean_over_tasks():
     train_jointly(model, "mse", episodes, iterations=400, learning_rate=0.05, verbose=0)
     # The least squares answer is 2; 64 coin flips a batch leave it within 0.25.
     np.testing.assert_allclose(model.predict(np.ones([1, 1]), verbose=0), 2, atol=0.25)
+
+
+def blobs(classes, seed):
+    """Noisy 8x8 prototypes, twenty of each class."""
+    generator = np.random.default_rng(seed)
+    x = np.repeat(generator.normal(size=[classes, 8, 8, 1]), 20, axis=0)
+    x += 0.3 * generator.normal(size=x.shape)
+    return mk.data.from_arrays(x.astype("float32"), np.repeat(np.arange(classes), 20))
+
+
+def small_net(ways):
+    layers = [
+        keras.layers.Conv2D(16, 3, strides=2, activation="relu"),
+        keras.layers.Flatten(),
+        keras.layers.Dense(32, activation="relu"),
+        keras.layers.Dense(ways, name="head"),
+    ]
+    return keras.Sequential([keras.Input([8, 8, 1]), *layers])
+
+
+def test_a_classifier_of_all_classes_gives_its_body_and_a_fresh_head():
+    def families(**_):
+        kinds = {"ways": 5, "shots": 1, "queries": 5}
+        train = mk.data.NWayKShot(blobs(20, 0), rotate_classes=True, **kinds)
+        return Families(train, *(mk.data.NWayKShot(blobs(9, 1), **kinds),) * 2)
+
+    heads = []
+
+    def model(ways=5):
+        heads.append(ways)
+        return small_net(ways)
+
+    preset = dataclasses.replace(
+        experiments.get("omniglot_small"), model=model, families=families
+    )
+    pretrained, found = joint_pretraining(preset, iterations=150, seed=0, verbose=0)
+    # Twenty classes, each in four turns.
+    assert heads == [5, 80]
+    keras.utils.set_random_seed(0)
+    fresh = preset.build(iterations=150).model
+    for ours, theirs in zip(pretrained.model.variables, fresh.variables):
+        same = np.array_equal(ours, theirs)
+        assert same == ("head" in ours.path), ours.path
+    # Features of the classes that were learned tell new ones apart after few steps.
+    random, _ = random_initialisation(preset)
+    means = [
+        runs.evaluate_on(maml, found, steps=5, num_tasks=40, verbose=0).mean
+        for maml in (pretrained, random)
+    ]
+    assert means[0] > means[1]

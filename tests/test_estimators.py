@@ -122,6 +122,21 @@ def test_reptile_moves_to_the_mean_of_the_adapted_weights():
         np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)  # float32
 
 
+def test_reptile_moves_as_far_whatever_scales_the_loss():
+    model, batch = dense(), regression()
+    learner = wrapped(model, Reptile())
+
+    def ends(start, task, query_y):
+        return [v.numpy() for v in model.trainable_variables]
+
+    expected = each_task(model, batch, ends)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(1.0))
+    learner.compile(scaled)
+    learner.train_on_batch(*batch)
+    for variable, value in zip(model.trainable_variables, expected):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)  # float32
+
+
 def test_reptile_leaves_what_does_not_adapt():
     got = gradients(wrapped(dense(), Reptile(), adapt=last_layer()), regression())
     assert all(np.all(g == 0.0) for g in got[:2])
@@ -289,6 +304,24 @@ def test_loss_of_several_steps_is_their_weighted_sum():
         learner.episodes_seen.assign(seen * 2)  # Two tasks a batch.
         got, _ = learner.compute_meta_gradients(batch)
         np.testing.assert_allclose(got, np.dot(weights, losses), rtol=1e-5)
+
+
+def test_first_order_of_several_steps_is_the_sum_of_their_query_gradients():
+    model, batch = dense(), regression()
+
+    def query_gradient(start, task, query_y):
+        with tf.GradientTape() as tape:
+            loss = mse(query_y, model(task["query_x"]))
+        return [g.numpy() for g in tape.gradient(loss, model.trainable_variables)]
+
+    by_step = [each_task(model, batch, query_gradient, steps=k) for k in (1, 2, 3)]
+    weights = [1 / 6, 1 / 6, 2 / 3]
+    expected = [sum(w * g for w, g in zip(weights, parts)) for parts in zip(*by_step)]
+    objective = MultiStep(epochs=2, steps_per_epoch=10)
+    learner = wrapped(model, FirstOrder(objective), steps=3)
+    learner.episodes_seen.assign(10 * 2)  # Two tasks a batch.
+    for a, b in zip(gradients(learner, batch), expected):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
 
 
 def test_training_reports_the_last_steps_predictions():

@@ -115,3 +115,16 @@ def test_outer_loss_is_the_compiled_one():
     along = np.sum(gradients[0].numpy() * direction)
     # The model's own gradient is float32.
     np.testing.assert_allclose(checks[0].analytic, along, rtol=1e-4)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_gradient_that_is_no_number_is_wrong(value):
+    @tf.custom_gradient
+    def spoiled(x):
+        return x, lambda upstream: upstream * value
+
+    model = keras.Sequential(
+        [keras.Input([3]), layers.Dense(2, name="body"), layers.Lambda(spoiled)]
+    )
+    with pytest.raises(MetaGradientError, match="body/kernel"):
+        check_meta_gradient(maml(model, steps=0), regression(), verbose=0)

@@ -127,6 +127,20 @@ def test_what_training_moves(policy):
     np.testing.assert_array_equal(model.layers[1].moving_mean, after[0])
 
 
+def test_the_support_policy_moves_statistics_towards_the_support_sets():
+    # By the query pass at the adapted weights, as Keras moves them.
+    model, batch = model_with_statistics(), regression(tasks=1)
+    norm = model.layers[1]
+    old = norm.moving_mean.numpy()
+    learner = maml(model, steps=0, batch_norm="support")
+    learner.compile(keras.optimizers.SGD(0.0))
+    learner.train_on_batch(*batch)
+    task, _ = task_of(batch, 0)
+    mean = model.layers[0](task["support_x"]).numpy().mean(axis=0)
+    expected = old * norm.momentum + mean * (1.0 - norm.momentum)
+    np.testing.assert_allclose(norm.moving_mean, expected, rtol=1e-4, atol=1e-6)
+
+
 def statistics(learner):
     return [v.numpy() for v in learner.learner.batch_norm.statistics()]
 

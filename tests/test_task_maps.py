@@ -358,4 +358,4 @@ def test_parallel_is_worth_it_on_large_products():
         ({"support_x": x, "support_y": x[..., :1], "query_x": x}, x[..., :1])
     )
     maps = (maml(model, task_map=name) for name in ("vectorized", "parallel"))
-    assert ratio_of_times(*maps, batch, at_least=0.9) > 0.9
+    assert ratio_of_times(*maps, batch, at_least=1.1) > 1.1

@@ -55,7 +55,7 @@ class NWayKShot(TaskFamily):
         self.shots = shots
         self.queries = queries
         self.rotate_classes = rotate_classes
-        table = _with_rotations(pool.examples) if rotate_classes else pool.examples
+        table = with_rotations(pool.examples) if rotate_classes else pool.examples
         # init_scope and the device: tf.data runs on the CPU, and the table must be a
         # tensor that its functions capture, not a constant inside each of them.
         with tf.init_scope(), tf.device("CPU:0"):
@@ -163,8 +163,14 @@ def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
     return tf.gather(flat, order, batch_dims=1), order // k
 
 
-def _with_rotations(examples: Any) -> Any:
-    """`[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is i turned r times."""
+def with_rotations(examples: Any) -> Any:
+    """Images and their turns by a right angle, for each of four.
+
+    `[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is i turned r times.
+
+    Raises:
+        ValueError: if they are not square.
+    """
     if examples.ndim < 3 or examples.shape[1] != examples.shape[2]:
         raise ValueError(
             "`rotate_classes` needs square images [n, h, h, ...]. Received: examples "
