@@ -33,7 +33,8 @@ def export(
         typer.Option(
             help="A SavedModel adapts and predicts where TensorFlow runs. ONNX and "
             "LiteRT (.tflite) predict, without TensorFlow: best a network that was "
-            "adapted before."
+            "adapted before. They have no card: --tasks, --data-dir and --download "
+            "are the SavedModel's."
         ),
     ] = Format.savedmodel,
     out: Annotated[

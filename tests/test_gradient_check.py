@@ -43,6 +43,22 @@ class Sawtooth(layers.Layer):
         return x + tf.stop_gradient(1e-6 * tf.math.floormod(x * 1e9, 1.0))
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Spoiled(layers.Layer):
+    """Its gradient is multiplied by something that is no number."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        spoiled = tf.custom_gradient(lambda x: (x, lambda g: g * self.factor))
+        return spoiled(x)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
 def through(layer):
     return keras.Sequential(
         [keras.Input([3]), layers.Dense(4, name="body"), layer, layers.Dense(2)]
@@ -119,12 +135,8 @@ def test_outer_loss_is_the_compiled_one():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_gradient_that_is_no_number_is_wrong(value):
-    @tf.custom_gradient
-    def spoiled(x):
-        return x, lambda upstream: upstream * value
-
     model = keras.Sequential(
-        [keras.Input([3]), layers.Dense(2, name="body"), layers.Lambda(spoiled)]
+        [keras.Input([3]), layers.Dense(2, name="body"), Spoiled(value)]
     )
     with pytest.raises(MetaGradientError, match="body/kernel"):
         check_meta_gradient(maml(model, steps=0), regression(), verbose=0)

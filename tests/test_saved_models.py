@@ -3,6 +3,10 @@
 import json
 import os
 import pathlib
+import re
+import shlex
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -81,3 +85,28 @@ def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
     noise = 3 * np.std(after) / np.sqrt(len(after))
     assert np.mean(after) == pytest.approx(published, abs=noise)
     assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
+
+
+@pytest.mark.slow
+def test_saved_model_cli_says_what_the_page_on_serving_shows():
+    page = (FOLDER.parent / "docs" / "howto" / "serving.md").read_text("utf-8")
+    blocks = re.findall(r"```console\n\$ saved_model_cli (.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2  # `show` and `run`.
+    for block in blocks:
+        typed, said = re.match(r"((?:.*\\\n)*.*)\n(.*)", block, re.DOTALL).groups()
+        words = shlex.split(typed.replace("\\\n", ""))
+        tool = "from tensorflow.python.tools.saved_model_cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", tool, *words],
+            cwd=FOLDER.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        number = re.compile(r"-?\d+\.\d+")
+        assert number.sub("", said).split() == number.sub("", done.stdout).split()
+        np.testing.assert_allclose(
+            [float(n) for n in number.findall(done.stdout)],
+            [float(n) for n in number.findall(said)],
+            rtol=1e-3,
+        )

@@ -162,7 +162,10 @@ def test_every_layer_that_auto_vectorises_is_tested():
 
 
 @pytest.mark.parametrize("name", VECTORIZING)
-def test_layer_vectorises_and_matches_sequential(name):
+@pytest.mark.parametrize(
+    "second_order", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_layer_vectorises_and_matches_sequential(name, second_order):
     model = VECTORIZING[name]()
     assert any(type(layer).__name__ == name for layer in model._flatten_layers())
     shape = tuple(model.input_shape[1:])
@@ -172,8 +175,10 @@ def test_layer_vectorises_and_matches_sequential(name):
     generator = np.random.default_rng(1)
     task["support_y"] = generator.normal(size=[2, 4, *outputs]).astype("float32")
     batch = tensors((task, generator.normal(size=[2, 3, *outputs]).astype("float32")))
-    loss, expected = maml(model, task_map="sequential").compute_meta_gradients(batch)
-    wrapped = maml(model)
+    order = {"second_order": second_order}
+    sequential = maml(model, task_map="sequential", **order)
+    loss, expected = sequential.compute_meta_gradients(batch)
+    wrapped = maml(model, **order)
     assert isinstance(
         wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
     )
