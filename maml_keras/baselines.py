@@ -242,6 +242,7 @@ def _pretrain_on_classes(
     model.fit(
         batches,
         steps_per_epoch=iterations,
+        shuffle=False,  # Done above.
         verbose=verbose,
         callbacks=list(callbacks),
     )

@@ -246,11 +246,13 @@ def network(
             path, custom_objects=custom_objects, compile=False
         )
     except TypeError as error:
+        found = re.search(r"Could not locate [^.]*", str(error))
+        reason = found[0] if found else str(error).splitlines()[0]
         raise ValueError(
             f"{path} holds a class that Keras does not know here. Register it with "
             "`@keras.saving.register_keras_serializable()` where it is defined and "
             "import that, or pass `custom_objects={name: class}` in Python, as the "
-            f"command line cannot. ({str(error).splitlines()[0]})"
+            f"command line cannot. ({reason})"
         ) from error
 
 

@@ -133,7 +133,12 @@ def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
 
 def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:
     if loss.is_sparse_categorical:
-        counted = y != loss.ignored_class
+        counted, width = y != loss.ignored_class, predictions.shape[-1]
+        if np.any((y[counted] < 0) | (y[counted] >= width)):
+            raise ValueError(
+                f"Labels must be 0..{width - 1}. Received: {int(y.min())}.."
+                f"{int(y.max())}."
+            )
         right = np.argmax(predictions, axis=-1) == y
         return "accuracy", float(np.mean(right[counted])) if counted.any() else 0.0
     if loss.name == "categorical_crossentropy":

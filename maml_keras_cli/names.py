@@ -7,8 +7,11 @@ from collections.abc import Iterator
 # A test holds these equal to the library's own registries.
 PRESETS = (
     "sinusoid",
+    "sinusoid_code",
     "sinusoid_5",
+    "sinusoid_5_code",
     "sinusoid_20",
+    "sinusoid_20_code",
     "omniglot_small",
     "omniglot_small_20w",
     "omniglot_5w1s",
@@ -47,8 +50,8 @@ BASELINES = ("random", "pretrained", "oracle")
 def presets(incomplete: str) -> Iterator[str]:
     """The presets whose names begin so.
 
-    >>> list(presets("sinusoid_"))
-    ['sinusoid_5', 'sinusoid_20']
+    >>> list(presets("sinusoid_2"))
+    ['sinusoid_20', 'sinusoid_20_code']
     """
     return (name for name in PRESETS if name.startswith(incomplete))
 

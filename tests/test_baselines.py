@@ -8,7 +8,7 @@ import tensorflow as tf
 
 import maml_keras as mk
 from maml_keras import experiments, runs
-from maml_keras.baselines import joint_pretraining, random_initialisation, train_jointly
+from maml_keras.baselines import joint_pretraining, train_jointly
 from maml_keras.presets import Families
 
 
@@ -55,27 +55,26 @@ def test_a_classifier_of_all_classes_gives_its_body_and_a_fresh_head():
         train = mk.data.NWayKShot(blobs(20, 0), rotate_classes=True, **kinds)
         return Families(train, *(mk.data.NWayKShot(blobs(9, 1), **kinds),) * 2)
 
-    heads = []
+    made = []
 
     def model(ways=5):
-        heads.append(ways)
-        return small_net(ways)
+        made.append(small_net(ways))
+        return made[-1]
 
     preset = dataclasses.replace(
         experiments.get("omniglot_small"), model=model, families=families
     )
     pretrained, found = joint_pretraining(preset, iterations=150, seed=0, verbose=0)
     # Twenty classes, each in four turns.
-    assert heads == [5, 80]
+    assert [m.output_shape[-1] for m in made] == [5, 80]
+    learned = made[1].variables
     keras.utils.set_random_seed(0)
-    fresh = preset.build(iterations=150).model
-    for ours, theirs in zip(pretrained.model.variables, fresh.variables):
-        same = np.array_equal(ours, theirs)
-        assert same == ("head" in ours.path), ours.path
-    # Features of the classes that were learned tell new ones apart after few steps.
-    random, _ = random_initialisation(preset)
-    means = [
-        runs.evaluate_on(maml, found, steps=5, num_tasks=40, verbose=0).mean
-        for maml in (pretrained, random)
-    ]
-    assert means[0] > means[1]
+    fresh = preset.build(iterations=150).model.variables
+    for ours, classifier, start in zip(pretrained.model.variables, learned, fresh):
+        if "head" in ours.path:
+            np.testing.assert_array_equal(ours, start)
+        else:
+            np.testing.assert_array_equal(ours, classifier)
+            assert np.abs(ours - start).max() > 1e-3
+    result = runs.evaluate_on(pretrained, found, steps=5, num_tasks=40, verbose=0)
+    assert result.mean > 0.6  # Chance is 0.2.

@@ -250,7 +250,7 @@ def test_one_batch_in_place_of_many_is_told_apart():
 
 def test_batches_without_targets_are_refused():
     with pytest.raises(ValueError, match=r"pair \(task, query_y\).*no query_y"):
-        evaluated(maml(dense()), regression()[0])
+        evaluate_episodes(maml(dense()), [regression()[0]], verbose=0)
 
 
 @pytest.mark.parametrize(
