@@ -110,8 +110,8 @@ def check_meta_gradient(
         hint = ""
         if not maml.inner.second_order or isinstance(maml.meta_gradient, FirstOrder):
             hint = (
-                " First-order MAML (`second_order=False`, `FirstOrder()`) drops terms of "
-                "the gradient by design."
+                " First-order MAML (`second_order=False`, `FirstOrder()`) drops terms "
+                "of the gradient by design."
             )
         raise MetaGradientError(
             f"The meta-gradient is wrong beyond {tolerance:g} for {lines}.{hint}"
