@@ -144,6 +144,7 @@ def test_card_says_what_it_is(exported):
     card = json.loads((path / "card.json").read_text(encoding="utf-8"))
     assert card["parameters"] == model.model.count_params() - 12  # Moving statistics.
     assert card["inner_loop"] == {
+        "loss": "mse",
         "rule": "SGD",
         "learning_rate": RATE,
         "steps": 2,

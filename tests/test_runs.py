@@ -31,7 +31,7 @@ def small_preset(monkeypatch):
 def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     maml = runs.train(SMALL, tmp_path / "run", seed=3, verbose=0, command="the command")
     loaded, preset, config = runs.load(tmp_path / "run")
-    assert preset is SMALL
+    assert preset == SMALL
     record = config.pop("record")
     assert config == {
         "preset": "sinusoid",
