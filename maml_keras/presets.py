@@ -163,10 +163,10 @@ def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
 
 
 def falling_adam(
-    iterations: int, *, clip: float | None = None
+    iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """MAML++'s outer step: from 1e-3 to 1e-5 along a cosine."""
-    rate = keras.optimizers.schedules.CosineDecay(1e-3, iterations, alpha=0.01)
+    """MAML++'s outer step: from 1e-3 to a hundredth of it along a cosine."""
+    rate = keras.optimizers.schedules.CosineDecay(learning_rate, iterations, alpha=0.01)
     return keras.optimizers.Adam(rate, clipvalue=clip)
 
 

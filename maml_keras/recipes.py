@@ -147,9 +147,8 @@ def maml_plus_plus(
     for start in starts:
         order = FirstOrder if start < first_order_epochs else Backprop
         phases.append(order(annealed if start < multi_step_epochs else None))
-    until = [start * steps_per_epoch for start in starts[1:]]
-    options = {"batch_norm": batch_norm, **options}
-    return MAML(model, inner, meta_gradient=Phases(phases, until=until), **options)
+    phased = Phases(phases, until=[start * steps_per_epoch for start in starts[1:]])
+    return MAML(model, inner, meta_gradient=phased, batch_norm=batch_norm, **options)
 
 
 def reptile(
