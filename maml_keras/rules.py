@@ -273,7 +273,21 @@ class Adam(FixedRateRule):
 
 
 def rate_of(own: Any, override: Any, weight: Any) -> Any:
-    """The rate to use, in the weight's type: `override`, unless it is None or NaN."""
+    """The rate of an inner step: the caller's, if there is one, else the rule's own.
+
+    Args:
+        own: float or tensor, the rule's rate, learned or not.
+        override: what `update` got as `learning_rate`: None, a float or a tensor. NaN
+            stands for none where a graph must hold a number.
+        weight: tensor, whose type the rate gets.
+
+    Returns:
+        A tensor that multiplies the gradient of `weight`.
+
+    >>> weight = tf.constant([1.0, 2.0])
+    >>> [float(rate_of(0.1, rate, weight)) for rate in (None, float("nan"), 0.5)]
+    [0.10000000149011612, 0.10000000149011612, 0.5]
+    """
     # `tf.cast` would round a Python float to float32 on its way to float64.
     own = keras.ops.convert_to_tensor(own, weight.dtype)
     if override is None:

@@ -77,6 +77,7 @@ def test_every_recipe_learns_and_is_saved(name, tmp_path):
 # Of each paper: the rule, which of (body, batch norm, head) adapts, the estimator,
 # lambda, where the loop starts and what batch norm does.
 ALL, HEAD, BODY = [True] * 6, [False] * 4 + [True] * 2, [True] * 4 + [False] * 2
+NOT_NORM = [True, True, False, False, True, True]
 PLAIN = "Initialisation", "transductive"
 DEFINITIONS = {
     "maml": ("SGD", ALL, "Backprop", 0.0, *PLAIN),
@@ -84,7 +85,7 @@ DEFINITIONS = {
     "anil": ("SGD", HEAD, "Backprop", 0.0, *PLAIN),
     "boil": ("SGD", BODY, "Backprop", 0.0, *PLAIN),
     "meta_sgd": ("MetaSGD", ALL, "Backprop", 0.0, *PLAIN),
-    "maml_plus_plus": ("PerStepSGD", ALL, "Phases", 0.0, PLAIN[0], "per_step"),
+    "maml_plus_plus": ("PerStepSGD", NOT_NORM, "Phases", 0.0, PLAIN[0], "per_step"),
     "reptile": ("Adam", ALL, "Reptile", 0.0, *PLAIN),
     "imaml": ("SGD", ALL, "Implicit", 2.0, *PLAIN),
     "cavia": ("SGD", [True] + [False] * 6, "Backprop", 0.0, *PLAIN),
