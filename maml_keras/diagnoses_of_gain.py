@@ -89,8 +89,9 @@ class NoGain(Diagnosis):
 class IdleSteps(Diagnosis):
     """Inner steps after the first gain nothing.
 
-    Found if in three looks on end the first step lowers the query loss, and the last
-    one of training is not 1% below the first, with the upper end of the interval.
+    Found if in three looks on end the first step lowers the query loss, with the lower
+    end of the interval, and the last one of training is not 1% below the first, with
+    the upper end.
     """
 
     title = "Steps after the first do nothing"
@@ -107,7 +108,7 @@ class IdleSteps(Diagnosis):
         for part, traces in on_end(looks, 3):
             if all(
                 trace.steps >= last
-                and not _gains_nothing(trace, 0, 1)
+                and _gains(trace, 0, 1)
                 and _gains_nothing(trace, 1, last)
                 for trace in traces
             ):
@@ -122,9 +123,25 @@ class IdleSteps(Diagnosis):
 
 def _gains_nothing(trace: InnerTrace, before: int, after: int) -> bool:
     """True if the query loss surely does not fall by 1% between two steps."""
+    gain, error, scale = _gain(trace, before, after)
+    return gain + 1.96 * error < 0.01 * scale
+
+
+def _gains(trace: InnerTrace, before: int, after: int) -> bool:
+    """True if the query loss surely falls between two steps."""
+    gain, error, _ = _gain(trace, before, after)
+    return gain - 1.96 * error > 0.0
+
+
+def _gain(trace: InnerTrace, before: int, after: int) -> tuple[float, float, float]:
+    """How far the query loss falls, the standard error, and how large it was.
+
+    Diverged tasks are another diagnosis: with few left the gain is not a number, and
+    nothing is sure.
+    """
     loss = trace.query_loss
     kept = ~trace.diverged[:, [before, after]].any(axis=1)
     if kept.sum() < FEWEST_TASKS:
-        return False  # Another diagnosis.
+        return float("nan"), float("nan"), float("nan")
     gain, error = mean_and_error((loss[:, before] - loss[:, after])[kept])
-    return bool(gain + 1.96 * error < 0.01 * abs(loss[kept, before].mean()))
+    return gain, error, float(abs(loss[kept, before].mean()))
