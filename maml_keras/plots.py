@@ -77,8 +77,9 @@ def plot_comparison(
 
 def _styles() -> Iterator[dict[str, Any]]:
     """A colour and a marker for each name, the same in every panel."""
-    for index, marker in enumerate("osD^vPX*<>hd" * 4):
-        yield {"color": f"C{index % 10}", "marker": marker}
+    colors = [*(f"C{i}" for i in range(10)), "black", "darkgoldenrod", "navy", "maroon"]
+    for color, marker in zip(colors * 4, "osD^vPX*<>hd" * 4):
+        yield {"color": color, "marker": marker}
 
 
 def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> None:

@@ -114,6 +114,14 @@ def test_steps_after_the_first_that_do_nothing():
     assert found(*[look([2.0, 0.5, 0.4999], trained=1)] * 3) == []
 
 
+def test_where_no_step_surely_gains_the_later_ones_are_not_blamed():
+    base = look([2.0, 1.9, 2.1]).traces["validation"]
+    loss = np.random.default_rng(1).uniform(0.0, 4.0, [TASKS, 3]) + [0.0, 0.0, 0.5]
+    trace = InnerTrace(**{**vars(base), "query_loss": loss})
+    looks = [Look(1000, {"validation": trace}, None, 2, True)] * 3
+    assert mk.diagnoses.IdleSteps()(looks) is None
+
+
 def test_steps_that_lead_uphill():
     uphill = look([2.0, 1.9, 1.8], support=[2.0, 3.0, 4.0])
     assert found(uphill) == []
