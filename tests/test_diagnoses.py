@@ -116,7 +116,7 @@ def test_steps_after_the_first_that_do_nothing():
 
 def test_where_no_step_surely_gains_the_later_ones_are_not_blamed():
     base = look([2.0, 1.9, 2.1]).traces["validation"]
-    loss = np.random.default_rng(1).uniform(0.0, 4.0, [TASKS, 3]) + [0.0, 0.0, 0.5]
+    loss = np.random.default_rng(1).uniform([0, 0, 0.5], [4, 4, 4.5], [TASKS, 3])
     trace = InnerTrace(**{**vars(base), "query_loss": loss})
     looks = [Look(1000, {"validation": trace}, None, 2, True)] * 3
     assert mk.diagnoses.IdleSteps()(looks) is None
