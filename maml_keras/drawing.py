@@ -49,9 +49,9 @@ def fits(
     figure = _figure(width, height)
     for i in range(tasks):
         box = (
-            (0.5 + 2.5 * (i % 2)) / width,
+            (0.68 + 2.5 * (i % 2)) / width,
             1 - (0.35 + 2.1 * (i // 2) + 1.85) / height,
-            2.05 / width,
+            2.0 / width,
             1.8 / height,
         )
         axes = figure.add_axes(box)
