@@ -151,7 +151,12 @@ def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
     )
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
-    outputs = tf.raw_ops.StatefulPartitionedCall(
+    # Stateful calls wait for each other, and tasks would run one after the other.
+    stateful = any(op.op_def.is_stateful for op in traced.graph.get_operations())
+    kind = (
+        tf.raw_ops.StatefulPartitionedCall if stateful else tf.raw_ops.PartitionedCall
+    )
+    outputs = kind(
         args=[*tf.nest.flatten(arguments), *traced.captured_inputs],
         Tout=[output.dtype for output in traced.outputs],
         f=traced,

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import maml, precision, regression, tensors
+from helpers import RATE, dense, maml, precision, regression, tensors
 from keras import layers
 
 from maml_keras import MAML, SGD, InnerLoop
@@ -116,3 +116,19 @@ def test_options_of_the_graph_optimiser_are_as_before():
 def test_choice_is_saved():
     inner = InnerLoop("mse", SGD(0.1), rematerialize=True)
     assert InnerLoop.from_config(inner.get_config()).rematerialize
+
+
+def test_tasks_do_not_wait_for_each_other():
+    # TensorFlow runs stateful calls one after the other, also those of two tasks that a
+    # parallel loop has begun: conv-4 then takes twice as long on two cores.
+    learner = MAML(
+        dense(),
+        InnerLoop("mse", SGD(RATE), steps=2, rematerialize=True),
+        task_map="parallel",
+    )
+    step = tf.function(learner.compute_meta_gradients, autograph=False)
+    graph = step.get_concrete_function(tensors(regression())).graph.as_graph_def()
+    nodes = [graph.node, *(f.node_def for f in graph.library.function)]
+    kinds = [node.op for some in nodes for node in some]
+    assert "PartitionedCall" in kinds
+    assert "StatefulPartitionedCall" not in kinds
