@@ -89,9 +89,9 @@ class NoGain(Diagnosis):
 class IdleSteps(Diagnosis):
     """Inner steps after the first gain nothing.
 
-    Found if in three looks on end the first step lowers the query loss, with the lower
-    end of the interval, and the last one of training is not 1% below the first, with
-    the upper end.
+    Found if in three looks on end the first step lowers the query loss by 1%, with the
+    lower end of the interval, and the last one of training is not 1% below the first,
+    with the upper end.
     """
 
     title = "Steps after the first do nothing"
@@ -128,9 +128,9 @@ def _gains_nothing(trace: InnerTrace, before: int, after: int) -> bool:
 
 
 def _gains(trace: InnerTrace, before: int, after: int) -> bool:
-    """True if the query loss surely falls between two steps."""
-    gain, error, _ = _gain(trace, before, after)
-    return gain - 1.96 * error > 0.0
+    """True if the query loss surely falls by 1% between two steps."""
+    gain, error, scale = _gain(trace, before, after)
+    return gain - 1.96 * error > 0.01 * scale
 
 
 def _gain(trace: InnerTrace, before: int, after: int) -> tuple[float, float, float]:

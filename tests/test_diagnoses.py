@@ -100,6 +100,8 @@ def test_adaptation_that_does_not_help():
     idle = look([2.0, 1.999, 1.998])
     assert found(idle, idle) == []  # It may begin late.
     assert found(idle, idle, idle) == ["Adaptation does not help"]
+    hardly = look([2.0, 1.9999, 1.9999])
+    assert found(hardly, hardly, hardly) == ["Adaptation does not help"]
     assert found(idle, idle, look()) == []
 
 
