@@ -93,7 +93,7 @@ def test_saved_model_cli_says_what_the_page_on_serving_shows():
     blocks = re.findall(r"```console\n\$ saved_model_cli (.*?)```", page, re.DOTALL)
     assert len(blocks) == 2  # `show` and `run`.
     for block in blocks:
-        typed, said = re.match(r"((?:.*\\\n)*.*)\n(.*)", block, re.DOTALL).groups()
+        typed, said = re.match(r"((?:[^\n]*\\\n)*[^\n]*)\n(.*)", block, re.S).groups()
         words = shlex.split(typed.replace("\\\n", ""))
         tool = "from tensorflow.python.tools.saved_model_cli import main; main()"
         done = subprocess.run(
