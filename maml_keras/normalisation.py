@@ -18,7 +18,7 @@ def batch_normalised(
 
     The derivative of the plain formula passes over `x` about twenty times, because it
     goes through mean and variance apart. Their sum has a short form, in which the
-    column sums are products with a row of ones, and half of the passes are gone. (The
+    means are products with a row of `1 / n`, and half of the passes are gone. (The
     fused kernel that TensorFlow has is no faster in a meta-step: it writes past the
     cache, and the convolution that follows waits for it.)
 
@@ -47,39 +47,51 @@ def batch_normalised(
     y = _normalised(rows, scale, offset, tf.constant(epsilon, x.dtype))
     # Apart from the kernel, so that these too have their derivative; where nobody asks
     # for it, the graph optimiser merges them with the kernel's own.
-    mean, _, variance = _moments(rows)
-    return tf.reshape(y, tf.shape(x)), mean, variance
+    mean, _, variance = _moments(rows, _averaging(rows))
+    return tf.reshape(y, tf.shape(x)), mean[0], variance[0]
 
 
 def _kernel(x: Any, scale: Any, offset: Any, epsilon: Any) -> Any:
-    _, centred, variance = _moments(x)
+    averaging = _averaging(x)
+    _, centred, variance = _moments(x, averaging)
     rate = tf.math.rsqrt(variance + epsilon)
+    factor = scale * rate
 
     def gradient(upstream: Any) -> Any:
-        # With s = scale * rate and p = sum(dy * (x - mean)):
-        # dx = s * (dy - mean(dy)) - (x - mean) * s * rate^2 * p / n.
-        count = tf.cast(tf.shape(x)[0], x.dtype)
-        total, product = _column_sums(upstream), _column_sums(upstream * centred)
-        factor = scale * rate
-        towards = factor * (upstream - total / count)
-        back = centred * (factor * rate * rate * product / count)
-        return towards - back, product * rate, total, None
+        # With s = scale * rate and p = mean(dy * (x - mean)):
+        # dx = s * (dy - mean(dy)) - (x - mean) * s * rate^2 * p.
+        total = tf.linalg.matmul(averaging, upstream)
+        product = tf.linalg.matmul(averaging, upstream * centred)
+        towards = factor * (upstream - total)
+        back = centred * (factor * rate * rate * product)
+        count = tf.cast(_count(x), x.dtype)
+        return towards - back, (product * rate * count)[0], (total * count)[0], None
 
-    return centred * (scale * rate) + offset, gradient
+    return centred * factor + offset, gradient
 
 
 _normalised: Any = tf.custom_gradient(_kernel)
 
 
-def _moments(x: Any) -> tuple[Any, Any, Any]:
-    count = tf.cast(tf.shape(x)[0], x.dtype)
-    mean = _column_sums(x) / count
+def _moments(x: Any, averaging: Any) -> tuple[Any, Any, Any]:
+    """Means `[1, channels]`, `x` without them, and variances `[1, channels]`."""
+    mean = tf.linalg.matmul(averaging, x)
     centred = x - mean
-    return mean, centred, _column_sums(centred * centred) / count
+    return mean, centred, tf.linalg.matmul(averaging, centred * centred)
 
 
-def _column_sums(x: Any) -> Any:
-    return tf.linalg.matmul(tf.ones([1, tf.shape(x)[0]], x.dtype), x)[0]
+def _averaging(x: Any) -> Any:
+    """The row `[1, rows]` whose product with `x` is its mean.
+
+    Made once for all sums of a pass, and a constant where the shape is known: each
+    operation is traced in every inner step, and again in each derivative of it.
+    """
+    count = _count(x)
+    return tf.fill([1, count], 1 / tf.cast(count, x.dtype))
+
+
+def _count(x: Any) -> Any:
+    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
 
 
 def layer_call(layer: keras.layers.BatchNormalization, inputs: Any) -> Any:
