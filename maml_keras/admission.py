@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from maml_keras import episode
@@ -37,17 +38,21 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
+    _check_scaled(learner.model, task["support_x"])
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
         for name, labels in (("support_y", task["support_y"]), ("query_y", query_y)):
             episode.check_class_numbers(name, labels, output)
         width = output[-1]
-        if inner.start_from.frees_ways:
-            episode.check_label_range("support_y", task["support_y"], width)
+        support_y, queries = (
+            _counted(inner.loss, labels) for labels in (task["support_y"], query_y)
+        )
+        if inner.start_from.frees_ways or inner.loss.ignored_class is not None:
+            episode.check_label_range("support_y", support_y, width)
         else:
-            episode.check_labels("support_y", task["support_y"], width)
-        episode.check_label_range("query_y", query_y, width)
+            episode.check_labels("support_y", support_y, width)
+        episode.check_label_range("query_y", queries, width)
     return task, query_y
 
 
@@ -83,23 +88,49 @@ def checked_support(
     if loss.is_sparse_categorical:
         output = _output_shape(learner, tf.nest.map_structure(lambda a: a[:1], x))
         episode.check_class_numbers("support_y", y[None], output)
-        episode.check_label_range("support_y", y, output[-1])
+        episode.check_label_range("support_y", _counted(loss, y), output[-1])
     return x, y
 
 
 def _check_inputs(model: keras.Model, x: Any) -> None:
     """Refuses what a model that tells its inputs would take for something else."""
-    inputs, leaves = getattr(model, "inputs", None) or [], tf.nest.flatten(x)
-    if len(inputs) != len(leaves):
-        return  # A model of one's own, or another nest, which the model refuses.
-    for declared, leaf in zip(inputs, leaves):
-        episode.check_scaled("support_x", leaf, declared.dtype)
+    _check_scaled(model, x)
+    for declared, leaf in _paired(model, x):
         if len(leaf.shape) == len(declared.shape) + 1:
             raise ValueError(
                 "`support_x` must be of one task, [examples, ...]: for this model "
                 f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, with "
                 "an axis more. Of a batch of tasks take one: `support_x[0]`."
             )
+
+
+def _check_scaled(model: keras.Model, x: Any) -> None:
+    """Refuses bytes for inputs of floats, unless the model scales them itself."""
+    scaling = keras.layers.Rescaling, keras.layers.Normalization
+    if any(isinstance(layer, scaling) for layer in model._flatten_layers()):
+        return
+    for declared, leaf in _paired(model, x):
+        episode.check_scaled("support_x", leaf, declared.dtype)
+
+
+def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:
+    """The model's declared inputs, each with what `x` has for it.
+
+    Nothing for a model of one's own, and for a nest that the model itself refuses.
+    """
+    inputs, leaves = list(getattr(model, "inputs", None) or []), tf.nest.flatten(x)
+    if isinstance(x, dict) and not isinstance(model.input, dict):
+        # Keras takes them by the inputs' names, and not in the order of the keys.
+        names = {declared.name: declared for declared in inputs}
+        return [(names[key], leaf) for key, leaf in x.items() if key in names]
+    return list(zip(inputs, leaves)) if len(inputs) == len(leaves) else []
+
+
+def _counted(loss: PureLoss, labels: Any) -> Any:
+    """The class numbers that the loss does not ignore."""
+    labels = np.asarray(labels)
+    ignored = loss.ignored_class
+    return labels if ignored is None else labels[labels != ignored]
 
 
 def _whole(value: Any) -> Any:

@@ -135,7 +135,7 @@ def joint_pretraining(
     maml = preset.build(iterations=iterations)
     if isinstance(families.train, data.NWayKShot):
         _pretrain_on_classes(
-            maml, preset, families.train, iterations, verbose, callbacks
+            maml, preset, families.train, iterations, seed, verbose, callbacks
         )
     else:
         train_jointly(
@@ -213,6 +213,7 @@ def _pretrain_on_classes(
     preset: Preset,
     family: data.NWayKShot,
     iterations: int,
+    seed: int,
     verbose: str | int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> None:
@@ -233,7 +234,7 @@ def _pretrain_on_classes(
     images = tf.data.Dataset.from_tensor_slices((examples, labels))
     scale = 255.0 if examples.dtype == np.uint8 else 1.0
     batches = (
-        images.shuffle(len(labels), seed=0)
+        images.shuffle(len(labels), seed=seed)
         .repeat()
         .batch(128)
         .map(lambda x, y: (tf.cast(x, tf.float32) / scale, y))

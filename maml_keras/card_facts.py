@@ -103,7 +103,7 @@ def facts(
             ("rule", _text(inner, "rule")),
             ("learning rate", _text(inner, "learning_rate")),
             ("steps in training", _text(inner, "steps")),
-            ("order", _order(inner)),
+            ("meta-gradient", str(card.get("meta_gradient") or _order(inner))),
             ("batch norm", _text(card, "batch_norm")),
         ],
         "Model": [
@@ -161,7 +161,9 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _order(inner: Mapping[str, Any]) -> str:
     second = inner.get("second_order")
-    return NOTHING if second is None else "second" if second else "first"
+    if second is None:
+        return NOTHING
+    return f"{'second' if second else 'first'} order"
 
 
 def _adapting(adapting: int, inner: Mapping[str, Any]) -> str:

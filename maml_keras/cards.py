@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import textwrap
 from dataclasses import dataclass
@@ -121,6 +120,8 @@ def model_card(
         FileNotFoundError: if there is no export.
         ValueError: if it is to be timed and does not run on random inputs.
     """
+    from maml_keras import shipped
+
     path = pathlib.Path(path)
     if (path / "export" / "saved_model.pb").exists():
         path = path / "export"
@@ -131,7 +132,7 @@ def model_card(
                 f"card.json. Received: {path}, without {name}. Make one with "
                 "`maml-keras export RUN`, or with `maml.export(path)`."
             )
-    card = json.loads((path / "card.json").read_text(encoding="utf-8"))
+    card = shipped.card(path)
     files = {
         file.relative_to(path).as_posix(): file.stat().st_size
         for file in sorted(path.rglob("*"))

@@ -37,6 +37,10 @@ class ClippingRule(UpdateRule, abc.ABC):
         self.built = True
 
     @property
+    def title(self) -> str:
+        return f"{type(self).__name__} of {self.rule.title}"
+
+    @property
     def fixed_rate(self) -> float | None:
         return self.rule.fixed_rate
 

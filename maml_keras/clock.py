@@ -51,6 +51,7 @@ class Clock(keras.callbacks.Callback):
         self.stopwatch = stopwatch
         self.schedule = schedule
         self.iterations = iterations
+        self._shown = 0.0
         self._bar = keras.utils.Progbar(
             self.seconds, verbose=1 if verbose else 0, unit_name="second"
         )
@@ -78,8 +79,13 @@ class Clock(keras.callbacks.Callback):
         if self._bar.verbose:
             values = [(name, float(value)) for name, value in (logs or {}).items()]
             self._bar.stateful_metrics = {name for name, _ in values}
-            shown = min(self.seconds, round(elapsed, 1))
-            self._bar.update(shown, values, finalize=over)
+            self._shown = min(self.seconds, round(elapsed, 1))
+            self._bar.update(self._shown, values, finalize=over)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Ends the bar's line where training ended before its time."""
+        if self._bar.verbose and self._shown < self.seconds:
+            self._bar.update(self._shown, finalize=True)
 
 
 class Paced(keras.callbacks.Callback):

@@ -179,7 +179,7 @@ def compare(
         # Looks at validation tasks, too: the curve ends where the table does.
         preset = dataclasses.replace(preset, evaluation_steps=steps)
     folder = _own(pathlib.Path(folder))
-    settings = {
+    settings: dict[str, Any] = {
         "preset": preset.name,
         "algorithms": list(algorithms),
         "iterations": iterations,
@@ -189,7 +189,8 @@ def compare(
         "tasks": num_tasks,
         "data_dir": data_dir,
     }
-    _check_settings(folder, settings)
+    settings = _continued(folder, settings)
+    iterations, seconds = settings["iterations"], settings["seconds"]
     run_config.write(folder, settings, program="compare", command=command)
     where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     results: dict[str, Evaluation] = {}
@@ -227,7 +228,9 @@ def compare(
 def _own(folder: pathlib.Path) -> pathlib.Path:
     """The folder, made if need be; refused if it is somebody else's."""
     folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.iterdir()) and not (folder / run_config.FILE).exists():
+    begun = (folder / run_config.FILE).exists() and run_config.read(folder)
+    # A single run has a file of that name, too, with its one algorithm.
+    if any(folder.iterdir()) and "algorithms" not in (begun or {}):
         raise FileExistsError(
             "`folder` must be new, or that of a comparison to go on with. Received: "
             f"{folder}, which holds something else. Choose another."
@@ -235,18 +238,22 @@ def _own(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _check_settings(folder: pathlib.Path, settings: dict[str, Any]) -> None:
-    """Refuses to go on with another seed or length than the runs there have."""
+def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings; a length that is not given is what the comparison began with.
+
+    Refuses another preset, seed or length: contenders that are there already have it.
+    """
     if not (folder / run_config.FILE).exists():
-        return
+        return settings
     begun = run_config.read(folder)
-    wanted = {k: settings[k] for k in ("seed", "iterations", "seconds")}
-    if any(v not in (None, begun.get(k)) for k, v in wanted.items()):
+    kept = {k: begun.get(k) for k in ("preset", "seed", "iterations", "seconds")}
+    wanted = {k: settings[k] for k in kept if settings[k] is not None}
+    if any(kept[k] != v for k, v in wanted.items()):
         raise ValueError(
             "A comparison goes on with the settings it began with. Received: "
-            f"{wanted}, but {folder} was begun with "
-            f"{ {k: begun.get(k) for k in wanted} }. Choose another folder."
+            f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
         )
+    return {**settings, **kept}
 
 
 class _Contender:
@@ -277,13 +284,6 @@ class _Contender:
         if (self.folder / run_config.FILE).exists():
             # It was begun: it ends with what it began with.
             begun = run_config.read(self.folder)
-            wanted = {"seed": self.seed, "iterations": iterations, "seconds": seconds}
-            if any(v not in (None, begun.get(k)) for k, v in wanted.items()):
-                raise ValueError(
-                    "A comparison goes on with the settings it began with. Received: "
-                    f"{wanted}, but {self.folder} was trained with "
-                    f"{ {k: begun.get(k) for k in wanted} }. Choose another folder."
-                )
             iterations, seconds = int(begun["iterations"]), begun.get("seconds")
         elif seconds is not None:
             iterations = None

@@ -36,8 +36,8 @@ class Finding:
 
     def __str__(self) -> str:
         return (
-            f"{self.title}. {self.text} {self.remedy} "
-            f"(docs/troubleshooting.md#{self.section})"
+            f"{self.title}. {self.text} {self.remedy}"
+            + f" (docs/troubleshooting.md#{self.section})" * bool(self.section)
         )
 
 

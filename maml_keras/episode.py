@@ -164,6 +164,8 @@ def check_labels(name: str, labels: Any, width: int) -> None:
 def check_label_range(name: str, labels: Any, width: int) -> None:
     """Refuses class numbers outside `0 .. width - 1`."""
     labels = np.asarray(labels)
+    if not labels.size:
+        return
     if labels.min() < 0 or labels.max() >= width:
         raise ValueError(
             f"`{name}` must hold labels 0..{width - 1}. Received: labels "

@@ -91,8 +91,8 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
         "inner_loop": {
-            "loss": inner.loss.serialize(),
-            "rule": type(rule).__name__,
+            "loss": inner.loss.described(),
+            "rule": rule.title,
             "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
             "steps": inner.steps,
             "adapt": repr(inner.adapt_selector),

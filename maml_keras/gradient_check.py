@@ -12,7 +12,7 @@ import tensorflow as tf
 from maml_keras.copies import float64_twin
 from maml_keras.inner import InnerLoop
 from maml_keras.maml import MAML
-from maml_keras.meta_gradients import FirstOrder
+from maml_keras.meta_gradients import Backprop
 from maml_keras.progress import Bar
 
 STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -105,13 +105,16 @@ def check_meta_gradient(
         lines = "; ".join(
             f"{c.path}: {c.analytic:.9g}, but differences give {c.numeric:.9g} "
             f"(relative error {c.error:.2g})"
+            if np.isfinite(c.error)
+            else f"{c.path}: it is not finite"
             for c in wrong
         )
         hint = ""
-        if not maml.inner.second_order or isinstance(maml.meta_gradient, FirstOrder):
+        exact = isinstance(maml.meta_gradient, Backprop) and maml.inner.second_order
+        if not exact:
             hint = (
-                " First-order MAML (`second_order=False`, `FirstOrder()`) drops terms "
-                "of the gradient by design."
+                f" By design {maml.meta_gradient.title(maml.inner)} is no derivative "
+                "of the query loss; `Backprop()` with `second_order=True` is."
             )
         raise MetaGradientError(
             f"The meta-gradient is wrong beyond {tolerance:g} for {lines}.{hint}"

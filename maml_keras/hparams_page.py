@@ -18,15 +18,17 @@ def settings_of(maml: MAML) -> dict[str, Any]:
 
     >>> from maml_keras import InnerLoop, MetaSGD, models
     >>> settings_of(MAML(models.mlp(), InnerLoop("mse", MetaSGD(0.5), steps=3)))
-    {'rule': 'MetaSGD', 'inner rate': 0.5, 'inner steps': 3, 'second order': True, \
-'meta-gradient': 'Backprop', 'batch norm': 'transductive'}
+    {'rule': 'MetaSGD', 'inner rate': 0.5, 'inner steps': 3, 'meta-gradient': \
+'Backprop, second order', 'batch norm': 'transductive'}
     """
+    rate = maml.rule.fixed_rate
+    if rate is None:  # Learned: where it began.
+        rate = getattr(maml.rule, "learning_rate", float("nan"))
     return {
-        "rule": type(maml.rule).__name__,
-        "inner rate": float(getattr(maml.rule, "learning_rate", float("nan"))),
+        "rule": maml.rule.title,
+        "inner rate": float(rate),
         "inner steps": maml.inner.steps,
-        "second order": maml.inner.second_order,
-        "meta-gradient": type(maml.meta_gradient).__name__,
+        "meta-gradient": maml.meta_gradient.title(maml.inner),
         "batch norm": maml.learner.batch_norm.name,
     }
 

@@ -144,6 +144,8 @@ def trace_inner_loop(
     """
     steps = maml.inner.steps if steps is None else steps
     check_steps(steps)
+    if num_tasks < 1:
+        raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
     name, function = named_metric(maml, metric)
     compiled, layers = _compiled(maml, steps, name, function)
     parts: list[dict[str, Any]] = []
@@ -153,6 +155,7 @@ def trace_inner_loop(
     bar = Bar(num_tasks, unit="task", verbose=verbose)
     for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
         numbers, predictions = compiled(task, query_y)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -55,7 +57,11 @@ class PureLoss:
         """What Keras calls it, such as `mean_squared_error`; of several, `sum`."""
         if self._parts is not None:
             return "sum"
-        return str(getattr(self._function, "name", None) or self._function.__name__)
+        function = self._function
+        while isinstance(function, functools.partial):
+            function = function.func
+        own = getattr(function, "name", None) or getattr(function, "__name__", None)
+        return str(own or type(function).__name__)
 
     @property
     def is_sparse_categorical(self) -> bool:
@@ -103,6 +109,21 @@ class PureLoss:
     def serialize(self) -> Any:
         """The identifier as plain data, for `get_config`."""
         return keras.saving.serialize_keras_object(self.identifier)
+
+    def described(self) -> Any:
+        """What `serialize` gives, or None for a function that no file can name.
+
+        Lambdas and `functools.partial` are such functions, by themselves or in a nest.
+        """
+        parts = self._parts.values() if isinstance(self._parts, dict) else self._parts
+        if any(part.described() is None for part in parts or []):
+            return None
+        if self.name == "<lambda>":
+            return None
+        try:
+            return json.loads(json.dumps(self.serialize()))
+        except (OSError, TypeError, ValueError):
+            return None
 
     @classmethod
     def deserialize(cls, config: Any) -> PureLoss:

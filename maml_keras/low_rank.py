@@ -38,6 +38,8 @@ class LowRank(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("name", f"{layer.name}_low_rank")
+        # The layer's own precision, or its inputs would be cast on the way.
+        kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
         if not isinstance(layer, ADAPTABLE):
             raise TypeError(

@@ -52,6 +52,13 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
             raise ValueError(
                 f"`adapted` must be some of {sorted(known)}. Received: {adapted!r}."
             )
+        if "gate" in adapted and not kwargs.get("use_gate"):
+            raise ValueError(
+                "`adapted` may name 'gate' for attention with one, `use_gate=True`. "
+                f"Received: {adapted!r} and no gate."
+            )
+        if int(rank) < 1:
+            raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
         self.rank = rank
         self.alpha = alpha
         self.adapted = list(adapted)

@@ -224,7 +224,8 @@ class MAML(EpisodicModel):
             )
             gradients = estimate.gradients
             if not self.meta_gradient.scales_with_loss:
-                gradients = [g * tf.cast(scale, g.dtype) for g in gradients]
+                left = self.meta_gradient.remaining_scale(scale, iteration=iteration)
+                gradients = [g * tf.cast(left, g.dtype) for g in gradients]
             moved = learner.moved(state, estimate.state)
             averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
             others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
@@ -339,12 +340,13 @@ class MAML(EpisodicModel):
         """
         from maml_keras.export import write
 
+        facts = {"meta_gradient": self.meta_gradient.title(self.inner)}
         return write(
             self.learner,
             self.inner,
             path,
             input_signature=input_signature,
-            card=card,
+            card={**facts, **(card or {})},
             verbose=verbose,
         )
 

@@ -70,9 +70,22 @@ class MetaGradient(abc.ABC):
     def check(self, inner: InnerLoop) -> None:  # noqa: B027 - most take any loop.
         """Refuses an inner loop that it is no meta-gradient for; `MAML` calls it."""
 
-    @abc.abstractmethod
+    def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
+        """What gradients of `scale` times the query loss are still to be scaled by.
+
+        Args:
+            scale: scalar tensor.
+            iteration: int tensor, meta-steps taken so far.
+        """
+        return tf.ones_like(scale) if self.scales_with_loss else scale
+
+    def title(self, inner: InnerLoop) -> str:
+        """What a card calls it, with that inner loop."""
+        return type(self).__name__
+
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
+        """The constructor's arguments as plain data; none by default."""
+        return {}
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -130,6 +143,10 @@ class Backprop(MetaGradient):
         gradients = tape.gradient(result.loss, [*weights, *rule_weights])
         gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
         return Estimate(result.loss, gradients, result.predictions, result.state)
+
+    def title(self, inner: InnerLoop) -> str:
+        order = "second" if inner.second_order else "first"
+        return f"{type(self).__name__}, {order} order"
 
     def get_config(self) -> dict[str, Any]:
         return {"objective": keras.saving.serialize_keras_object(self.objective)}
@@ -244,6 +261,20 @@ class Phases(MetaGradient):
     def check(self, inner: InnerLoop) -> None:
         for phase in self.phases:
             phase.check(inner)
+
+    @property
+    def scales_with_loss(self) -> bool:  # type: ignore[override]
+        return all(phase.scales_with_loss for phase in self.phases)
+
+    def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
+        each = [p.remaining_scale(scale, iteration=iteration) for p in self.phases]
+        remaining = each[-1]
+        for end, phase in reversed(list(zip(self.until, each))):
+            remaining = tf.where(iteration < end, phase, remaining)
+        return remaining
+
+    def title(self, inner: InnerLoop) -> str:
+        return " then ".join(phase.title(inner) for phase in self.phases)
 
     def get_config(self) -> dict[str, Any]:
         phases = [keras.saving.serialize_keras_object(p) for p in self.phases]

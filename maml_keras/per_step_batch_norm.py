@@ -203,7 +203,7 @@ class PerStepRunning(PerStepPolicy):
         return {**statistics, **super()._tables(layer, rows)}
 
     def _by_batch(self, layer: Any, batch_statistics: bool) -> bool:
-        return batch_statistics
+        return batch_statistics and bool(layer.trainable)
 
     def _moving(self, layer: Any, tables: dict[str, Any], row: Any) -> tuple[Any, Any]:
         mean, variance = (

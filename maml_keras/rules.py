@@ -17,6 +17,11 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
     """
 
     @property
+    def title(self) -> str:
+        """What a card calls it."""
+        return type(self).__name__
+
+    @property
     def fixed_rate(self) -> float | None:
         """The rate of every weight at every step, or None if it is learned."""
         return None

@@ -28,8 +28,8 @@ def write(
 ) -> pathlib.Path:
     """Writes `config.toml`: the settings, and a record of what they were run with.
 
-    Of a run that goes on, the command is the one that it began with: it repeats the
-    run, which the one that went on does not.
+    Of a run that goes on with the same settings, the command is the one that it began
+    with: it repeats the run, which the one that went on does not.
 
     Args:
         folder: where to.
@@ -45,13 +45,19 @@ def write(
     versions = {name: metadata.version(name) for name in ("tensorflow", "keras")}
     versions["python"] = platform.python_version()
     if path.exists():
-        command = read(folder).get("record", {}).get("command", command)
+        begun = read(folder)
+        before = begun.pop("record", {})
+        if begun == given:
+            command = before.get("command", command)
     record = {"command": command, "versions": versions}
-    path.write_text(
+    # Written beside it and moved: whoever reads it never finds half.
+    new = path.with_suffix(".new")
+    new.write_text(
         f"# `maml-keras {program} --config {FILE}` repeats this run.\n"
         + tomli_w.dumps({**given, "record": record}),
         encoding="utf-8",
     )
+    new.replace(path)
     return path
 
 

@@ -167,6 +167,9 @@ def fitting(
                     f"{type(value).__name__}."
                 ) from None
             value = np.asarray(value)  # A list of examples.
+        if spec is specs[0]:  # Targets may be bytes: nothing scales them.
+            for leaf, own in zip(tf.nest.flatten(value), tf.nest.flatten(spec)):
+                episode.check_scaled(name, leaf, own.dtype)
         fitted.append(
             tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
         )
@@ -247,12 +250,13 @@ def network(
         )
     except TypeError as error:
         found = re.search(r"Could not locate [^.]*", str(error))
-        reason = found[0] if found else str(error).splitlines()[0]
+        if found is None:
+            raise  # The class is known, and its own fault to be seen.
         raise ValueError(
             f"{path} holds a class that Keras does not know here. Register it with "
             "`@keras.saving.register_keras_serializable()` where it is defined and "
             "import that, or pass `custom_objects={name: class}` in Python, as the "
-            f"command line cannot. ({reason})"
+            f"command line cannot. ({found[0]})"
         ) from error
 
 
@@ -278,7 +282,6 @@ def _array(name: str, value: Any, spec: Any) -> Any:
         raise ValueError(
             f"Array `{name}` must be numeric. Received: {array.dtype}.{hint}"
         )
-    episode.check_scaled(name, array, spec.dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         fitted = array.astype(spec.dtype.as_numpy_dtype)
     if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):

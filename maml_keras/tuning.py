@@ -124,11 +124,10 @@ def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
     """The export's own loss; one of its kind, if the card does not say or mean it."""
     usual = "sparse_categorical_crossentropy" if classes else "mse"
     try:
-        return PureLoss.deserialize(
-            shipped.card(export)["inner_loop"].get("loss", usual)
-        )
+        return PureLoss.deserialize(shipped.card(export)["inner_loop"].get("loss"))
     except (TypeError, ValueError):
-        return PureLoss(usual)  # A function that Keras does not know here.
+        # An old card, or a function that Keras does not know here.
+        return PureLoss(usual)
 
 
 def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:

@@ -39,6 +39,11 @@ def data(
     With a preset: the classes and examples of its three parts, and what a task is.
     """
     if preset is None:
+        if picture is not None or download:
+            raise typer.BadParameter(
+                "`--picture` and `--download` need a preset, such as "
+                "`maml-keras data omniglot_small`."
+            )
         _echo_data_sets(text(data_dir))
         return
     from maml_keras import experiments

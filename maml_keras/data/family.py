@@ -115,7 +115,7 @@ class TaskFamily(abc.ABC):
         except (AttributeError, NotImplementedError, TypeError) as error:
             raise TypeError(
                 f"`{name}` must be a function of tensors. Received: "
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0]}. {how}"
+                f"{type(error).__name__}{_first_line(error)}. {how}"
             ) from error
         if not trace.graph.inputs[0].consumers():
             raise ValueError(
@@ -124,6 +124,11 @@ class TaskFamily(abc.ABC):
             )
         episodes: Episode = trace.structured_outputs
         return episodes
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f": {text.splitlines()[0]}" if text else ""
 
 
 def first_row(episodes: Episode) -> Episode:

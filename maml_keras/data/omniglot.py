@@ -21,7 +21,17 @@ from maml_keras.progress import Bar
 # Raise it when the preparation below changes, so that old caches are not read.
 FORMAT = 1
 # What reading an archive throws that is not there, or not whole: build it anew.
-DAMAGED = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+# A damaged header asks for a password (RuntimeError) or for a method that there is not.
+DAMAGED = (
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def omniglot(

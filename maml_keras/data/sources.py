@@ -99,11 +99,14 @@ def _bars_of_tfds(verbose: str | int) -> Iterator[None]:
     if verbose:
         yield
         return
+    # TFDS has no public way to ask whether its bars are on already.
+    shown = getattr(tfds.core.utils.tqdm_utils, "_active", True)
     tfds.disable_progress_bar()
     try:
         yield
     finally:
-        tfds.enable_progress_bar()
+        if shown:
+            tfds.enable_progress_bar()
 
 
 def prepared_splits(
