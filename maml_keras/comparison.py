@@ -6,20 +6,17 @@ import dataclasses
 import difflib
 import json
 import pathlib
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from maml_keras import baselines, recipes, run_config, runs
-from maml_keras.clock import LOOKS, Clock
+from maml_keras.contender import Contender
 from maml_keras.evaluation import Evaluation, half_width
-from maml_keras.history import Stopwatch
 from maml_keras.hparams_page import settings_of, write_contenders
-from maml_keras.maml import MAML
 from maml_keras.plots import plot_comparison
-from maml_keras.presets import Families, Preset
+from maml_keras.presets import Preset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,7 +198,7 @@ def compare(
     for number, name in enumerate(algorithms, start=1):
         if announce is not None:
             announce(f"{name} ({number} of {len(algorithms)})")
-        contender = _Contender(preset, name, folder / name, seed, where, verbose)
+        contender = Contender(preset, name, folder / name, seed, where, verbose)
         maml, families = contender.trained(iterations, seconds, command)
         counts[name], times[name] = contender.iterations, contender.seconds
         histories[name] = runs.history(folder / name)
@@ -254,91 +251,6 @@ def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]
             f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
         )
     return {**settings, **kept}
-
-
-class _Contender:
-    """One algorithm of a comparison: trained, or found trained in its folder."""
-
-    def __init__(
-        self,
-        preset: Preset,
-        name: str,
-        folder: pathlib.Path,
-        seed: int,
-        where: dict[str, Any],
-        verbose: str | int,
-    ) -> None:
-        self.preset = preset
-        self.name = name
-        self.folder = folder
-        self.seed = seed
-        self.where = where
-        self.verbose = verbose
-        self.iterations = 0
-        self.seconds = 0.0
-
-    def trained(
-        self, iterations: int | None, seconds: float | None, command: str
-    ) -> tuple[MAML, Families]:
-        """The model and the families to test it on."""
-        if (self.folder / run_config.FILE).exists():
-            # It was begun: it ends with what it began with.
-            begun = run_config.read(self.folder)
-            iterations, seconds = int(begun["iterations"]), begun.get("seconds")
-        elif seconds is not None:
-            iterations = None
-        if self.name in baselines.BASELINES:
-            return self._baseline(iterations, seconds)
-        return self._recipe(iterations, seconds, command)
-
-    def _baseline(
-        self, iterations: int | None, seconds: float | None
-    ) -> tuple[MAML, Families]:
-        stopwatch = Stopwatch()
-        callbacks: list[Any] = [stopwatch]
-        verbose = self.verbose
-        if seconds is not None:
-            callbacks.append(Clock(seconds, stopwatch, verbose=verbose))
-            # The clock ends what has no last step.
-            iterations, verbose = sys.maxsize, 0
-        trained = baselines.BASELINES[self.name](
-            self.preset,
-            iterations=iterations,
-            seed=self.seed,
-            verbose=verbose,
-            callbacks=callbacks,
-            **self.where,
-        )
-        self.seconds, self.iterations = stopwatch.seconds, stopwatch.steps
-        return trained
-
-    def _recipe(
-        self, iterations: int | None, seconds: float | None, command: str
-    ) -> tuple[MAML, Families]:
-        preset = self.preset
-        if seconds is None:
-            iterations = preset.iterations if iterations is None else iterations
-            # The end of an epoch is a point of the learning curve: twenty of them.
-            epochs = max(LOOKS, iterations // preset.epoch)
-            if iterations % epochs == 0:
-                preset = dataclasses.replace(preset, epoch=iterations // epochs)
-        if not (self.folder / runs.MODEL).exists():
-            runs.train(
-                preset,
-                self.folder,
-                algorithm=self.name,
-                iterations=iterations,
-                seconds=seconds,
-                seed=self.seed,
-                resume=(self.folder / run_config.FILE).exists(),
-                verbose=self.verbose,
-                command=command,
-                **self.where,
-            )
-        maml, _, _ = runs.load(self.folder)
-        self.seconds = runs.history(self.folder)[-1]["seconds"]
-        self.iterations = int(maml.optimizer.iterations)
-        return maml, preset.families(**self.where, verbose=self.verbose)
 
 
 def _mean_cell(result: Evaluation, step: int) -> str:

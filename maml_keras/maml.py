@@ -282,8 +282,10 @@ class MAML(EpisodicModel):
 
         Returns:
             A `keras.Model` of the wrapped model's class. An ordinary model predicts
-            with moving statistics: under the transductive policy those of its batch
-            norm layers are set to the support set's.
+            with moving statistics: under policies that normalise by a batch outside
+            of training too (`transductive`, `support`, `per_step`) those of its batch
+            norm layers are set to the support set's, frozen layers left out; under
+            `per_step_running` they are the step's.
 
         Raises:
             ValueError: if the support set is empty, not finite or does not fit.

@@ -10,6 +10,7 @@ import keras
 
 from maml_keras import data, recipes
 from maml_keras.maml import MAML
+from maml_keras.variations import Variation
 
 
 class Families(NamedTuple):
@@ -21,34 +22,6 @@ class Families(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Variation:
-    """What an algorithm needs otherwise than the preset's own; None leaves it.
-
-    Attributes:
-        learning_rate: float, of the inner loop.
-        steps: int, inner steps in training.
-        options: more keywords of the recipe.
-        model: keywords of the preset's model.
-        optimizer: makes the outer optimizer for a number of iterations.
-        scheduled: makes keywords of the recipe from the number of iterations and that
-            of an epoch.
-        training: turns the preset's training family into the algorithm's own.
-        tasks: int, tasks of a meta-batch.
-        evaluation_steps: int, adaptation steps on new tasks.
-    """
-
-    learning_rate: float | None = None
-    steps: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    model: Mapping[str, Any] = field(default_factory=dict)
-    optimizer: Callable[[int], keras.optimizers.Optimizer] | None = None
-    scheduled: Callable[[int, int], Mapping[str, Any]] = lambda iterations, epoch: {}
-    training: Callable[[Any], data.TaskFamily] = lambda family: family
-    tasks: int | None = None
-    evaluation_steps: int | None = None
-
-
-@dataclass(frozen=True)
 class Preset:
     """An experiment that `maml-keras train NAME` runs.
 
@@ -56,6 +29,7 @@ class Preset:
         name: str.
         title: str, one line.
         protocol: str, what the figures depend on beside the evaluation's own text.
+        adaptation: str, the inner loop of MAML in training.
         published: str, the paper's figure and its source.
         model: makes a fresh model.
         loss: makes the inner loss.
@@ -76,6 +50,7 @@ class Preset:
     name: str
     title: str
     protocol: str
+    adaptation: str
     published: str
     model: Callable[..., keras.Model]
     loss: Callable[[], Any]
@@ -121,7 +96,7 @@ class Preset:
         return maml
 
     def of(self, algorithm: str) -> Preset:
-        """The same experiment with that algorithm's tasks a batch and steps in tests.
+        """The same experiment as that algorithm has it, in tasks, steps and words.
 
         >>> from maml_keras.experiments import get
         >>> get("omniglot_5w1s").of("imaml").evaluation_steps
@@ -129,12 +104,16 @@ class Preset:
         """
         variation = self.variation(algorithm)
         tasks, steps = variation.tasks, variation.evaluation_steps
+        protocol = self.protocol
+        if variation.training is not None and algorithm not in protocol:
+            protocol += f"; {algorithm} trains with examples of its own number"
         return replace(
             self,
+            protocol=protocol,
             tasks=self.tasks if tasks is None else tasks,
             evaluation_steps=self.evaluation_steps if steps is None else steps,
             published=self.published
-            if algorithm == "maml" or self.published.startswith("none")
+            if algorithm == "maml" or self.published.startswith(("none", "by MAML"))
             else f"by MAML {self.published}",
         )
 
@@ -144,7 +123,8 @@ class Preset:
 
     def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
         """Endless batches of training tasks, as that algorithm wants them."""
-        family = self.variation(algorithm).training(families.train)
+        training = self.variation(algorithm).training
+        family = families.train if training is None else training(families.train)
         tasks = self.of(algorithm).tasks
         return data.episodes(family, batch_size=tasks, seed=1_000 + seed)
 
@@ -156,24 +136,6 @@ class Preset:
         return keras.optimizers.Adam(rate, clipvalue=self.clip)
 
 
-def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
-    """Reptile's outer step: from 1 to 0 in a straight line."""
-    rate = keras.optimizers.schedules.PolynomialDecay(1.0, iterations, 0.0)
-    return keras.optimizers.SGD(rate)
-
-
-def falling_adam(
-    iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
-) -> keras.optimizers.Optimizer:
-    """MAML++'s outer step: from 1e-3 to a hundredth of it along a cosine."""
-    rate = keras.optimizers.schedules.CosineDecay(learning_rate, iterations, alpha=0.01)
-    return keras.optimizers.Adam(rate, clipvalue=clip)
-
-
-def annealed(iterations: int, epoch: int) -> dict[str, int]:
-    """MAML++'s schedule for any length: 15 of 100 epochs on all steps.
-
-    The released configurations have 10, the paper speaks of up to 15.
-    """
-    epochs = max(1, round(0.15 * iterations / epoch))
-    return {"steps_per_epoch": epoch, "multi_step_epochs": epochs}
+def cross_entropy() -> keras.losses.Loss:
+    """The mean over examples of logits against class numbers."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

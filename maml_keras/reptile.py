@@ -19,10 +19,10 @@ class Reptile(MetaGradient):
     """`phi_0 - phi_K`: the outer optimizer moves towards the adapted weights.
 
     No gradient passes through the inner loop, so memory is that of one step. The query
-    set is looked at for the loss and the metrics only; give its examples to the
-    support set. With `keras.optimizers.SGD(e)` as outer optimizer this is the paper's
-    `theta <- theta + e * mean(phi_K - theta)`. What the update rule learns gets no
-    gradient, and neither do weights that do not adapt.
+    set gives the loss, the metrics and batch norm's moving statistics; give its
+    examples to the support set. With `keras.optimizers.SGD(e)` as outer optimizer this
+    is the paper's `theta <- theta + e * mean(phi_K - theta)`. What the update rule
+    learns gets no gradient, and neither do weights that do not adapt.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
     """

@@ -54,7 +54,7 @@ def data(
         data_dir=text(data_dir), download=download, verbose=0 if quiet else 1
     )
     typer.secho(f"{chosen.name}: {chosen.title}", bold=True)
-    typer.echo(f"  {chosen.protocol}")
+    typer.echo(f"  {chosen.protocol}; {chosen.adaptation}")
     for part, family in zip(families._fields, families):
         typer.echo(f"  {part:<12}{_described(family)}")
     if picture is not None:

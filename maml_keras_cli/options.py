@@ -15,7 +15,7 @@ Preset = Annotated[
     str,
     typer.Argument(
         help="An experiment, such as `sinusoid` or `omniglot_small`; `maml-keras list` "
-        "shows them all.",
+        "shows them all. Not needed where --config names it.",
         autocompletion=names.presets,
     ),
 ]
@@ -29,7 +29,9 @@ Export = Annotated[
 Iterations = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Length of training, in meta-steps.", show_default="the preset's"
+        min=1,
+        help="Length of training, in meta-steps: whole epochs, if longer than one.",
+        show_default="the preset's",
     ),
 ]
 Seconds = Annotated[

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import maml, nested, regression, subclassed
+from helpers import assert_identical, maml, nested, regression, subclassed
 
 from maml_keras import (
     MAML,
@@ -223,6 +223,28 @@ def test_masks_go_through_adapters():
     padded = np.array([[1, 2, 3, 0, 0], [4, 0, 0, 0, 0]])
     adapted = with_low_rank_adapters(model, 2)
     np.testing.assert_allclose(adapted(padded), model(padded), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_an_adapter_has_the_precision_of_its_layer(dtype):
+    layer = keras.layers.Dense(4, dtype=dtype)
+    layer.build([None, 3])
+    adapter = LowRank(layer)
+    assert adapter.dtype_policy.name == dtype
+    x = tf.ones([2, 3], dtype)
+    assert_identical(adapter(x), layer(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adapted": ["gate"]}, "use_gate=True"),
+        ({"rank": 0}, "`rank` must be positive"),
+    ],
+)
+def test_an_adapter_that_could_not_be_is_refused_at_once(options, message):
+    with pytest.raises(ValueError, match=message):
+        LowRankAttention(num_heads=2, key_dim=2, **options)
 
 
 def test_a_projection_that_is_none_is_refused():

@@ -27,7 +27,6 @@ ORDER = [
     "per_step_batch_norm",
     "policies",
     "recurrence",
-    "progress",
     "attention",
     "einsum_dense",
     "layer_norm",

@@ -151,6 +151,9 @@ def test_data_says_what_is_here_and_how_to_get_the_rest(tmp_path):
     assert "licence" in after["mini_imagenet"]
     for part in ("train", "val", "test"):
         (tmp_path / "mini_imagenet" / part).mkdir(parents=True)
+    refused = run("data", "--picture", tmp_path / "task.png")
+    assert refused.exit_code == 2
+    assert "need a preset" in refused.output
     again = run("data", "--data-dir", tmp_path).output
     assert f"here: {tmp_path / 'mini_imagenet'}" in again
 

@@ -157,6 +157,33 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert (tmp_path / "test" / "mine.txt").exists()
 
 
+@pytest.mark.parametrize("changed", ["preset", "seed", "iterations"])
+def test_it_goes_on_with_what_it_began_with(changed, tmp_path):
+    compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    preset = dataclasses.replace(SMALL, name="other") if changed == "preset" else SMALL
+    given = {"seed": 1} if changed == "seed" else {}
+    given |= {"iterations": 40} if changed == "iterations" else {}
+    with pytest.raises(ValueError, match="goes on with the settings it began with"):
+        compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
+
+
+def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
+    shorter = {"num_tasks": 5, "verbose": 0}
+    compare(SMALL, ["random"], tmp_path, iterations=40, **shorter)
+    result = compare(SMALL, ["random", "oracle"], tmp_path, **shorter)
+    assert result.iterations["oracle"] == 40
+    assert run_config.read(tmp_path)["iterations"] == 40
+
+
+def test_the_folder_of_a_single_run_is_left_alone(tmp_path):
+    settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
+    run_config.write(tmp_path, settings, program="train", command="")
+    before = (tmp_path / run_config.FILE).read_bytes()
+    with pytest.raises(FileExistsError, match="`folder` must be new"):
+        compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    assert (tmp_path / run_config.FILE).read_bytes() == before
+
+
 def test_each_contender_is_announced(tmp_path):
     said = []
     names = ["random", "oracle"]

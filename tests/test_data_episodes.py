@@ -227,6 +227,16 @@ def test_a_family_that_draws_outside_of_tensorflow_is_refused(draw, error, messa
         episodes(FromPython(draw), batch_size=2, seed=0)
 
 
+class Stub(TaskFamily):
+    def sample(self, seed):
+        raise NotImplementedError
+
+
+def test_a_family_without_its_method_is_told_so():
+    with pytest.raises(TypeError, match=r"Received: NotImplementedError\. It is comp"):
+        episodes(Stub(), batch_size=2, seed=0)
+
+
 class NoQuery(TaskFamily):
     def sample(self, seed):
         x = tf.random.stateless_normal([5, 1], seed)

@@ -143,6 +143,25 @@ def test_reptile_leaves_what_does_not_adapt():
     assert all(np.any(g != 0.0) for g in got[2:])
 
 
+@pytest.mark.parametrize(("until", "phase"), [(1, Reptile()), (0, Backprop())], ids=str)
+def test_phases_keep_their_own_relation_to_the_scale_of_the_loss(until, phase):
+    batch, moved = regression(), []
+    phases = Phases([Reptile(), Backprop()], until=[1])
+    for estimator, scaled in ((phase, False), (phases, True)):
+        keras.utils.set_random_seed(0)
+        learner = wrapped(dense(), estimator)
+        optimizer = keras.optimizers.SGD(1.0)
+        learner.compile(
+            keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
+        )
+        if not until:  # The first phase is over.
+            learner.episodes_seen.assign(2)
+        learner.train_on_batch(*batch)
+        moved.append([v.numpy() for v in learner.model.variables])
+    for plain, in_phases in zip(*moved):
+        np.testing.assert_allclose(in_phases, plain, rtol=1e-4, atol=1e-6)  # float32
+
+
 # Implicit ----------------------------------------------------------------------------
 
 LAMBDA = 2.0

@@ -152,6 +152,7 @@ def test_card_says_what_it_is(exported):
         "second_order": True,
     }
     assert card["batch_norm"] == "transductive"
+    assert card["meta_gradient"] == "Backprop, second order"
     assert card["data"] == "random"
     assert card["versions"]["tensorflow"] == tf.__version__
     assert card["versions"]["keras"] == keras.__version__

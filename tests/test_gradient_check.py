@@ -92,7 +92,9 @@ def test_wrong_second_derivative_does_not_matter_without_steps():
 
 
 def test_first_order_fails_and_the_message_says_why():
-    with pytest.raises(MetaGradientError, match="By design Backprop, first order is no"):
+    with pytest.raises(
+        MetaGradientError, match="By design Backprop, first order is no"
+    ):
         check_meta_gradient(maml(dense(), second_order=False), regression())
 
 

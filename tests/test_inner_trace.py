@@ -148,3 +148,12 @@ def test_learned_rates_of_matrices_are_their_gain():
 
 def test_a_fixed_rate_is_none_that_was_learned():
     assert learned_rates(rated(mk.SGD(0.5))) is None
+
+
+def test_a_batch_without_targets_or_no_tasks_is_refused():
+    batch = helpers.regression()
+    model = helpers.maml(helpers.dense())
+    with pytest.raises(ValueError, match="no query_y"):
+        mk.trace_inner_loop(model, [batch[:1]], num_tasks=2)
+    with pytest.raises(ValueError, match="`num_tasks` must be positive"):
+        mk.trace_inner_loop(model, [batch], num_tasks=0)

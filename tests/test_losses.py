@@ -1,5 +1,7 @@
 """PureLoss against Keras's own losses."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -164,3 +166,41 @@ def test_unknown_name_is_refused():
 def test_none_is_refused():
     with pytest.raises(ValueError, match="`loss` must be a Keras loss identifier"):
         PureLoss(None)
+
+
+HUBER = functools.partial(keras.losses.huber, delta=0.5)
+
+
+class Callable:
+    def __call__(self, y_true, y_pred):
+        return tf.reduce_mean((y_true - y_pred) ** 2, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(HUBER, "huber"), (functools.partial(HUBER), "huber"), (Callable(), "Callable")],
+    ids=["partial", "partial of a partial", "instance"],
+)
+def test_any_callable_has_a_name(function, name):
+    loss = PureLoss(function)
+    assert (loss.name, loss.is_sparse_categorical) == (name, False)
+    assert np.isfinite(float(loss(tf.ones([2, 1]), tf.zeros([2, 1]))))
+
+
+def test_a_partial_loss_of_class_numbers_is_told():
+    function = keras.losses.sparse_categorical_crossentropy
+    assert PureLoss(functools.partial(function, from_logits=True)).is_sparse_categorical
+
+
+@pytest.mark.parametrize(
+    "function",
+    [HUBER, Callable(), lambda a, b: a - b, {"a": "mse", "b": HUBER}],
+    ids=["partial", "instance", "lambda", "nest"],
+)
+def test_what_no_file_can_name_is_described_as_nothing(function):
+    assert PureLoss(function).described() is None
+
+
+def test_what_can_be_named_is_described_as_it_is_written():
+    loss = PureLoss(keras.losses.Huber(delta=0.5))
+    assert loss.described() == loss.serialize()

@@ -33,6 +33,53 @@ def fourth_power(y_true, y_pred):
     return tf.reduce_mean((y_true - y_pred) ** 4, axis=-1)
 
 
+def scaling(inputs=(3,)):
+    return keras.Sequential(
+        [
+            keras.Input(inputs),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Dense(2),
+        ]
+    )
+
+
+def test_bytes_are_refused_unless_the_model_scales_them():
+    task, query_y = regression()
+    bytes_ = {k: v.astype("uint8") if k != "support_y" else v for k, v in task.items()}
+    with pytest.raises(ValueError, match=r"`support_x` must be float32, scaled"):
+        compiled().fit(bytes_, query_y, verbose=0)
+    learner = compiled(scaling())
+    learner.fit(bytes_, query_y, verbose=0)
+    learner.adapt(bytes_["support_x"][0], task["support_y"][0])
+
+
+def test_labels_that_the_loss_ignores_are_no_classes():
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    task, query_y = classification()
+    task["support_y"][:, 0], query_y[:, 0] = -1, -1
+    learner = compiled(dense(outputs=3), loss=loss)
+    learner.fit(task, query_y, verbose=0)
+    learner.adapt(task["support_x"][0], task["support_y"][0])
+    task["support_y"][:, 0] = -2
+    with pytest.raises(ValueError, match=r"labels 0\.\.2. Received: labels -2"):
+        learner.fit(task, query_y, verbose=0)
+
+
+def test_inputs_by_name_go_to_a_model_with_a_list_of_them():
+    # In the order of the keys the second would come first, and have an axis too many.
+    rows = keras.Input([10], name="tokens")
+    frames = keras.Input([10, 4], name="frames")
+    flat = keras.layers.Flatten()(frames)
+    joined = keras.layers.Concatenate()([rows, flat])
+    model = keras.Model([rows, frames], keras.layers.Dense(1)(joined))
+    x = {
+        "tokens": np.ones([5, 10], "float32"),
+        "frames": np.ones([5, 10, 4], "float32"),
+    }
+    adapted = maml(model).adapt(x, np.ones([5, 1], "float32"))
+    assert adapted(x).shape == (5, 1)
+
+
 def compiled(
     model=None, optimizer="sgd", *, loss="mse", steps=1, task_map="auto", **kwargs
 ):

@@ -22,7 +22,16 @@ from helpers import (
     tensors,
 )
 
-from maml_keras import Backprop, MetaGradientError, check_meta_gradient, learner
+from maml_keras import (
+    SGD,
+    Backprop,
+    FirstOrder,
+    InnerLoop,
+    MetaGradientError,
+    Phases,
+    check_meta_gradient,
+    learner,
+)
 
 
 @pytest.fixture
@@ -266,3 +275,18 @@ def test_config_round_trip_keeps_objective():
     revived = keras.saving.deserialize_keras_object(config)
     assert type(revived) is Backprop
     assert type(revived.objective) is type(Backprop().objective)
+
+
+@pytest.mark.parametrize(
+    ("meta_gradient", "second_order", "title"),
+    [
+        (Backprop(), True, "Backprop, second order"),
+        (Backprop(), False, "Backprop, first order"),
+        (FirstOrder(), True, "FirstOrder"),
+        (Phases([FirstOrder(), Backprop()], until=[1]), True, "FirstOrder then Back"),
+    ],
+    ids=str,
+)
+def test_a_card_says_which_derivatives_were_taken(meta_gradient, second_order, title):
+    inner = InnerLoop("mse", SGD(RATE), second_order=second_order)
+    assert meta_gradient.title(inner).startswith(title)

@@ -125,6 +125,16 @@ def test_what_does_not_fit_is_refused(classifier, change, message):
         mk.fine_tune(classifier, **{**good, **change})
 
 
+def test_targets_may_be_bytes(exported):
+    _, path, task = exported
+    x, y = task["support_x"], task["support_y"] > 0
+    tuned = [
+        mk.fine_tune(path, x, y.astype(dtype), steps=2)
+        for dtype in ("uint8", "float32")
+    ]
+    assert_identical(*(model.predict(x, verbose=0) for model in tuned))
+
+
 def test_divergence_is_said_in_the_words_of_the_check(exported):
     _, path, task = exported
     with pytest.raises(ValueError, match="^Adaptation has diverged: .* the inputs.$"):
