@@ -62,7 +62,12 @@ class BatchNormPolicy(abc.ABC):
         return values
 
     def scope(
-        self, *, training: bool, step: Any = 0, query: bool = False
+        self,
+        *,
+        training: bool,
+        step: Any = 0,
+        query: bool = False,
+        moving: bool = True,
     ) -> contextlib.AbstractContextManager[None]:
         """A scope in which `keras.layers.BatchNormalization` follows the policy.
 
@@ -70,11 +75,13 @@ class BatchNormPolicy(abc.ABC):
             training: bool, as in Keras.
             step: int or int tensor, inner steps taken so far.
             query: bool, whether this is the query pass.
+            moving: bool, whether somebody looks at the layers' moving statistics
+                after the pass; if not, nothing is traced for them.
         """
         own = query and self.query_sees_support
         batch_statistics = not own and self.uses_batch_statistics(training=training)
         call = self.layer_call(batch_statistics=batch_statistics, step=step)
-        return _override.scope((batch_statistics, call))
+        return _override.scope((batch_statistics, call, moving))
 
 
 class Transductive(BatchNormPolicy):
@@ -128,18 +135,18 @@ class Frozen(BatchNormPolicy):
 
 
 def _call(
-    how: tuple[bool, LayerCall | None],
+    how: tuple[bool, LayerCall | None, bool],
     original: Any,
     layer: Any,
     inputs: Any,
     training: bool | None = None,
     mask: Any = None,
 ) -> Any:
-    batch_statistics, replacement = how
+    batch_statistics, replacement, moving = how
     if replacement is not None:
         return replacement(layer, inputs, mask)
     if batch_statistics and normalisation.fits(layer, inputs, mask):
-        return normalisation.layer_call(layer, inputs)
+        return normalisation.layer_call(layer, inputs, moving=moving)
     return original(layer, inputs, training=batch_statistics, mask=mask)
 
 

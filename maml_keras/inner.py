@@ -166,7 +166,7 @@ class InnerLoop:
 
         `loss(support; phi) + penalty(phi)`
         """
-        output = learner(weights, state, x, training=training, step=step)
+        output = learner(weights, state, x, training=training, step=step, moving=False)
         loss = self.loss(y, output.predictions)
         return loss + tf.cast(output.penalty, loss.dtype), output.state
 

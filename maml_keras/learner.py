@@ -127,6 +127,7 @@ class Learner:
         *,
         training: bool,
         step: Any = 0,
+        moving: bool = True,
     ) -> Output:
         """One pass over a support set.
 
@@ -137,8 +138,10 @@ class Learner:
             training: bool, whether dropout and the like are active. Batch norm
                 follows the learner's policy.
             step: int or int tensor, inner steps taken so far.
+            moving: bool, whether the state after the pass is to have the model's
+                moving statistics moved. An inner step leaves them alone (`advance`).
         """
-        scope = self.batch_norm.scope(training=training, step=step)
+        scope = self.batch_norm.scope(training=training, step=step, moving=moving)
         return self._pass(self.model, weights, state, x, scope, training=training)
 
     def query(

@@ -38,6 +38,12 @@ def batch_normalised(
     >>> y.numpy().ravel(), float(mean[0]), float(variance[0])
     (array([-1.,  1.], dtype=float32), 2.0, 1.0)
     """
+    # Statistics apart from the kernel, so that these too have their derivative; where
+    # nobody asks for it, the graph optimiser merges them with the kernel's own.
+    return _by_batch(x, scale, offset, epsilon), *_statistics(x)
+
+
+def _by_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
     channels = x.shape[-1]
     rows = tf.reshape(x, [-1, channels])
     if scale is None:
@@ -45,10 +51,13 @@ def batch_normalised(
     if offset is None:
         offset = tf.zeros([channels], x.dtype)
     y = _normalised(rows, scale, offset, tf.constant(epsilon, x.dtype))
-    # Apart from the kernel, so that these too have their derivative; where nobody asks
-    # for it, the graph optimiser merges them with the kernel's own.
+    return tf.reshape(y, tf.shape(x))
+
+
+def _statistics(x: Any) -> tuple[Any, Any]:
+    rows = tf.reshape(x, [-1, x.shape[-1]])
     mean, _, variance = _moments(rows, _averaging(rows))
-    return tf.reshape(y, tf.shape(x)), mean[0], variance[0]
+    return mean[0], variance[0]
 
 
 def _kernel(x: Any, scale: Any, offset: Any, epsilon: Any) -> Any:
@@ -94,18 +103,26 @@ def _count(x: Any) -> Any:
     return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
 
 
-def layer_call(layer: keras.layers.BatchNormalization, inputs: Any) -> Any:
-    """What the layer does in training, moving statistics included, by the kernel."""
+def layer_call(
+    layer: keras.layers.BatchNormalization, inputs: Any, *, moving: bool = True
+) -> Any:
+    """What the layer does in training, by the kernel.
+
+    Args:
+        layer: a layer that `fits`.
+        inputs: tensor `[..., channels]`.
+        moving: bool, whether its moving statistics move along, as Keras has it.
+    """
     x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
     scale = keras.ops.cast(layer.gamma, x.dtype) if layer.scale else None
     offset = keras.ops.cast(layer.beta, x.dtype) if layer.center else None
-    y, mean, variance = batch_normalised(x, scale, offset, epsilon=layer.epsilon)
-    for moving, batch in (
-        (layer.moving_mean, mean),
-        (layer.moving_variance, variance),
-    ):
-        old = keras.ops.cast(moving, x.dtype)
-        moving.assign(old * layer.momentum + batch * (1.0 - layer.momentum))
+    if moving:
+        for own, batch in zip(
+            (layer.moving_mean, layer.moving_variance), _statistics(x)
+        ):
+            old = keras.ops.cast(own, x.dtype)
+            own.assign(old * layer.momentum + batch * (1.0 - layer.momentum))
+    y = _by_batch(x, scale, offset, layer.epsilon)
     return keras.ops.cast(y, layer.compute_dtype)
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from maml_keras import data, experiments, run_config
+from maml_keras import data, experiments, run_config, run_folders
 from maml_keras.clock import LOOKS, Clock, Paced, steps_within, take_schedule
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.history import EpochLog, Stopwatch, read
@@ -98,7 +97,7 @@ def train(
         "seed": seed,
         **({} if seconds is None else {"seconds": float(seconds)}),
     }
-    _check_folder(folder, config, resume)
+    run_folders.check(folder, config, resume=resume)
     if (folder / MODEL).exists():
         return load(folder)[0]
     families = preset.families(**where, verbose=verbose)
@@ -259,28 +258,11 @@ def write_result(folder: str | pathlib.Path, result: Evaluation) -> pathlib.Path
     Returns:
         The new file: `evaluation.json`, `evaluation-2.json`, ..
     """
-    path = first_free(pathlib.Path(folder) / RESULT)
+    path = run_folders.first_free(pathlib.Path(folder) / RESULT)
     summary = {**result.summary(), "text": str(result)}
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
-
-
-def first_free(path: pathlib.Path) -> pathlib.Path:
-    """The path itself, or the first of `path-2`, `path-3`, .. that does not exist."""
-    return next(p for p in numbered(path) if not p.exists())
-
-
-def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path, and its numbered likes without end.
-
-    >>> paths = numbered(pathlib.Path("runs/sinusoid"))
-    >>> [next(paths).name for _ in range(3)]
-    ['sinusoid', 'sinusoid-2', 'sinusoid-3']
-    """
-    yield path
-    for number in itertools.count(2):
-        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def _alike(family: Any, other: Any) -> Any:
@@ -310,27 +292,3 @@ def _planned(
     if iterations is None:
         iterations = steps_within(preset, algorithm, seconds, where, verbose)
     return int(iterations)
-
-
-def _check_folder(folder: pathlib.Path, config: dict[str, Any], resume: bool) -> None:
-    if not folder.exists() or not any(folder.iterdir()):
-        return
-    if not resume:
-        raise FileExistsError(
-            f"`--out` must be a new folder. Received: {folder}, which is not empty. "
-            "Choose another, or go on with an interrupted run by `--resume`."
-        )
-    if not (folder / run_config.FILE).exists():
-        raise FileNotFoundError(
-            f"`--resume` needs an interrupted run. Received: {folder}, without "
-            f"{run_config.FILE}."
-        )
-    before = run_config.read(folder)
-    config = {"seconds": None, **config}
-    changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
-    if changed:
-        raise ValueError(
-            f"A run resumes with the settings it began with: {changed}. Received: "
-            f"{ {k: config[k] for k in changed} }. Take them all from the run by "
-            f"`--config {folder / run_config.FILE}`."
-        )

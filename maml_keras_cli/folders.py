@@ -75,7 +75,7 @@ def export_folder(path: pathlib.Path) -> pathlib.Path:
 
 
 def _claimed(default: pathlib.Path) -> pathlib.Path:
-    from maml_keras.runs import numbered
+    from maml_keras.run_folders import numbered
 
     for folder in numbered(default):
         # Making it is the claim: of two runs that start together one goes on to -2.
@@ -86,7 +86,7 @@ def _claimed(default: pathlib.Path) -> pathlib.Path:
 
 
 def _newest(default: pathlib.Path) -> pathlib.Path:
-    from maml_keras.runs import numbered
+    from maml_keras.run_folders import numbered
 
     there = list(itertools.takewhile(pathlib.Path.exists, numbered(default)))
     if not there:

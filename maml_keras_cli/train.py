@@ -77,7 +77,7 @@ def train(
     `export`, a SavedModel, and `config.toml`: `maml-keras train --config
     RUN/config.toml` repeats the run. No folder is ever overwritten.
     """
-    from maml_keras import experiments, run_config, runs
+    from maml_keras import experiments, run_config, run_folders, runs
 
     chosen = experiments.get(preset).of(algorithm)
     if epoch is not None:
@@ -105,7 +105,7 @@ def train(
             maml, chosen, num_tasks=tasks, verbose=0 if quiet else 1, **where
         )
         runs.write_result(folder, result)
-        path = runs.first_free(folder / "export")
+        path = run_folders.first_free(folder / "export")
         record = run_config.read(folder)
         runs.export(maml, chosen, record, result, path, verbose=0 if quiet else 1)
         typer.echo(result.table())

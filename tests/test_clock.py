@@ -135,6 +135,29 @@ def test_looks_are_paced_by_the_time(ticks):
     assert Look.seen == [5.0 * k for k in range(1, LOOKS + 1)]
 
 
+def test_looks_that_take_long_have_no_more_time_than_training(ticks):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(logs["seconds"])
+            ticks.value += 30.0
+
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    stopwatch = Stopwatch()
+    clock = Clock(100.0, stopwatch)
+    x = np.zeros([1, 1])
+    model.fit(
+        x,
+        x,
+        epochs=200,
+        verbose=0,
+        callbacks=[stopwatch, clock, Paced(Look(), clock), Slow(ticks, 0.0, 1.0)],
+    )
+    assert seen == [5.0, 30.0, 60.0, 90.0, 100.0]
+
+
 def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypatch):
     monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
