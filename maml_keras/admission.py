@@ -38,7 +38,8 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
-    _check_scaled(learner.model, task["support_x"])
+    for name in ("support_x", "query_x"):
+        _check_scaled(learner.model, name, task[name], hint=_TRAINING)
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -94,7 +95,7 @@ def checked_support(
 
 def _check_inputs(model: keras.Model, x: Any) -> None:
     """Refuses what a model that tells its inputs would take for something else."""
-    _check_scaled(model, x)
+    _check_scaled(model, "support_x", x)
     for declared, leaf in _paired(model, x):
         if len(leaf.shape) == len(declared.shape) + 1:
             raise ValueError(
@@ -104,13 +105,19 @@ def _check_inputs(model: keras.Model, x: Any) -> None:
             )
 
 
-def _check_scaled(model: keras.Model, x: Any) -> None:
-    """Refuses bytes for inputs of floats, unless the model scales them itself."""
+# Before training nobody has scaled anything yet.
+_TRAINING = (
+    "Divide by 255, or begin the network with a `keras.layers.Rescaling(1 / 255)`."
+)
+
+
+def _check_scaled(model: keras.Model, name: str, x: Any, *, hint: str = "") -> None:
+    """Refuses bytes for inputs of floats, unless a layer of the model scales them."""
     scaling = keras.layers.Rescaling, keras.layers.Normalization
     if any(isinstance(layer, scaling) for layer in model._flatten_layers()):
         return
     for declared, leaf in _paired(model, x):
-        episode.check_scaled("support_x", leaf, declared.dtype)
+        episode.check_scaled(name, leaf, declared.dtype, hint=hint)
 
 
 def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:
@@ -119,7 +126,7 @@ def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:
     Nothing for a model of one's own, and for a nest that the model itself refuses.
     """
     inputs, leaves = list(getattr(model, "inputs", None) or []), tf.nest.flatten(x)
-    if isinstance(x, dict) and not isinstance(model.input, dict):
+    if inputs and isinstance(x, dict) and not isinstance(model.input, dict):
         # Keras takes them by the inputs' names, and not in the order of the keys.
         names = {declared.name: declared for declared in inputs}
         return [(names[key], leaf) for key, leaf in x.items() if key in names]

@@ -76,7 +76,8 @@ class BatchNormPolicy(abc.ABC):
             step: int or int tensor, inner steps taken so far.
             query: bool, whether this is the query pass.
             moving: bool, whether somebody looks at the layers' moving statistics
-                after the pass; if not, nothing is traced for them.
+                after the pass; if not, nothing is traced for them, unless the policy
+                has its own `layer_call`.
         """
         own = query and self.query_sees_support
         batch_statistics = not own and self.uses_batch_statistics(training=training)

@@ -52,7 +52,7 @@ class Clock(keras.callbacks.Callback):
         self.stopwatch = stopwatch
         self.schedule = schedule
         self.iterations = iterations
-        self._shown = 0.0
+        self._shown, self._ended = 0.0, False
         self._bar = keras.utils.Progbar(
             self.seconds, verbose=1 if verbose else 0, unit_name="second"
         )
@@ -82,10 +82,11 @@ class Clock(keras.callbacks.Callback):
             self._bar.stateful_metrics = {name for name, _ in values}
             self._shown = min(self.seconds, round(elapsed, 1))
             self._bar.update(self._shown, values, finalize=over)
+            self._ended = over
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Ends the bar's line where training ended before its time."""
-        if self._bar.verbose and self._shown < self.seconds:
+        if self._bar.verbose and not self._ended:
             self._bar.update(self._shown, finalize=True)
 
 

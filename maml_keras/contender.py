@@ -42,6 +42,13 @@ class Contender:
         if (self.folder / run_config.FILE).exists():
             # It was begun: it ends with what it began with.
             begun = run_config.read(self.folder)
+            own = {"preset": self.preset.name, "seed": self.seed}
+            there = {key: begun.get(key) for key in own}
+            if there != own:
+                raise ValueError(
+                    f"The run in {self.folder} must have {own} to be compared. "
+                    f"Received: {there}. Move it away, or choose another folder."
+                )
             iterations, seconds = int(begun["iterations"]), begun.get("seconds")
         elif seconds is not None:
             iterations = None

@@ -86,7 +86,7 @@ def check_values(name: str, value: Any) -> None:
             )
 
 
-def check_scaled(name: str, value: Any, dtype: Any) -> None:
+def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
     """Refuses bytes for an input of floats: nobody knows how they are to be scaled.
 
     Episodes scale images of bytes to [0, 1]; what comes past them would be 255 times
@@ -96,6 +96,7 @@ def check_scaled(name: str, value: Any, dtype: Any) -> None:
         name: str, the entry's name for the message.
         value: array.
         dtype: what the model takes.
+        hint: what to do, where there is no training yet that tells.
 
     Raises:
         ValueError: if they are bytes, with both ways to go on.
@@ -103,11 +104,15 @@ def check_scaled(name: str, value: Any, dtype: Any) -> None:
     >>> check_scaled("x", np.zeros([2, 8, 8, 1], "float32"), "float32")
     """
     if np.asarray(value).dtype == np.uint8 and tf.as_dtype(dtype).is_floating:
+        how = "scaled" if hint else "scaled as in training"
+        hint = hint or (
+            f"Pass `{name} / 255.0` if the network was trained on [0, 1], as "
+            f"`NWayKShot` makes episodes of bytes, or `{name}.astype('float32')` if it "
+            "was trained on 0..255."
+        )
         raise ValueError(
-            f"`{name}` must be {tf.as_dtype(dtype).name}, scaled as in training. "
-            f"Received: uint8. Pass `{name} / 255.0` if the network was trained on "
-            "[0, 1], as `NWayKShot` makes episodes of bytes, or "
-            f"`{name}.astype('float32')` if it was trained on 0..255."
+            f"`{name}` must be {tf.as_dtype(dtype).name}, {how}. Received: uint8. "
+            f"{hint}"
         )
 
 

@@ -12,7 +12,6 @@ import tensorflow as tf
 from maml_keras.copies import float64_twin
 from maml_keras.inner import InnerLoop
 from maml_keras.maml import MAML
-from maml_keras.meta_gradients import Backprop
 from maml_keras.progress import Bar
 
 STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7)
@@ -110,8 +109,7 @@ def check_meta_gradient(
             for c in wrong
         )
         hint = ""
-        exact = isinstance(maml.meta_gradient, Backprop) and maml.inner.second_order
-        if not exact:
+        if not maml.meta_gradient.is_derivative(maml.inner):
             hint = (
                 f" By design {maml.meta_gradient.title(maml.inner)} is no derivative "
                 "of the query loss; `Backprop()` with `second_order=True` is."

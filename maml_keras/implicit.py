@@ -126,6 +126,9 @@ class Implicit(MetaGradient):
             result.state,
         )
 
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False
+
     def get_config(self) -> dict[str, Any]:
         return {"cg_steps": self.cg_steps}
 

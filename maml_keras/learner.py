@@ -222,7 +222,7 @@ class Learner:
         """
         if self._body is None:
             self._body = _body(self.model)
-        scope = self.batch_norm.scope(training=training)
+        scope = self.batch_norm.scope(training=training, moving=False)
         output = self._pass(self._body, weights, state, x, scope, training=training)
         return output.predictions, output.state
 

@@ -72,6 +72,8 @@ class PureLoss:
     def ignored_class(self) -> int | None:
         """The class number of examples that do not count, if there is one."""
         function = None if self._parts is not None else self._function
+        if isinstance(function, functools.partial):
+            return function.keywords.get("ignore_class")
         return getattr(function, "ignore_class", None)
 
     def __call__(

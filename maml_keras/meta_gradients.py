@@ -83,9 +83,18 @@ class MetaGradient(abc.ABC):
         """What a card calls it, with that inner loop."""
         return type(self).__name__
 
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        """True if, with that inner loop, it is the derivative of its own loss."""
+        return True
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as plain data; none by default."""
         return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MetaGradient:
+        """The estimator that `get_config` described."""
+        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -148,6 +157,9 @@ class Backprop(MetaGradient):
         order = "second" if inner.second_order else "first"
         return f"{type(self).__name__}, {order} order"
 
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return inner.second_order
+
     def get_config(self) -> dict[str, Any]:
         return {"objective": keras.saving.serialize_keras_object(self.objective)}
 
@@ -188,6 +200,9 @@ class FirstOrder(MetaGradient):
         return backprop(
             learner, loop, weights, state, task, query_loss, iteration=iteration
         )
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False
 
     def get_config(self) -> dict[str, Any]:
         return {"objective": keras.saving.serialize_keras_object(self.objective)}
@@ -274,7 +289,11 @@ class Phases(MetaGradient):
         return remaining
 
     def title(self, inner: InnerLoop) -> str:
-        return " then ".join(phase.title(inner) for phase in self.phases)
+        titles = [phase.title(inner) for phase in self.phases]
+        return " then ".join(dict.fromkeys(titles))
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return all(phase.is_derivative(inner) for phase in self.phases)
 
     def get_config(self) -> dict[str, Any]:
         phases = [keras.saving.serialize_keras_object(p) for p in self.phases]

@@ -73,7 +73,12 @@ def _kernel(x: Any, scale: Any, offset: Any, epsilon: Any) -> Any:
         product = tf.linalg.matmul(averaging, upstream * centred)
         towards = factor * (upstream - total)
         back = centred * (factor * rate * rate * product)
-        count = tf.cast(_count(x), x.dtype)
+        count = _count(x)
+        count = (
+            tf.constant(count, x.dtype)
+            if isinstance(count, int)
+            else tf.cast(count, x.dtype)
+        )
         return towards - back, (product * rate * count)[0], (total * count)[0], None
 
     return centred * factor + offset, gradient
@@ -92,10 +97,12 @@ def _moments(x: Any, averaging: Any) -> tuple[Any, Any, Any]:
 def _averaging(x: Any) -> Any:
     """The row `[1, rows]` whose product with `x` is its mean.
 
-    Made once for all sums of a pass, and a constant where the shape is known: each
-    operation is traced in every inner step, and again in each derivative of it.
+    Made once for all sums of a pass: each operation is traced in every inner step, and
+    again in each derivative of it.
     """
     count = _count(x)
+    if isinstance(count, int):
+        return tf.fill([1, count], tf.constant(1.0 / count, x.dtype))
     return tf.fill([1, count], 1 / tf.cast(count, x.dtype))
 
 

@@ -63,10 +63,5 @@ class Reptile(MetaGradient):
             result.loss, [*gradients, *rates], result.predictions, result.state
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Reptile:
-        """The estimator; it has no arguments."""
-        return cls()
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False

@@ -167,6 +167,15 @@ def test_it_goes_on_with_what_it_began_with(changed, tmp_path):
         compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
 
 
+def test_a_run_of_another_seed_inside_is_refused(tmp_path):
+    compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    there = {"preset": SMALL.name, "algorithm": "anil", "seed": 3, "iterations": 20}
+    (tmp_path / "anil").mkdir()
+    run_config.write(tmp_path / "anil", there, program="train", command="")
+    with pytest.raises(ValueError, match="must have.*'seed': 0.*Received.*'seed': 3"):
+        compare(SMALL, ["random", "anil"], tmp_path, num_tasks=5, verbose=0)
+
+
 def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
     shorter = {"num_tasks": 5, "verbose": 0}
     compare(SMALL, ["random"], tmp_path, iterations=40, **shorter)

@@ -189,7 +189,9 @@ def test_any_callable_has_a_name(function, name):
 
 def test_a_partial_loss_of_class_numbers_is_told():
     function = keras.losses.sparse_categorical_crossentropy
-    assert PureLoss(functools.partial(function, from_logits=True)).is_sparse_categorical
+    loss = PureLoss(functools.partial(function, from_logits=True, ignore_class=-1))
+    assert loss.is_sparse_categorical
+    assert loss.ignored_class == -1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,33 @@ def test_bytes_are_refused_unless_the_model_scales_them():
     learner.adapt(bytes_["support_x"][0], task["support_y"][0])
 
 
+def test_bytes_for_queries_alone_are_refused():
+    task, query_y = regression()
+    task["query_x"] = task["query_x"].astype("uint8")
+    with pytest.raises(ValueError, match="`query_x` must be float32, scaled.*Divide"):
+        compiled().fit(task, query_y, verbose=0)
+
+
+class OfADict(keras.Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x["a"]) + x["b"]
+
+
+def test_a_model_of_ones_own_takes_a_dict():
+    model = OfADict()
+    rows = {"a": np.ones([2, 4, 3], "float32"), "b": np.ones([2, 4, 2], "float32")}
+    model({name: array[0] for name, array in rows.items()})
+    y = np.ones([2, 4, 2], "float32")
+    learner = compiled(model)
+    learner.fit({"support_x": rows, "support_y": y, "query_x": rows}, y, verbose=0)
+    one = {name: array[0] for name, array in rows.items()}
+    assert learner.adapt(one, y[0])(one).shape == (4, 2)
+
+
 def test_labels_that_the_loss_ignores_are_no_classes():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     task, query_y = classification()

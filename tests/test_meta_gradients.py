@@ -23,11 +23,14 @@ from helpers import (
 )
 
 from maml_keras import (
+    MAML,
     SGD,
     Backprop,
     FirstOrder,
     InnerLoop,
+    MetaGradient,
     MetaGradientError,
+    MultiStep,
     Phases,
     check_meta_gradient,
     learner,
@@ -284,9 +287,43 @@ def test_config_round_trip_keeps_objective():
         (Backprop(), False, "Backprop, first order"),
         (FirstOrder(), True, "FirstOrder"),
         (Phases([FirstOrder(), Backprop()], until=[1]), True, "FirstOrder then Back"),
+        (
+            Phases(
+                [Backprop(MultiStep(epochs=1, steps_per_epoch=1)), Backprop()],
+                until=[1],
+            ),
+            True,
+            "Backprop, second order",
+        ),
     ],
     ids=str,
 )
 def test_a_card_says_which_derivatives_were_taken(meta_gradient, second_order, title):
     inner = InnerLoop("mse", SGD(RATE), second_order=second_order)
     assert meta_gradient.title(inner).startswith(title)
+    assert meta_gradient.title(inner).count("second") <= 1
+    exact = "First" not in title and second_order
+    assert meta_gradient.is_derivative(inner) == exact
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Twice(MetaGradient):
+    """One method is enough."""
+
+    def __call__(self, *arguments, **keywords):
+        estimate = Backprop()(*arguments, **keywords)
+        return estimate._replace(gradients=[2.0 * g for g in estimate.gradients])
+
+
+def test_a_meta_gradient_of_ones_own_is_saved_with_the_model(tmp_path):
+    batch = regression()
+    model = MAML(dense(), InnerLoop("mse", SGD(RATE)), meta_gradient=Twice())
+    model.compile("sgd")
+    model.save(tmp_path / "own.keras")
+    loaded = keras.saving.load_model(tmp_path / "own.keras")
+    assert type(loaded.meta_gradient) is Twice
+    for own, plain in zip(
+        loaded.compute_meta_gradients(batch)[1],
+        maml(model.model, rate=RATE).compute_meta_gradients(batch)[1],
+    ):
+        np.testing.assert_allclose(own, 2.0 * plain, rtol=1e-5, atol=1e-6)
