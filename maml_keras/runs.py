@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from maml_keras import data, experiments, run_config, run_folders
+from maml_keras.backup import WholeBackup
 from maml_keras.clock import LOOKS, Clock, Paced, steps_within, take_schedule
 from maml_keras.evaluation import Evaluation, evaluate_episodes
 from maml_keras.history import EpochLog, Stopwatch, read
@@ -141,7 +142,7 @@ def train(
             watch,
             EpochLog(folder / HISTORY),
             # Last, so that the log has the time of every epoch that is not run again.
-            keras.callbacks.BackupAndRestore(folder / "backup"),
+            WholeBackup(folder / "backup"),
         ],
     )
     maml.save(folder / MODEL)

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import pathlib
 
+import keras
 import numpy as np
 import pytest
 
 from maml_keras import experiments, runs
+from maml_keras.backup import WholeBackup
 from maml_keras.watch import Watch
 
 SMALL = dataclasses.replace(
@@ -123,3 +126,33 @@ def test_the_card_says_how_a_run_was_made_and_what_it_reaches(tmp_path):
     assert card["evaluation"]["diverged_tasks"] == [0, 0, 0]
     np.testing.assert_allclose(card["evaluation"]["mean"], result.curve)
     assert set(card["versions"]) == {"maml_keras", "tensorflow", "keras", "python"}
+
+
+@pytest.mark.parametrize("file", ["latest.weights.h5", "training_metadata.json"])
+def test_a_backup_that_was_cut_leaves_the_one_before(file, tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    x, y, kept = np.ones([4, 1]), np.ones([4, 1]), []
+    save = keras.callbacks.BackupAndRestore._save_model
+
+    def cut(self):
+        save(self)
+        kept.append([w.copy() for w in model.get_weights()])
+        if len(kept) == 2:
+            path = pathlib.Path(self.backup_dir) / file
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            raise KeyboardInterrupt
+
+    backup = WholeBackup(tmp_path / "backup")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(keras.callbacks.BackupAndRestore, "_save_model", cut)
+        model.fit(x, y, epochs=5, verbose=0, callbacks=[backup])
+    model.set_weights([0.0 * w for w in model.get_weights()])
+    again = WholeBackup(tmp_path / "backup")
+    again.set_model(model)
+    again.on_train_begin()
+    assert model._initial_epoch == 1
+    for restored, first in zip(model.get_weights(), kept[0]):
+        np.testing.assert_array_equal(restored, first)
+    model.fit(x, y, epochs=5, verbose=0, callbacks=[again])
+    assert not list(tmp_path.iterdir())
