@@ -195,7 +195,10 @@ def evaluate_episodes(
     name, function = named_metric(maml, metric)
     compiled = _compiled_curve(maml, steps, name, function)
     bar = keras.utils.Progbar(
-        num_tasks, unit_name="task", verbose=0 if not verbose else 1
+        num_tasks,
+        unit_name="task",
+        verbose=0 if not verbose else 1,
+        stateful_metrics=[name],
     )
     values, losses, queries, done = [], [], 0, 0
     for batch in batches(episodes):
@@ -208,10 +211,15 @@ def evaluate_episodes(
         losses.append(loss.numpy())
         queries = int(tf.nest.flatten(query_y)[0].shape[1])
         done += len(values[-1])
-        last = values[-1][:, -1]
-        bar.update(done, [(name, _mean(last[np.isfinite(last)]))])
+        # Of all tasks so far, as in the result: Keras's own would be of the last batch.
+        last = np.concatenate([part[:, -1] for part in values])
+        shown = [(name, _mean(last[np.isfinite(last)]))]
+        bar.update(done, shown)
         if done >= num_tasks:
             break
+    if 0 < done < num_tasks:  # The episodes ended: so does the line.
+        bar.target = done
+        bar.update(done, shown, finalize=True)
     if not done:
         raise ValueError("`episodes` must hold at least one batch. Received: none.")
     per_episode, loss = np.concatenate(values), np.concatenate(losses)

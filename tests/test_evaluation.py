@@ -264,3 +264,12 @@ def test_batches_without_targets_are_refused():
 def test_wrong_argument_is_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         evaluated(maml(dense()), regression(), **kwargs)
+
+
+def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
+    batches = [regression(tasks=2, seed=seed) for seed in range(3)]
+    result = evaluate_episodes(maml(dense()), batches, num_tasks=50, verbose=1)
+    shown = capsys.readouterr().out
+    assert shown.endswith("\n")
+    assert "6/6" in shown
+    assert f"{result.curve[-1]:.4f}" in shown.rpartition("6/6")[2]

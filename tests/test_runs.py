@@ -144,9 +144,10 @@ def test_a_backup_that_was_cut_leaves_the_one_before(file, tmp_path, monkeypatch
             raise KeyboardInterrupt
 
     backup = WholeBackup(tmp_path / "backup")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(keras.callbacks.BackupAndRestore, "_save_model", cut)
+    monkeypatch.setattr(keras.callbacks.BackupAndRestore, "_save_model", cut)
+    with pytest.raises(KeyboardInterrupt):
         model.fit(x, y, epochs=5, verbose=0, callbacks=[backup])
+    monkeypatch.setattr(keras.callbacks.BackupAndRestore, "_save_model", save)
     model.set_weights([0.0 * w for w in model.get_weights()])
     again = WholeBackup(tmp_path / "backup")
     again.set_model(model)
