@@ -31,7 +31,7 @@ def float64_twin(model: keras.Model) -> keras.Model:
     try:
         keras.config.set_floatx("float64")
         keras.config.set_dtype_policy("float64")
-        return _rebuilt(model, _widened, None)
+        return _rebuilt(model, widened, None)
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
@@ -72,14 +72,15 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def _widened(config: Any) -> Any:
+def widened(config: Any) -> Any:
+    """A configuration in which every float type is float64."""
     if isinstance(config, dict):
         return {
-            key: _wide_dtype(value) if key == "dtype" else _widened(value)
+            key: _wide_dtype(value) if key == "dtype" else widened(value)
             for key, value in config.items()
         }
     if isinstance(config, (list, tuple)):
-        return type(config)(_widened(item) for item in config)
+        return type(config)(widened(item) for item in config)
     return config
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.copies import float64_twin
+from maml_keras.copies import float64_twin, widened
 from maml_keras.inner import InnerLoop
 from maml_keras.maml import MAML
 from maml_keras.progress import Bar
@@ -151,7 +151,8 @@ def _check(
 def _twin(maml: MAML) -> MAML:
     twin = MAML(
         float64_twin(maml.model),
-        InnerLoop.from_config(maml.inner.get_config()),
+        # What the rule learns is differentiated too, so it has to be as wide.
+        InnerLoop.from_config(widened(maml.inner.get_config())),
         meta_gradient=maml.meta_gradient,
         task_map=maml.task_map,
         batch_norm=maml.learner.batch_norm.fresh(),

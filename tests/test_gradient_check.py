@@ -14,7 +14,14 @@ from helpers import (
     regularised,
 )
 
-from maml_keras import MetaGradientError, check_meta_gradient
+from maml_keras import (
+    MAML,
+    InnerLoop,
+    MetaGradientError,
+    UpdateRule,
+    check_meta_gradient,
+    rate_of,
+)
 
 layers = keras.layers
 
@@ -142,3 +149,26 @@ def test_a_gradient_that_is_no_number_is_wrong(value):
     )
     with pytest.raises(MetaGradientError, match="body/kernel"):
         check_meta_gradient(maml(model, steps=0), regression(), verbose=0)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class OwnRate(UpdateRule):
+    """A learned rate that the rule makes by itself, as any layer would."""
+
+    def prepare(self, variables, steps):
+        if not self.built:
+            start = keras.initializers.Constant(-2.0)
+            self.log_rate = self.add_weight(shape=[], initializer=start)
+            self.built = True
+
+    def update(self, weights, gradients, state, *, step, learning_rate=None):
+        rate = tf.exp(self.log_rate.value)
+        rates = [rate_of(rate, learning_rate, w) for w in weights]
+        return [w - r * g for w, r, g in zip(weights, rates, gradients)], state
+
+
+def test_what_a_rule_of_ones_own_learns_is_checked_in_float64():
+    model = MAML(dense(), InnerLoop("mse", OwnRate(), steps=2))
+    *_, rate = check_meta_gradient(model, regression())
+    assert rate.decided
+    assert rate.error < 1e-7
