@@ -143,7 +143,9 @@ def test_reptile_leaves_what_does_not_adapt():
     assert all(np.any(g != 0.0) for g in got[2:])
 
 
-@pytest.mark.parametrize(("until", "phase"), [(1, Reptile()), (0, Backprop())], ids=str)
+@pytest.mark.parametrize(
+    ("until", "phase"), [(1, Reptile()), (0, Backprop())], ids=["first", "second"]
+)
 def test_phases_keep_their_own_relation_to_the_scale_of_the_loss(until, phase):
     batch, moved = regression(), []
     phases = Phases([Reptile(), Backprop()], until=[1])

@@ -296,7 +296,7 @@ def test_config_round_trip_keeps_objective():
             "Backprop, second order",
         ),
     ],
-    ids=str,
+    ids=["backprop", "first order", "FirstOrder", "phases", "MAML++"],
 )
 def test_a_card_says_which_derivatives_were_taken(meta_gradient, second_order, title):
     inner = InnerLoop("mse", SGD(RATE), second_order=second_order)
