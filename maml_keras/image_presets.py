@@ -50,7 +50,7 @@ def images(key: str, shots: int, *, code: bool) -> Preset:
         + "conv-4 with max-pooling, 32 filters; meta-gradient clipped to ±10"
         + (", that of a loss summed over the queries and divided by shots" * code),
         adaptation="inner SGD 0.01, 5 steps in training",
-        published=f"{published[shots]} ({_SOURCES[key]})",
+        published=f"{published[shots]} by MAML ({_SOURCES[key]})",
         model=functools.partial(
             conv4, shape=(side, side, 3), filters=32, max_pool=True
         ),

@@ -43,8 +43,8 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
         )
         + "conv-4, 64 filters",
         adaptation=f"inner SGD {rate:g}, {steps} step(s) in training",
-        published=f"{PUBLISHED[ways, shots]} (Finn et al. 2017, arXiv 1703.03400, "
-        "table 1)",
+        published=f"{PUBLISHED[ways, shots]} by MAML (Finn et al. 2017, "
+        "arXiv 1703.03400, table 1)",
         model=functools.partial(conv4, ways=ways),
         loss=cross_entropy,
         inner_rate=rate * ways if code else rate,

@@ -30,7 +30,7 @@ class Preset:
         title: str, one line.
         protocol: str, what the figures depend on beside the evaluation's own text.
         adaptation: str, the inner loop of MAML in training.
-        published: str, the paper's figure and its source.
+        published: str, MAML's figure and its source.
         model: makes a fresh model.
         loss: makes the inner loss.
         inner_rate: float, learning rate of the inner loop.
@@ -104,17 +104,14 @@ class Preset:
         """
         variation = self.variation(algorithm)
         tasks, steps = variation.tasks, variation.evaluation_steps
-        protocol = self.protocol
-        if variation.training is not None and algorithm not in protocol:
-            protocol += f"; {algorithm} trains with examples of its own number"
+        words = [self.protocol]
+        if not self.protocol.endswith(variation.protocol):
+            words.append(variation.protocol)
         return replace(
             self,
-            protocol=protocol,
+            protocol="; ".join(words),
             tasks=self.tasks if tasks is None else tasks,
             evaluation_steps=self.evaluation_steps if steps is None else steps,
-            published=self.published
-            if algorithm == "maml" or self.published.startswith(("none", "by MAML"))
-            else f"by MAML {self.published}",
         )
 
     def variation(self, algorithm: str) -> Variation:
@@ -123,8 +120,7 @@ class Preset:
 
     def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
         """Endless batches of training tasks, as that algorithm wants them."""
-        training = self.variation(algorithm).training
-        family = families.train if training is None else training(families.train)
+        family = self.variation(algorithm).training(families.train)
         tasks = self.of(algorithm).tasks
         return data.episodes(family, batch_size=tasks, seed=1_000 + seed)
 

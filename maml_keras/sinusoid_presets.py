@@ -24,7 +24,8 @@ def sinusoid(shots: int, *, code: bool = False) -> Preset:
         f"with 10, tested with {shots} support points, 10 query points; MSE; MLP "
         "1-40-40-1",
         adaptation=f"inner SGD {rate:g}, 1 step in training",
-        published="a curve only (Finn et al. 2017, arXiv 1703.03400, figure 3)",
+        published="a curve only, of MAML (Finn et al. 2017, arXiv 1703.03400, "
+        "figure 3)",
         model=mlp,
         loss=lambda: "mse",
         inner_rate=rate,
@@ -53,6 +54,7 @@ def sinusoid(shots: int, *, code: bool = False) -> Preset:
                 learning_rate=0.005,
                 steps=10,
                 optimizer=falling_sgd,
+                protocol="Reptile trains with 19 support points and one query point",
                 training=lambda family: data.Sinusoid(
                     shots=family.shots + family.queries - 1, queries=1
                 ),

@@ -56,13 +56,17 @@ def _survey(learner: Learner, spec: Any) -> Survey:
     # Away from whatever graph is being built: a pass that nobody runs.
     with tf.init_scope():
         graph = tf.function(one_pass, autograph=False).get_concrete_function(spec).graph
-    definition = graph.as_graph_def()
-    operations = {node.op for node in definition.node}
-    for function in definition.library.function:
-        operations |= {node.op for node in function.node_def}
+    operations = {node.op for node in nodes_of(graph)}
     products = [_product_size(op) for op in graph.get_operations()]
     products = [size for size in products if size]
     return Survey(frozenset(operations), len(products), max(products, default=0.0))
+
+
+def nodes_of(graph: tf.Graph) -> list[Any]:
+    """The nodes of a graph, those of the functions that it calls included."""
+    definition = graph.as_graph_def()
+    called = definition.library.function
+    return [*definition.node, *(node for f in called for node in f.node_def)]
 
 
 def _product_size(operation: Any) -> float:

@@ -25,6 +25,7 @@ class Variation:
         optimizer: makes the outer optimizer for a number of iterations.
         scheduled: makes keywords of the recipe from the number of iterations and that
             of an epoch.
+        protocol: str, what the preset's protocol says otherwise of it.
         training: turns the preset's training family into the algorithm's own.
         tasks: int, tasks of a meta-batch.
         evaluation_steps: int, adaptation steps on new tasks.
@@ -36,7 +37,8 @@ class Variation:
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: Callable[[int], keras.optimizers.Optimizer] | None = None
     scheduled: Callable[[int, int], Mapping[str, Any]] = lambda iterations, epoch: {}
-    training: Callable[[Any], data.TaskFamily] | None = None
+    protocol: str = ""
+    training: Callable[[Any], data.TaskFamily] = lambda family: family
     tasks: int | None = None
     evaluation_steps: int | None = None
 
@@ -93,6 +95,7 @@ def of_images(
             learning_rate=1e-3,
             steps=5,
             optimizer=falling_sgd,
+            protocol=f"Reptile trains {reptile_shots}-shot with one query a class",
             training=functools.partial(_with_shots, reptile_shots),
             evaluation_steps=50,
         ),

@@ -132,7 +132,7 @@ def test_list_shows_everything_with_what_was_published():
     assert result.exit_code == 0, result.output
     shown = result.output.split()
     assert {*experiments.PRESETS, *recipes.RECIPES, *baselines.BASELINES} <= set(shown)
-    assert "published: 98.7 ± 0.4% (Finn et al. 2017" in result.output
+    assert "published: 98.7 ± 0.4% by MAML (Finn et al. 2017" in result.output
     assert "published: Raghu et al., 2020" in result.output
     one = run("list", "algorithms").output
     assert "anil" in one

@@ -161,7 +161,7 @@ def table_of_presets():
     lines += [
         f"| `{p.name}` | {p.inner_rate:g} | {p.inner_steps} / {p.evaluation_steps} "
         f"| {p.tasks} | {p.iterations:,} | {p.learning_rate:g} "
-        f"| {p.published.partition(' (')[0]} |"
+        f"| {p.published.partition(' by MAML')[0].partition(', of MAML')[0]} |"
         for p in experiments.PRESETS.values()
     ]
     return "\n".join(lines)

@@ -128,8 +128,15 @@ def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
 def test_an_algorithm_is_tested_as_its_paper_does(name, algorithm, steps, tasks):
     preset = experiments.get(name).of(algorithm)
     assert (preset.evaluation_steps, preset.tasks) == (steps, tasks)
-    own = algorithm == "maml"
-    assert preset.published.startswith("by MAML ") != own
+    # Whatever was trained, a card says whose the published figure is.
+    assert "MAML (" in preset.published
+
+
+def test_a_protocol_says_once_what_an_algorithm_has_otherwise():
+    preset = experiments.get("omniglot_5w1s")
+    words = "; Reptile trains 10-shot with one query a class"
+    assert preset.of("reptile").of("reptile").protocol == preset.protocol + words
+    assert preset.of("anil").protocol == preset.protocol
 
 
 def test_the_outer_rate_of_maml_plus_plus_falls_along_a_cosine():

@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras import layers
 
 from maml_keras.recurrence import LONGEST, unrolled
+from maml_keras.survey import nodes_of
 
 CELLS = {
     "SimpleRNN": lambda **k: layers.SimpleRNN(3, **k),
@@ -18,12 +19,7 @@ CELLS = {
 
 def operations(layer, x):
     function = tf.function(layer).get_concrete_function(tf.TensorSpec(x.shape, x.dtype))
-    definition = function.graph.as_graph_def()
-    nodes = [
-        *definition.node,
-        *(n for f in definition.library.function for n in f.node_def),
-    ]
-    return {node.op for node in nodes}
+    return {node.op for node in nodes_of(function.graph)}
 
 
 def sequences(length=5):
