@@ -74,11 +74,6 @@ def _kernel(x: Any, scale: Any, offset: Any, epsilon: Any) -> Any:
         towards = factor * (upstream - total)
         back = centred * (factor * rate * rate * product)
         count = _count(x)
-        count = (
-            tf.constant(count, x.dtype)
-            if isinstance(count, int)
-            else tf.cast(count, x.dtype)
-        )
         return towards - back, (product * rate * count)[0], (total * count)[0], None
 
     return centred * factor + offset, gradient
@@ -100,14 +95,15 @@ def _averaging(x: Any) -> Any:
     Made once for all sums of a pass: each operation is traced in every inner step, and
     again in each derivative of it.
     """
-    count = _count(x)
-    if isinstance(count, int):
-        return tf.fill([1, count], tf.constant(1.0 / count, x.dtype))
-    return tf.fill([1, count], 1 / tf.cast(count, x.dtype))
+    rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    return tf.fill([1, rows], 1 / _count(x))
 
 
 def _count(x: Any) -> Any:
-    return tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
+    """How many rows, in the type of `x`."""
+    if x.shape[0] is None:
+        return tf.cast(tf.shape(x)[0], x.dtype)
+    return tf.constant(x.shape[0], x.dtype)
 
 
 def layer_call(
