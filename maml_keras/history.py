@@ -73,7 +73,8 @@ class Stopwatch(keras.callbacks.Callback):
 class EpochLog(keras.callbacks.Callback):
     """Writes the logs of each epoch as a line of JSON; put it after what adds to them.
 
-    A run that goes on from a backup writes the epochs after the backup anew.
+    A run that goes on from a backup writes the epochs after the backup anew, and one
+    that starts over all of them: what the file says of these is dropped.
 
     Args:
         path: the file. It is read again by `read`.
@@ -82,12 +83,28 @@ class EpochLog(keras.callbacks.Callback):
     def __init__(self, path: str | pathlib.Path) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
+        self._begun = False
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """The next epoch is the first of this call."""
+        self._begun = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Drops what an interrupted run wrote of the epochs that come now."""
+        if not self._begun and self.path.exists():
+            kept = [row for row in read(self.path) if row["epoch"] < epoch]
+            self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
+        self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Appends a line."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"epoch": epoch, **numbers}) + "\n")
+            file.write(_line({"epoch": epoch, **numbers}))
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(row) + "\n"
 
 
 def read(path: str | pathlib.Path) -> list[dict[str, float]]:

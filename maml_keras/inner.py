@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras import rematerialized
+from maml_keras import chained, rematerialized
+from maml_keras.as_written import as_written
 from maml_keras.learner import Learner
 from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.rules import UpdateRule
@@ -170,6 +171,7 @@ class InnerLoop:
         loss = self.loss(y, output.predictions)
         return loss + tf.cast(output.penalty, loss.dtype), output.state
 
+    @as_written
     def step(
         self,
         learner: Learner,
@@ -199,10 +201,11 @@ class InnerLoop:
             loss, after = self.support_loss(
                 learner, weights, point.state, x, y, step=step, training=training
             )
-        # Embeddings give IndexedSlices; a weight the loss ignores gives None.
+        found = tape.gradient(loss, chosen)
+        # Embeddings give IndexedSlices; a weight that the loss ignores gives None.
         gradients = [
-            tf.convert_to_tensor(g)
-            for g in tape.gradient(loss, chosen, unconnected_gradients="zero")
+            tf.zeros_like(w) if g is None else tf.convert_to_tensor(g)
+            for w, g in zip(chosen, found)
         ]
         if not self.second_order:
             gradients = [tf.stop_gradient(g) for g in gradients]
@@ -211,9 +214,12 @@ class InnerLoop:
             g + tf.cast(self.proximal, g.dtype) * (w - a)
             for g, w, a in zip(gradients, chosen, point.anchor)
         ] or gradients
-        chosen, rule_state = self.rule.update(
+        moved, rule_state = self.rule.update(
             chosen, gradients, point.rule_state, step=step, learning_rate=learning_rate
         )
+        # As in Keras's optimizers, what the loss ignores stays, and stays the tensor it
+        # is: whoever differentiates sees that nothing depends on it.
+        chosen = [w if g is None else m for w, g, m in zip(chosen, found, moved)]
         return Point(
             self.merged(learner, point.weights, chosen),
             learner.advance(point.state, after),
@@ -221,6 +227,7 @@ class InnerLoop:
             point.anchor,
         )
 
+    @as_written
     def trajectory(
         self,
         learner: Learner,
@@ -235,28 +242,20 @@ class InnerLoop:
         """The points `phi_0 .. phi_K`, each differentiable in what they start from."""
         steps = self.steps if steps is None else steps
         first = self.start(learner, weights, state, x, y, training=training)
-        if self.rematerialize and steps:
-            return self._rematerialized(learner, first, x, y, steps, training)
-        points = [first]
-        for k in range(steps):
-            points.append(
-                self.step(learner, points[-1], x, y, step=k, training=training)
-            )
-        return points
-
-    def _rematerialized(
-        self, learner: Learner, first: Point, x: Any, y: Any, steps: int, training: bool
-    ) -> list[Point]:
+        if not steps:
+            return [first]
         variables = self.rule.trainable_variables
 
         def step(k: Any, point: Point, learned: list[Any], support: Any) -> Point:
-            # The derivative is taken later, outside the scope that is open now.
+            # Traced, and perhaps differentiated, outside the scope that is open now.
             with keras.StatelessScope(list(zip(variables, learned))):
                 return self.step(learner, point, *support, step=k, training=training)
 
         learned = [tf.convert_to_tensor(v.value) for v in variables]
-        return rematerialized.points(step, first, learned, (x, y), steps=steps)
+        points = rematerialized.points if self.rematerialize else chained.points
+        return points(step, first, learned, (x, y), steps=steps)
 
+    @as_written
     def adapt(
         self,
         learner: Learner,

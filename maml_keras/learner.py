@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras import model_checks, moving_statistics, policies
+from maml_keras.as_written import as_written
 from maml_keras.attention import heads_first
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.einsum_dense import as_products
@@ -119,6 +120,7 @@ class Learner:
             if new is not old and not is_seed(v)
         }
 
+    @as_written
     def __call__(
         self,
         weights: list[Any],
@@ -144,6 +146,7 @@ class Learner:
         scope = self.batch_norm.scope(training=training, step=step, moving=moving)
         return self._pass(self.model, weights, state, x, scope, training=training)
 
+    @as_written
     def query(
         self,
         weights: list[Any],
@@ -190,6 +193,7 @@ class Learner:
             weights, state, support_x, training=training, step=step
         )
 
+    @as_written
     def answer(
         self, weights: list[Any], state: list[Any], x: Any, *, training: bool, step: Any
     ) -> Output:

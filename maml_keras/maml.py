@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras import admission, auto, episode
+from maml_keras.as_written import as_written
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
 from maml_keras.episodic_model import EpisodicModel
@@ -144,6 +145,7 @@ class MAML(EpisodicModel):
         elements = {"task": task, **(self._seeds(task, None) if training else {})}
         return self.task_map.fitted(self.learner, task)(one, elements)[1]
 
+    @as_written
     def train_step(self, data: Any) -> dict[str, Any]:
         """One meta-step: adapt to every task, average the meta-gradients, apply."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -167,6 +169,7 @@ class MAML(EpisodicModel):
 
     # Meta-gradients ------------------------------------------------------------
 
+    @as_written
     def compute_meta_gradients(
         self, batch: Any, *, seed: Any = None
     ) -> tuple[Any, list[Any]]:
@@ -296,7 +299,9 @@ class MAML(EpisodicModel):
             self.learner, self.inner.loss, support_x, support_y
         )
         if self._adapt_function is None:
-            self._adapt_function = tf.function(self._adapted, reduce_retracing=True)
+            self._adapt_function = tf.function(
+                self._adapted, autograph=False, reduce_retracing=True
+            )
         rate = None if learning_rate is None else tf.constant(float(learning_rate))
         values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
         return copy_of(self.model, [value.numpy() for value in values])

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from maml_keras import chained
 from maml_keras.learner import Learner
 from maml_keras.survey import survey
 
@@ -121,6 +122,10 @@ class Loop(TaskMap):
         )
 
 
+# What TensorFlow says of an operation that has no form with a task axis.
+_NO_TASK_AXIS = ("pfor", "loop invariant", "'variant'")
+
+
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Vectorized(TaskMap):
     """All tasks at once, each operation with one more axis.
@@ -134,11 +139,13 @@ class Vectorized(TaskMap):
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         try:
-            averaged, stacked = tf.vectorized_map(
-                function, tasks, fallback_to_while_loop=False
-            )
-        except ValueError as error:
-            if "pfor" not in str(error) and "loop invariant" not in str(error):
+            with chained.in_python():
+                averaged, stacked = tf.vectorized_map(
+                    function, tasks, fallback_to_while_loop=False
+                )
+        except (TypeError, ValueError) as error:
+            # A TypeError is that of a loop's stacks, which have no task axis.
+            if not any(word in str(error) for word in _NO_TASK_AXIS):
                 raise
             raise ValueError(
                 "`task_map='vectorized'` does not fit this model: an operation of it "

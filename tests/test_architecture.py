@@ -21,6 +21,7 @@ PROGRAM = pathlib.Path(maml_keras_cli.__file__).parent
 ORDER = [
     "progress",
     "scoped_override",
+    "as_written",
     "exact_moments",
     "normalisation",
     "batch_norm",
@@ -40,6 +41,7 @@ ORDER = [
     "learner",
     "starts",
     "survey",
+    "chained",
     "rematerialized",
     "inner",
     "objectives",

@@ -37,3 +37,19 @@ def test_an_epoch_that_is_run_again_counts_once(tmp_path):
         {"epoch": 0, "loss": 3.0},
         {"epoch": 1, "loss": 2.5, "adapted_loss": 1.0},
     ]
+
+
+def test_a_run_that_starts_over_forgets_what_an_interrupted_one_wrote(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    for epoch in range(4):
+        log.on_epoch_end(epoch, {"loss": 3.0})
+    again = EpochLog(log.path)
+    again.on_train_begin()
+    for epoch in (1, 2):  # From a backup after the first epoch.
+        again.on_epoch_begin(epoch)
+        again.on_epoch_end(epoch, {"loss": 2.0})
+    assert [row["epoch"] for row in read(log.path)] == [0, 1, 2]
+    assert [row["loss"] for row in read(log.path)] == [3.0, 2.0, 2.0]
+    again.on_train_begin()
+    again.on_epoch_begin(0)
+    assert read(log.path) == []

@@ -268,6 +268,22 @@ def test_vectorized_refuses_what_would_fall_back_to_a_loop(name):
         wrapped.compute_meta_gradients(batch)
 
 
+def test_vectorized_refuses_a_masked_recurrence():
+    model = keras.Sequential(
+        [
+            keras.Input([4], dtype="int32"),
+            layers.Embedding(5, 2, mask_zero=True),
+            layers.GRU(2),
+            layers.Dense(1),
+        ]
+    )
+    words = np.ones([2, 3, 4], "int32")
+    task = {"support_x": words, "support_y": np.ones([2, 3, 1]), "query_x": words}
+    wrapped = maml(model, task_map="vectorized")
+    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+        wrapped.compute_meta_gradients((task, task["support_y"]))
+
+
 def test_faults_of_the_model_are_not_hidden_by_vectorized():
     def broken(y_true, y_pred):
         raise ValueError("my own fault")

@@ -414,12 +414,16 @@ class WithUnused(keras.Model):
         return self.used(x)
 
 
-def test_trap_20_unused_variable_is_named_once_and_gets_zero():
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+def test_trap_20_unused_variable_is_named_once_and_gets_zero(steps, compiled):
     model = WithUnused()
     model.build([None, 3])
-    wrapped = maml(model)
+    wrapped = maml(model, steps=steps)
+    function = wrapped.compute_meta_gradients
+    function = tf.function(function) if compiled else function
     with pytest.warns(UserWarning, match=r"do not influence.*spare/kernel.*spare/bias"):
-        _, gradients = wrapped.compute_meta_gradients(regression())
+        _, gradients = function(regression())
     by_path = {v.path: g for v, g in zip(wrapped.trainable_variables, gradients)}
     zeros = [g for path, g in by_path.items() if "spare" in path]
     assert len(zeros) == 2
