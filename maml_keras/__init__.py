@@ -2,6 +2,7 @@
 
 from maml_keras import data, diagnoses, models, pictures, recipes, views
 from maml_keras.adapters import with_low_rank_adapters
+from maml_keras.backup import WholeBackup
 from maml_keras.callbacks import AdaptationCurves
 from maml_keras.cards import ModelCard, model_card
 from maml_keras.clipping import ClipByNorm, ClipByValue
@@ -72,6 +73,7 @@ __all__ = [
     "TaskMap",
     "UpdateRule",
     "Watch",
+    "WholeBackup",
     "all_but_batch_norm",
     "all_but_last_layer",
     "all_weights",

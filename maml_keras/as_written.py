@@ -11,11 +11,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_written(function: F) -> F:
-    """Keeps autograph away from a function and from all that it calls.
+    """Keeps autograph away from a function and from what it calls, models and losses.
 
     Inside somebody's `tf.function`, autograph would rewrite the source of the whole
     library, which takes longer than tracing it, and there is nothing to rewrite. Keras
-    keeps it away in `fit` likewise, so that a model means the same in both.
+    keeps it away in `fit` likewise, so that a model means the same in both. What is a
+    `tf.function` itself decides for itself.
 
     >>> @as_written
     ... def sign(x):

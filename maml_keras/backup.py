@@ -10,19 +10,39 @@ import keras
 
 
 class WholeBackup(keras.callbacks.BackupAndRestore):
-    """As Keras's own, but Ctrl-C or a crash while it writes leaves the one before.
+    """Goes on after an interruption with the last epoch that had ended.
 
-    It is written beside the folder and then takes its place.
+    As Keras's `BackupAndRestore`, but Ctrl-C or a crash while it writes leaves the
+    backup before: the new one is written beside it and then takes its place.
 
     Args:
-        backup_dir: the folder.
+        backup_dir: str or path of the folder.
+        save_freq: `"epoch"`, or int, a number of batches.
+        delete_checkpoint: bool, whether it is removed when training ends.
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> model.compile("sgd", "mse")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     backup = WholeBackup(pathlib.Path(folder) / "backup")
+    ...     x = np.ones([4, 1])
+    ...     _ = model.fit(x, x, epochs=2, verbose=0, callbacks=[backup])
     """
 
-    def __init__(self, backup_dir: str | pathlib.Path) -> None:
-        super().__init__(str(backup_dir))
+    def __init__(
+        self,
+        backup_dir: str | pathlib.Path,
+        save_freq: str | int = "epoch",
+        delete_checkpoint: bool = True,
+    ) -> None:
+        super().__init__(
+            str(backup_dir), save_freq=save_freq, delete_checkpoint=delete_checkpoint
+        )
         self._folder = pathlib.Path(backup_dir)
         self._new = self._folder.with_name(self._folder.name + ".new")
         self._before = self._folder.with_name(self._folder.name + ".before")
+        self._over = self._folder.with_name(self._folder.name + ".over")
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the last whole one."""
@@ -43,12 +63,14 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._clear()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Removes it."""
-        super().on_train_end(logs)
+        """Removes it, at once: half of a backup must not be restored either."""
         self._clear()
+        if self.delete_checkpoint and self._folder.exists():
+            self._folder.rename(self._over)
+            self._clear()
 
     def _clear(self) -> None:
-        for folder in (self._new, self._before):
+        for folder in (self._new, self._before, self._over):
             shutil.rmtree(folder, ignore_errors=True)
 
     def _write_to(self, folder: pathlib.Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_keras.survey import nodes_of
+
 _in_python = contextvars.ContextVar("in_python", default=False)
 
 
@@ -22,10 +24,11 @@ def points(
 ) -> list[Any]:
     """`p_0 = first`, `p_{k+1} = step(k, p_k, learned, fixed)`, all of it kept.
 
-    Python builds one step and its derivative as functions that the graph then calls,
-    and TensorFlow puts the functions' bodies in place of the calls: the graph that runs
-    is that of a loop in Python, built in a fraction of the time. What a step hands on
-    untouched stays the tensor it was.
+    In a graph Python builds one step and its derivative as functions, and TensorFlow
+    puts their bodies in place of the calls: what runs is the graph of a loop in Python,
+    built in a fraction of the time. What a step hands on untouched stays the tensor it
+    was. Steps are built one by one if they draw random numbers from TensorFlow's own
+    generators, which would be the same in all copies of one body.
 
     Args:
         step: a pure function of tensors that returns a nest like `p_k`. It must take
@@ -45,6 +48,9 @@ def points(
     81.0
     """
     if steps > 1 and not (tf.executing_eagerly() or _in_python.get()):
+        first, learned, fixed = tf.nest.map_structure(
+            tf.convert_to_tensor, (first, learned, fixed)
+        )
         step = _traced(step, first, learned, fixed)
     chain = [first]
     for k in range(steps):
@@ -81,6 +87,8 @@ def _traced(step: Any, first: Any, learned: Any, fixed: Any) -> Any:
             (tf.constant(0), first, learned, fixed),
         )
     )
+    if any("seed2" in node.attr for node in nodes_of(traced.graph)):
+        return step
 
     def call(k: Any, point: Any, learned: Any, fixed: Any) -> Any:
         new = iter(traced(*tf.nest.flatten((k, point, learned, fixed))))

@@ -93,7 +93,9 @@ class EpochLog(keras.callbacks.Callback):
         """Drops what an interrupted run wrote of the epochs that come now."""
         if not self._begun and self.path.exists():
             kept = [row for row in read(self.path) if row["epoch"] < epoch]
-            self.path.write_text("".join(map(_line, kept)), encoding="utf-8")
+            beside = self.path.with_name(self.path.name + ".new")
+            beside.write_text("".join(map(_line, kept)), encoding="utf-8")
+            beside.replace(self.path)
         self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -108,10 +110,13 @@ def _line(row: Mapping[str, float]) -> str:
 
 
 def read(path: str | pathlib.Path) -> list[dict[str, float]]:
-    """The logs of all epochs in order; of one that was run twice, the last."""
+    """The logs of all epochs in order; of one that was run twice, the last.
+
+    A last line that was cut is left out.
+    """
     path = pathlib.Path(path)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = {row["epoch"]: row for row in map(json.loads, lines)}
+    *whole, _ = path.read_text(encoding="utf-8").split("\n")
+    rows = {row["epoch"]: row for row in map(json.loads, whole)}
     return [rows[epoch] for epoch in sorted(rows)]

@@ -217,6 +217,7 @@ class InnerLoop:
         moved, rule_state = self.rule.update(
             chosen, gradients, point.rule_state, step=step, learning_rate=learning_rate
         )
+        _check_form(self.rule, point.rule_state, rule_state)
         # As in Keras's optimizers, what the loss ignores stays, and stays the tensor it
         # is: whoever differentiates sees that nothing depends on it.
         chosen = [w if g is None else m for w, g, m in zip(chosen, found, moved)]
@@ -341,4 +342,19 @@ def check_steps(steps: Any) -> None:
     if isinstance(steps, bool) or int(steps) != steps or steps < 0:
         raise ValueError(
             f"`steps` must be an integer, 0 or more. Received: steps={steps!r}."
+        )
+
+
+def _check_form(rule: UpdateRule, before: Any, after: Any) -> None:
+    """Refuses a state that changes its form, which no loop in a graph could carry."""
+
+    def form(state: Any) -> Any:
+        leaves = tf.nest.map_structure(tf.convert_to_tensor, state)
+        return tf.nest.map_structure(lambda t: (t.dtype.name, t.shape), leaves)
+
+    if str(form(before)) != str(form(after)):
+        raise ValueError(
+            f"`{type(rule).__name__}.update` must return a state of the form that it "
+            "was given, which `start` makes: the same nest, shapes and types. "
+            f"Received: {form(after)} for {form(before)}."
         )

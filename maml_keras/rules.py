@@ -63,6 +63,8 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
     ) -> tuple[list[Any], Any]:
         """The weights after one step.
 
+        A weight that the support loss ignores stays as it is, whatever comes back.
+
         Args:
             weights: list of the adapted weights' tensors.
             gradients: list of tensors of the same shapes.

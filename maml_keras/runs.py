@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +22,7 @@ from maml_keras.presets import Families, Preset
 from maml_keras.watch import Watch
 
 MODEL, RESULT = "maml.keras", "evaluation.json"
-HISTORY = "history.jsonl"
+HISTORY, BACKUP = "history.jsonl", "backup"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
 VALIDATION_SEED, TEST_SEED = 1, 2
@@ -142,10 +143,15 @@ def train(
             watch,
             EpochLog(folder / HISTORY),
             # Last, so that the log has the time of every epoch that is not run again.
-            WholeBackup(folder / "backup"),
+            # It stays until the model is saved.
+            WholeBackup(folder / BACKUP, delete_checkpoint=False),
         ],
     )
-    maml.save(folder / MODEL)
+    # Beside, so that a model that is there is whole.
+    beside = folder / f"new-{MODEL}"
+    maml.save(beside)
+    beside.replace(folder / MODEL)
+    shutil.rmtree(folder / BACKUP, ignore_errors=True)
     return maml
 
 

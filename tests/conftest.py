@@ -5,6 +5,12 @@ import gc
 import keras
 import pytest
 
+from maml_keras import auto, task_maps
+
+# Tracing makes millions of objects that stay: looking for rubbish after each 700 of
+# them takes a tenth of the suite's time.
+gc.set_threshold(200_000, 20, 50)
+
 
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time(request):
@@ -20,3 +26,13 @@ def _what_is_kept_is_not_searched_again():
     yield
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def tasks_in_a_loop(monkeypatch):
+    """`task_map="auto"` is the map that is quickest to trace, and leaves XLA out.
+
+    For modules that train many small models and look at something else; that all maps
+    give the same is tests/test_task_maps.py's.
+    """
+    monkeypatch.setitem(auto.MAPS, "auto", task_maps.parallel)

@@ -239,9 +239,18 @@ def family(name):
     return chosen.build(), regression(chosen.shape, integers=chosen.integers)
 
 
-def maml(model, *, loss="mse", rate=RATE, steps=1, second_order=True, **kwargs):
+def maml(
+    model,
+    *,
+    loss="mse",
+    rate=RATE,
+    steps=1,
+    second_order=True,
+    task_map="parallel",  # The quickest to trace; tests of maps name theirs.
+    **kwargs,
+):
     inner = InnerLoop(loss, SGD(rate), steps=steps, second_order=second_order)
-    return MAML(model, inner, **kwargs)
+    return MAML(model, inner, task_map=task_map, **kwargs)
 
 
 def tensors(batch):

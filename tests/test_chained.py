@@ -71,6 +71,27 @@ def test_what_a_step_hands_on_stays_the_tensor_it_was():
     run()
 
 
+def test_random_numbers_differ_from_step_to_step():
+    def noisy(k, point, learned, fixed):
+        return point + tf.random.uniform([])
+
+    tf.random.set_seed(0)
+    chain = tf.function(lambda w: points(noisy, w, (), (), steps=3))(tf.constant(0.0))
+    assert len(set(np.diff(chain).tolist())) == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_rule_whose_state_changes_its_form_is_refused(steps):
+    class Lazy(SGD):
+        def update(self, weights, gradients, state, **options):
+            weights, _ = super().update(weights, gradients, (), **options)
+            return weights, gradients
+
+    wrapped = MAML(dense(), InnerLoop("mse", Lazy(0.1), steps=steps))
+    with pytest.raises(ValueError, match=r"Lazy.update.*which `start` makes"):
+        wrapped.compute_meta_gradients(regression())
+
+
 def counted(steps):
     loss = CountedMSE()
     inner = InnerLoop(loss, SGD(0.1), steps=steps)

@@ -13,6 +13,8 @@ from maml_keras.comparison import Comparison, compare
 from maml_keras.evaluation import Evaluation, half_width
 from maml_keras_cli import app
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2
 )

@@ -8,6 +8,8 @@ from helpers import regression
 from maml_keras import check_meta_gradient, matching, models, recipes
 from maml_keras.contexts import ContextFilm, ContextInput
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 
 def test_context_joins_the_features():
     layer = ContextInput(2)

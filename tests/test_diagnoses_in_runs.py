@@ -8,6 +8,8 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.data.family import TaskFamily, first_row
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 
 class Slopes(TaskFamily):
     """`y = a x + noise` with x of size one: a step of rate 0.5 solves it."""

@@ -30,6 +30,8 @@ from maml_keras import (
 )
 from maml_keras.implicit import conjugate_gradients
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 MAPS = ["sequential", "parallel", "vectorized"]
 
 

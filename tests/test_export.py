@@ -23,6 +23,8 @@ from helpers import (
 
 from maml_keras import MAML, SGD, InnerLoop, last_layer
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 LOADER = """
 import sys
 sys.modules["maml_keras"] = None  # Importing it now fails.

@@ -25,6 +25,8 @@ import maml_keras as mk
 from maml_keras import conversion, formats
 from maml_keras_cli import app
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")
 pytest.importorskip("ai_edge_litert")

@@ -53,3 +53,14 @@ def test_a_run_that_starts_over_forgets_what_an_interrupted_one_wrote(tmp_path):
     again.on_train_begin()
     again.on_epoch_begin(0)
     assert read(log.path) == []
+
+
+def test_a_line_that_was_cut_is_left_out(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    log.on_epoch_end(0, {"loss": 3.0})
+    whole = log.path.read_text()
+    log.on_epoch_end(1, {"loss": 2.0})
+    log.path.write_text(log.path.read_text()[:-5])
+    assert read(log.path) == [{"epoch": 0, "loss": 3.0}]
+    log.on_epoch_begin(1)
+    assert log.path.read_text() == whole

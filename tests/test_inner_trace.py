@@ -10,6 +10,8 @@ import maml_keras as mk
 from maml_keras.inner_trace import EXAMPLES, predictions_along
 from maml_keras.looks import learned_rates
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 RATE, STEPS = 0.1, 3
 
 

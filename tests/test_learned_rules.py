@@ -18,6 +18,8 @@ from maml_keras import (
     evaluate_episodes,
 )
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 RULES = [MetaSGD, PerStepSGD, MetaCurvature]
 
 

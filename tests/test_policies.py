@@ -16,6 +16,8 @@ from helpers import (
 
 from maml_keras import check_meta_gradient, evaluate_episodes, policies
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 TRANSDUCTIVE = ["transductive", "per_step"]
 PER_STEP = ["per_step", "per_step_running"]
 ALL = [*TRANSDUCTIVE, "support", "running", "per_step_running", "frozen"]

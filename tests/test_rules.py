@@ -8,6 +8,8 @@ from helpers import RATE, Momentum, dense, regression
 
 from maml_keras import MAML, SGD, Adam, InnerLoop, check_meta_gradient, rules
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 RULES = [SGD, Momentum, rules.Momentum, Adam]
 
 

@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import keras
 import numpy as np
 import pytest
 
-from maml_keras import experiments, runs
+from maml_keras import MAML, experiments, runs
 from maml_keras.backup import WholeBackup
 from maml_keras.watch import Watch
+
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"),
@@ -51,7 +54,7 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     assert int(loaded.episodes_seen) == 40 * SMALL.tasks
     for part in ("", "train", "validation"):
         assert list((tmp_path / "run/logs/adaptation" / part).glob("*tfevents*"))
-    assert not (tmp_path / "run/backup").exists()  # Keras removes it at the end.
+    assert not (tmp_path / "run/backup").exists()
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
@@ -75,6 +78,26 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     # The second epoch alone would end elsewhere: weights, Adam and episodes go on.
     for a, b in zip(weights(whole), weights(resumed)):
         np.testing.assert_array_equal(a, b)
+
+
+def test_a_run_that_was_cut_while_its_model_was_saved_ends(tmp_path, monkeypatch):
+    whole = runs.train(SMALL, tmp_path / "whole", verbose=0)
+
+    def crash(self, path, **options):
+        path.write_text("half")
+        raise RuntimeError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MAML, "save", crash)
+        with pytest.raises(RuntimeError, match="disk full"):
+            runs.train(SMALL, tmp_path / "cut", verbose=0)
+    resumed = runs.train(SMALL, tmp_path / "cut", resume=True, verbose=0)
+    assert int(resumed.optimizer.iterations) == SMALL.iterations
+    for a, b in zip(weights(whole), weights(runs.load(tmp_path / "cut")[0])):
+        np.testing.assert_array_equal(a, b)
+    assert sorted(p.name for p in (tmp_path / "cut").iterdir()) == sorted(
+        p.name for p in (tmp_path / "whole").iterdir()
+    )
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
@@ -157,3 +180,22 @@ def test_a_backup_that_was_cut_leaves_the_one_before(file, tmp_path, monkeypatch
         np.testing.assert_array_equal(restored, first)
     model.fit(x, y, epochs=5, verbose=0, callbacks=[again])
     assert not list(tmp_path.iterdir())
+
+
+def test_half_a_backup_is_not_restored(tmp_path, monkeypatch):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones([4, 1])
+
+    def cut(folder, **options):
+        if pathlib.Path(folder).exists():
+            next(pathlib.Path(folder).iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", cut)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(x, x, verbose=0, callbacks=[WholeBackup(tmp_path / "backup")])
+    again = WholeBackup(tmp_path / "backup", delete_checkpoint=False)
+    model.fit(x, x, epochs=2, verbose=0, callbacks=[again])
+    assert [p.name for p in tmp_path.iterdir()] == ["backup"]

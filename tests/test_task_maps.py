@@ -178,7 +178,7 @@ def test_layer_vectorises_and_matches_sequential(name, second_order):
     order = {"second_order": second_order}
     sequential = maml(model, task_map="sequential", **order)
     loss, expected = sequential.compute_meta_gradients(batch)
-    wrapped = maml(model, **order)
+    wrapped = maml(model, task_map="auto", **order)
     assert isinstance(
         wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
     )
@@ -192,7 +192,7 @@ def test_layer_vectorises_and_matches_sequential(name, second_order):
 
 
 def fitted(model, examples=5, **options):
-    wrapped = maml(model, **options)
+    wrapped = maml(model, **{"task_map": "auto", **options})
     shape = getattr(model, "input_shape", [None, 3])[1:]
     task = {"support_x": tf.TensorSpec([2, examples, *shape], "float32")}
     chosen = wrapped.task_map.fitted(wrapped.learner, task)

@@ -246,7 +246,7 @@ def test_trap_11_evaluation_leaves_every_variable_bit_for_bit(policy):
 )
 def test_trap_12_clipping_bounds_the_applied_update(clip, size):
     def updates(**kwargs):
-        model = maml(dense())
+        model = maml(dense(), task_map="auto")
         model.compile(keras.optimizers.SGD(1.0, **kwargs))
         before = [v.numpy() for v in model.trainable_variables]
         task, query_y = regression()
@@ -295,7 +295,7 @@ def resumable(seed=5):
             layers.Dense(1),
         ]
     )
-    model = maml(net, seed=3)
+    model = maml(net, seed=3, task_map="auto")
     model.compile(keras.optimizers.Adam(1e-2))
     return model
 
@@ -392,7 +392,7 @@ def test_trap_19_eager_graph_xla_and_every_map_give_the_same():
 def test_trap_19_nothing_is_traced_again_over_steps():
     counted = CountedMSE()
     batches = episodes(Sinusoid(), batch_size=2, seed=1)
-    model = maml(dense(1, 1), loss=counted)
+    model = maml(dense(1, 1), loss=counted, task_map="auto")
     model.compile("sgd")
     model.fit(batches, steps_per_epoch=2, verbose=0)
     traced = counted.calls
