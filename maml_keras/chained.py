@@ -77,6 +77,8 @@ def _traced(step: Any, first: Any, learned: Any, fixed: Any) -> Any:
 
     def changed(k: Any, point: Any, learned: Any, fixed: Any) -> list[Any]:
         point, learned = tf.nest.map_structure(_dense, (point, learned))
+        # Or the derivative in the support images would be built and perhaps computed.
+        fixed = tf.nest.map_structure(tf.stop_gradient, fixed)
         after = tf.nest.flatten(step(k, point, learned, fixed))
         handed_on[:] = [a is b for a, b in zip(after, tf.nest.flatten(point))]
         return [t for t, same in zip(after, handed_on) if not same]
