@@ -17,7 +17,6 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
 
     Args:
         backup_dir: str or path of the folder.
-        save_freq: `"epoch"`, or int, a number of batches.
         delete_checkpoint: bool, whether it is removed when training ends.
 
     >>> import tempfile
@@ -33,12 +32,9 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
     def __init__(
         self,
         backup_dir: str | pathlib.Path,
-        save_freq: str | int = "epoch",
         delete_checkpoint: bool = True,
     ) -> None:
-        super().__init__(
-            str(backup_dir), save_freq=save_freq, delete_checkpoint=delete_checkpoint
-        )
+        super().__init__(str(backup_dir), delete_checkpoint=delete_checkpoint)
         self._folder = pathlib.Path(backup_dir)
         self._new = self._folder.with_name(self._folder.name + ".new")
         self._before = self._folder.with_name(self._folder.name + ".before")
@@ -63,9 +59,16 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._clear()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Removes it, at once: half of a backup must not be restored either."""
+        """Removes it, unless it was to stay."""
+        # Keras would begin a later `fit` there, too.
+        self.model._initial_epoch = 0
+        if self.delete_checkpoint:
+            self.remove()
+
+    def remove(self) -> None:
+        """Removes it at once: half of a backup must not be restored either."""
         self._clear()
-        if self.delete_checkpoint and self._folder.exists():
+        if self._folder.exists():
             self._folder.rename(self._over)
             self._clear()
 

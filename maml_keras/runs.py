@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-import shutil
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -100,7 +99,10 @@ def train(
         **({} if seconds is None else {"seconds": float(seconds)}),
     }
     run_folders.check(folder, config, resume=resume)
+    # It stays until the model is saved.
+    backup = WholeBackup(folder / BACKUP, delete_checkpoint=False)
     if (folder / MODEL).exists():
+        backup.remove()
         return load(folder)[0]
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
@@ -108,7 +110,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     noted = {**config, "data_dir": data_dir, **(settings or {})}
     run_config.write(folder, noted, program="train", command=command)
-    stopwatch = Stopwatch(history(folder))
+    before = history(folder)
+    stopwatch = Stopwatch(before)
     timed: list[Any] = [stopwatch]
     watch: keras.callbacks.Callback = Watch(
         folder / "logs",
@@ -134,8 +137,7 @@ def train(
     maml.fit(
         preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
-        # The clock ends what has no last epoch.
-        epochs=iterations // epoch if seconds is None else sys.maxsize,
+        epochs=iterations // epoch if seconds is None else _epochs(before, seconds),
         verbose=verbose if seconds is None else 0,
         callbacks=[
             *timed,
@@ -143,15 +145,14 @@ def train(
             watch,
             EpochLog(folder / HISTORY),
             # Last, so that the log has the time of every epoch that is not run again.
-            # It stays until the model is saved.
-            WholeBackup(folder / BACKUP, delete_checkpoint=False),
+            backup,
         ],
     )
     # Beside, so that a model that is there is whole.
     beside = folder / f"new-{MODEL}"
     maml.save(beside)
     beside.replace(folder / MODEL)
-    shutil.rmtree(folder / BACKUP, ignore_errors=True)
+    backup.remove()
     return maml
 
 
@@ -282,6 +283,13 @@ def _alike(family: Any, other: Any) -> Any:
 def _fixed(family: Any, seed: int, num_tasks: int) -> Any:
     # 20 tasks at a time: enough to fill the cores, small in memory.
     return data.episodes(family, batch_size=20, seed=seed, num_episodes=num_tasks)
+
+
+def _epochs(before: list[dict[str, float]], seconds: float) -> int:
+    """Epochs of a run by the clock, which ends what has no last one."""
+    if before and before[-1]["seconds"] >= seconds:
+        return len(before)  # It was cut when there was nothing left to train.
+    return sys.maxsize
 
 
 def _planned(

@@ -29,10 +29,13 @@ def _what_is_kept_is_not_searched_again():
 
 
 @pytest.fixture
-def tasks_in_a_loop(monkeypatch):
+def tasks_in_a_loop(request, monkeypatch):
     """`task_map="auto"` is the map that is quickest to trace, and leaves XLA out.
 
     For modules that train many small models and look at something else; that all maps
-    give the same is tests/test_task_maps.py's.
+    give the same is tests/test_task_maps.py's. A test marked `default_map` runs as a
+    user's model would.
     """
+    if request.node.get_closest_marker("default_map"):
+        return
     monkeypatch.setitem(auto.MAPS, "auto", task_maps.parallel)

@@ -166,7 +166,9 @@ def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
     for a, b in zip(weights("whole"), weights("runs/sinusoid")):
         np.testing.assert_array_equal(a, b)
     # Of a run that has ended, `--resume` trains nothing.
+    kept = (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns
     assert run("train", "sinusoid", "--resume").exit_code == 0
+    assert (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns == kept
     for a, b in zip(weights("whole"), weights("runs/sinusoid")):
         np.testing.assert_array_equal(a, b)
 

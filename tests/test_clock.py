@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from maml_keras import experiments, run_config, runs
+from maml_keras.backup import WholeBackup
 from maml_keras.clock import LOOKS, Clock, Paced, steps_within, take_schedule
 from maml_keras.history import Stopwatch
 from maml_keras.watch import Watch
@@ -160,6 +161,7 @@ def test_looks_that_take_long_have_no_more_time_than_training(ticks):
     assert seen == [5.0, 30.0, 60.0, 90.0, 100.0]
 
 
+@pytest.mark.default_map
 def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypatch):
     monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     monkeypatch.setitem(experiments.PRESETS, "sinusoid", SMALL)
@@ -185,13 +187,22 @@ def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypa
     assert [row["epoch"] for row in before] == [0, 1]
     assert 0.0 < before[-1]["seconds"] < 60.0
     cut["at"] = None
-    # Without a plan: it goes on with the one it had.
-    runs.train(SMALL, tmp_path, seconds=60.0, resume=True, verbose=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            WholeBackup, "remove", lambda self: self._folder.rename(tmp_path / "kept")
+        )
+        # Without a plan: it goes on with the one it had.
+        runs.train(SMALL, tmp_path, seconds=60.0, resume=True, verbose=0)
     after = runs.history(tmp_path)
     assert after[:2] == before
     assert [row["epoch"] for row in after] == list(range(len(after)))
     assert "adapted_loss" in after[-1]  # The end is looked at.
     assert after[-2]["seconds"] < 60.0 <= after[-1]["seconds"] < 66.0
+    # Cut after its last epoch it has nothing left to train, and ends.
+    (tmp_path / runs.MODEL).unlink()
+    (tmp_path / "kept").rename(tmp_path / runs.BACKUP)
+    runs.train(SMALL, tmp_path, seconds=60.0, resume=True, verbose=0)
+    assert runs.history(tmp_path) == after
     maml, _, config = runs.load(tmp_path)
     assert (config["seconds"], config["iterations"], config["epoch"]) == (60.0, 20, 1)
     assert int(maml.optimizer.iterations) == len(after)

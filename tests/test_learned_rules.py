@@ -135,6 +135,7 @@ def test_meta_curvature_leaves_a_vocabulary_alone():
     assert columns.shape == (4, 4)
 
 
+@pytest.mark.default_map
 @pytest.mark.parametrize("rule", RULES)
 def test_training_changes_it_and_it_is_saved_and_exported(rule, tmp_path):
     model, batch = wrapped(rule), regression()
@@ -162,6 +163,7 @@ def test_training_changes_it_and_it_is_saved_and_exported(rule, tmp_path):
     np.testing.assert_allclose(other, saved.serve(one["query_x"]), rtol=1e-5)
 
 
+@pytest.mark.default_map
 @pytest.mark.parametrize("rule", [MetaSGD, PerStepSGD])
 def test_rates_can_be_kept_from_turning_negative(rule):
     def lowest(constraint):

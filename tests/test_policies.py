@@ -244,12 +244,11 @@ def test_a_frozen_layer_keeps_its_moving_statistics(policy):
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.default_map
 @pytest.mark.parametrize("policy", PER_STEP)
 def test_per_step_is_saved_adapted_and_exported(policy, tmp_path):
-    learner, (task, query_y) = (
-        maml(model_with_statistics(), steps=2, batch_norm=policy),
-        regression(),
-    )
+    model, (task, query_y) = model_with_statistics(), regression()
+    learner = maml(model, steps=2, batch_norm=policy, task_map="auto")
     learner.compile(keras.optimizers.SGD(0.1))
     learner.fit(task, query_y, epochs=3, verbose=0)
     expected = learner(task)[0]

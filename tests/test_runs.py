@@ -57,6 +57,7 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     assert not (tmp_path / "run/backup").exists()
 
 
+@pytest.mark.default_map
 def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
     whole = runs.train(SMALL, tmp_path / "whole", verbose=0)
 
@@ -91,7 +92,10 @@ def test_a_run_that_was_cut_while_its_model_was_saved_ends(tmp_path, monkeypatch
         patch.setattr(MAML, "save", crash)
         with pytest.raises(RuntimeError, match="disk full"):
             runs.train(SMALL, tmp_path / "cut", verbose=0)
+    log = tmp_path / "cut" / runs.HISTORY
+    written = log.stat().st_mtime_ns
     resumed = runs.train(SMALL, tmp_path / "cut", resume=True, verbose=0)
+    assert log.stat().st_mtime_ns == written  # Not an epoch was trained again.
     assert int(resumed.optimizer.iterations) == SMALL.iterations
     for a, b in zip(weights(whole), weights(runs.load(tmp_path / "cut")[0])):
         np.testing.assert_array_equal(a, b)
@@ -182,14 +186,15 @@ def test_a_backup_that_was_cut_leaves_the_one_before(file, tmp_path, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_backup_is_not_restored(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", ["latest.weights.h5", "training_metadata.json"])
+def test_half_a_backup_is_not_restored(file, tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
     x = np.ones([4, 1])
 
     def cut(folder, **options):
         if pathlib.Path(folder).exists():
-            next(pathlib.Path(folder).iterdir()).unlink()
+            (pathlib.Path(folder) / file).unlink()
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -197,5 +202,16 @@ def test_half_a_backup_is_not_restored(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             model.fit(x, x, verbose=0, callbacks=[WholeBackup(tmp_path / "backup")])
     again = WholeBackup(tmp_path / "backup", delete_checkpoint=False)
-    model.fit(x, x, epochs=2, verbose=0, callbacks=[again])
+    history = model.fit(x, x, epochs=2, verbose=0, callbacks=[again])
+    assert history.epoch == [0, 1]
     assert [p.name for p in tmp_path.iterdir()] == ["backup"]
+
+
+def test_a_later_fit_begins_at_its_first_epoch(tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones([4, 1])
+    backup = WholeBackup(tmp_path / "backup", delete_checkpoint=False)
+    model.fit(x, x, epochs=2, verbose=0, callbacks=[backup])
+    assert not model.fit(x, x, epochs=2, verbose=0, callbacks=[backup]).epoch
+    assert model.fit(x, x, epochs=2, verbose=0).epoch == [0, 1]
