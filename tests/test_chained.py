@@ -92,10 +92,10 @@ def test_a_rule_whose_state_changes_its_form_is_refused(steps):
         wrapped.compute_meta_gradients(regression())
 
 
-def counted(steps):
+def counted(steps, task_map="parallel"):
     loss = CountedMSE()
     inner = InnerLoop(loss, SGD(0.1), steps=steps)
-    wrapped = MAML(dense(), inner, task_map="parallel")
+    wrapped = MAML(dense(), inner, task_map=task_map)
     operations = tf.function(wrapped.compute_meta_gradients).get_concrete_function(
         tf.nest.map_structure(tf.constant, regression())
     )
@@ -108,6 +108,12 @@ def test_more_inner_steps_are_hardly_more_to_trace():
     (few, small), (many, large) = counted(2), counted(6)
     assert few == many
     assert large < 1.5 * small
+
+
+def test_vectorised_steps_are_built_one_by_one():
+    # Or each call of one would be rewritten with all that its derivative could need.
+    (few, _), (many, _) = counted(2, "vectorized"), counted(4, "vectorized")
+    assert many == few + 2
 
 
 def test_a_weight_that_the_support_loss_ignores_does_not_adapt():
