@@ -8,8 +8,9 @@ import pytest
 from maml_keras import auto, task_maps
 
 # Tracing makes millions of objects that stay: looking for rubbish after each 700 of
-# them takes a tenth of the suite's time.
-gc.set_threshold(200_000, 20, 50)
+# them takes a tenth of the suite's time. Much rarer than this is too rare: a graph that
+# nobody needs holds its memory until it is found.
+gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
