@@ -40,6 +40,10 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._before = self._folder.with_name(self._folder.name + ".before")
         self._over = self._folder.with_name(self._folder.name + ".over")
 
+    def exists(self) -> bool:
+        """True if there is something to go on with."""
+        return self._folder.exists() or self._before.exists()
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restores the last whole one."""
         if not self._folder.exists() and self._before.exists():

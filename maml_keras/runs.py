@@ -110,8 +110,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     noted = {**config, "data_dir": data_dir, **(settings or {})}
     run_config.write(folder, noted, program="train", command=command)
-    before = history(folder)
-    stopwatch = Stopwatch(before)
+    kept = history(folder) if backup.exists() else []
+    stopwatch = Stopwatch(kept)
     timed: list[Any] = [stopwatch]
     watch: keras.callbacks.Callback = Watch(
         folder / "logs",
@@ -137,7 +137,7 @@ def train(
     maml.fit(
         preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
-        epochs=iterations // epoch if seconds is None else _epochs(before, seconds),
+        epochs=iterations // epoch if seconds is None else _epochs(kept, seconds),
         verbose=verbose if seconds is None else 0,
         callbacks=[
             *timed,
@@ -285,10 +285,10 @@ def _fixed(family: Any, seed: int, num_tasks: int) -> Any:
     return data.episodes(family, batch_size=20, seed=seed, num_episodes=num_tasks)
 
 
-def _epochs(before: list[dict[str, float]], seconds: float) -> int:
+def _epochs(kept: list[dict[str, float]], seconds: float) -> int:
     """Epochs of a run by the clock, which ends what has no last one."""
-    if before and before[-1]["seconds"] >= seconds:
-        return len(before)  # It was cut when there was nothing left to train.
+    if kept and kept[-1]["seconds"] >= seconds:
+        return len(kept)  # It was cut when there was nothing left to train.
     return sys.maxsize
 
 
