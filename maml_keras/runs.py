@@ -47,8 +47,8 @@ def train(
     """Trains a preset into a folder of its own.
 
     The folder gets `config.toml`, TensorBoard's `logs`, `history.jsonl` with a line and
-    the training time of each epoch, a `backup` after each epoch while training lasts,
-    and `maml.keras` at the end.
+    the training time of each epoch, a `backup` after each epoch until the model is
+    saved, and `maml.keras` at the end.
 
     Args:
         preset: what to train.
