@@ -32,6 +32,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m pytest -m slow
 
 # Omniglot lies where TFDS_DATA_DIR says.

@@ -145,7 +145,8 @@ def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plan
         for start, weights in starts.items():
             way = walk(weights, task, problem.limit)
             query = losses_of(way, task["query_x"], query_y)
-            end = 1 + int(np.argmax(query < problem.threshold))
+            learned = query < problem.threshold
+            end = 1 + int(np.argmax(learned)) if learned.any() else len(query)
             ways[start], losses[start] = points(way)[:end], query[:end]
         inner = [walk(weights, task, problem.inner.steps) for weights in path]
         tasks[name] = plane.Task(

@@ -10,7 +10,8 @@ that was pretrained on all tasks together.
 
 import argparse
 import pathlib
-import shutil
+import shlex
+import sys
 import time
 
 import keras
@@ -18,7 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras import experiments, runs
+from maml_keras import experiments, run_folders, runs
 from maml_keras.baselines import train_jointly
 from maml_keras.callbacks import write_curve
 from maml_keras.plots import plot_curves, plot_fits
@@ -31,11 +32,16 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     parser.add_argument("--iterations", type=int, default=40_000)
     parser.add_argument("--tasks", type=int, default=600, help="new tasks to test on")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"))
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("runs/demo"),
+        help="folder of the run; if there is one, the first free of -2, -3, ..",
+    )
     options = parser.parse_args(arguments)
+    typed = sys.argv[1:] if arguments is None else arguments
+    options.out = run_folders.first_free(options.out)
     preset = experiments.get("sinusoid")
-    if (options.out / "config.toml").exists():
-        shutil.rmtree(options.out)  # A run's folder: the demo makes its own anew.
 
     print(f"1/4 meta-training: {preset.title}, {options.iterations} meta-steps")
     started = time.perf_counter()
@@ -45,7 +51,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
         iterations=options.iterations,
         seed=options.seed,
         verbose=1,
-        command="python examples/demo.py",
+        command=shlex.join(["python", "examples/demo.py", *typed]),
     )
     print(f"    {time.perf_counter() - started:.0f} s")
 

@@ -41,7 +41,7 @@ def main(arguments: list[str] | None = None) -> mk.Evaluation:
     )
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model = mk.models.conv4(ways=5, shape=(options.size, options.size, 3), filters=16)
+    model = mk.models.conv4(ways=5, shape=pool.examples.shape[1:], filters=16)
     maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.4), steps=1))
     maml.compile(keras.optimizers.Adam(3e-3), metrics=["accuracy"])
     episodes = mk.data.episodes(tasks, batch_size=8, seed=1)

@@ -156,7 +156,7 @@ def sinusoid_oracle(
     seed: int = 0,
     verbose: str | int = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    **_: Any,
+    **where: Any,
 ) -> tuple[MAML, Families]:
     """A network that is told amplitude and phase: what a perfect learner could reach.
 
@@ -176,18 +176,8 @@ def sinusoid_oracle(
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
-    told = [
-        data.SinusoidOracle(family)
-        for family in preset.families()
-        if isinstance(family, data.Sinusoid)
-    ]
-    if not told:
-        raise ValueError(
-            "The oracle knows the parameters of sinusoids alone. Received: preset "
-            f"'{preset.name}'."
-        )
+    families = told(preset, **where)
     keras.utils.set_random_seed(seed)
-    families = Families(*told)
     model = preset.model(inputs=3)
     train_jointly(
         model,
@@ -199,6 +189,25 @@ def sinusoid_oracle(
     )
     # It does not adapt: a rate of zero.
     return MAML(model, InnerLoop("mse", SGD(0.0))), families
+
+
+def told(preset: Preset, **where: Any) -> Families:
+    """Sinusoids whose parameters are among the inputs.
+
+    Args:
+        preset: a sinusoid preset.
+        **where: `data_dir` and `download`, as in `Preset.families`.
+
+    Raises:
+        ValueError: if the preset's tasks are no sinusoids.
+    """
+    families = preset.families(**where)
+    if not all(isinstance(family, data.Sinusoid) for family in families):
+        raise ValueError(
+            "The oracle knows the parameters of sinusoids alone. Received: preset "
+            f"'{preset.name}'. Leave the oracle out."
+        )
+    return Families(*(data.SinusoidOracle(family) for family in families))
 
 
 BASELINES: dict[str, Callable[..., tuple[MAML, Families]]] = {

@@ -61,6 +61,11 @@ class Clock(keras.callbacks.Callback):
         """The share of the time that is used, at most 1."""
         return min(1.0, self.stopwatch.elapsed() / self.seconds)
 
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Shows the bar: the call that compiles may take long."""
+        if self._bar.verbose:
+            self._bar.update(round(self.stopwatch.elapsed(), 1))
+
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from maml_keras import baselines, recipes, run_config, runs
+from maml_keras import baselines, drawing, recipes, run_config, runs
 from maml_keras.contender import Contender
 from maml_keras.evaluation import Evaluation, half_width
 from maml_keras.hparams_page import settings_of, write_contenders
 from maml_keras.plots import plot_comparison
 from maml_keras.presets import Preset
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +163,8 @@ def compare(
         A `Comparison`.
 
     Raises:
-        ValueError: if an algorithm is not known, or given twice.
+        ValueError: if an algorithm is not known, given twice, or not made for the
+            preset's tasks.
         FileExistsError: if the folder holds something that is no comparison.
     """
     known = {*recipes.RECIPES, *baselines.BASELINES}
@@ -175,6 +179,10 @@ def compare(
     if steps is not None:
         # Looks at validation tasks, too: the curve ends where the table does.
         preset = dataclasses.replace(preset, evaluation_steps=steps)
+    where: dict[str, Any] = {"data_dir": data_dir, "download": download}
+    for name in algorithms:
+        # Before the first is trained: the last may come hours later.
+        Contender.check(preset, name, where)
     folder = _own(pathlib.Path(folder))
     settings: dict[str, Any] = {
         "preset": preset.name,
@@ -189,7 +197,6 @@ def compare(
     settings = _continued(folder, settings)
     iterations, seconds = settings["iterations"], settings["seconds"]
     run_config.write(folder, settings, program="compare", command=command)
-    where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     results: dict[str, Evaluation] = {}
     counts: dict[str, int] = {}
     times: dict[str, float] = {}
@@ -218,7 +225,13 @@ def compare(
         encoding="utf-8",
     )
     write_contenders(folder / "test", described, results, times)
-    plot_comparison(results, histories, folder / "comparison.png")
+    if drawing.can_draw():
+        plot_comparison(results, histories, folder / "comparison.png")
+    else:
+        logger.warning(
+            "No comparison.png: plots need matplotlib (`pip install "
+            "'maml_keras[plot]'`). All else is written."
+        )
     return comparison
 
 

@@ -35,6 +35,18 @@ class Contender:
         self.iterations = 0
         self.seconds = 0.0
 
+    @staticmethod
+    def check(preset: Preset, name: str, where: dict[str, Any]) -> None:
+        """Refuses an algorithm that the preset's tasks do not suit.
+
+        Raises:
+            ValueError: if it does not fit.
+        """
+        if name not in baselines.BASELINES:
+            preset.build(name)
+        elif name == "oracle":
+            baselines.told(preset, **where)
+
     def trained(
         self, iterations: int | None, seconds: float | None, command: str
     ) -> tuple[MAML, Families]:

@@ -104,8 +104,10 @@ class RunawayRate(Diagnosis):
         if not bad.any():
             return None
         step, layer = (int(i[0]) for i in np.nonzero(bad))
+        # One row is a rate for all steps.
+        when = f" at inner step {step + 1}" if len(rates.table) > 1 else ""
         return (
-            f"The rate of layer '{rates.layers[layer]}' at inner step {step + 1} was "
+            f"The rate of layer '{rates.layers[layer]}'{when} was "
             f"{rates.start[step, layer]:.3g}, and is {rates.table[step, layer]:.3g} "
             f"after {looks[-1].iteration:,} meta-steps."
         )

@@ -166,11 +166,14 @@ def trace_inner_loop(
         if maml._outer_loss.is_sparse_categorical:
             shares += [_largest_share(labels) for labels in query_y.numpy()]
         done += len(parts[-1]["query_loss"])
-        bar.update(done, {name: float(parts[-1]["query_metric"][:, -1].mean())})
+        last = np.concatenate([part["query_metric"][:, -1] for part in parts])
+        finite = last[np.isfinite(last)]
+        bar.update(done, {name: float(finite.mean()) if finite.size else np.nan})
         if done >= num_tasks:
             break
     if not done:
         raise ValueError("`episodes` must hold at least one batch. Received: none.")
+    bar.finish(done)
     return InnerTrace(
         metric=name,
         layers=layers,

@@ -229,7 +229,7 @@ def _pyplot() -> Any:
         import matplotlib
     except ImportError as error:
         raise ImportError(
-            "Plots need matplotlib. Install it with `pip install maml_keras[plot]`."
+            "Plots need matplotlib. Install it with `pip install 'maml_keras[plot]'`."
         ) from error
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt

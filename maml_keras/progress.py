@@ -57,6 +57,7 @@ class Bar:
             self._bar.update(done, list(values.items()))
 
     def finish(self, done: int) -> None:
-        """Ends the line, for a total that nobody knew before."""
-        if self.shown and self._bar.target is None:
+        """Ends the line, where less was done than the total, or nobody knew that."""
+        if self.shown and self._bar.target != done:
+            self._bar.target = done
             self._bar.update(done, finalize=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,5 +60,5 @@ def check(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) -> None
         raise ValueError(
             f"A run resumes with the settings it began with: {changed}. Received: "
             f"{ {k: config[k] for k in changed} }. Take them all from the run by "
-            f"`--config {folder / run_config.FILE}`."
+            f"`--config {shlex.quote(str(folder / run_config.FILE))}`."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ HISTORY, BACKUP = "history.jsonl", "backup"
 
 # Streams of their own. Test tasks are the same whatever seed a run trains with.
 VALIDATION_SEED, TEST_SEED = 1, 2
+SEEDS = {"validation": VALIDATION_SEED, "test": TEST_SEED}
 # Training tasks that are looked at, drawn anew, not those that are trained on.
 TRAIN_SEED = 3
 
@@ -123,6 +125,7 @@ def train(
         },
         steps=preset.evaluation_steps,
         every=None if seconds is None else 1,
+        verbose=verbose,
     )
     if seconds is not None:
         clock = Clock(
@@ -165,9 +168,12 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
     folder = pathlib.Path(folder)
     config = run_config.read(folder)
     if not (folder / MODEL).exists():
+        settings, out = (
+            shlex.quote(str(p)) for p in (folder / run_config.FILE, folder)
+        )
         raise FileNotFoundError(
             f"The run in {folder} has not ended. Go on with it by `maml-keras train "
-            f"--config {folder / run_config.FILE} --out {folder} --resume`."
+            f"--config {settings} --out {out} --resume`."
         )
     return (
         keras.saving.load_model(folder / MODEL),
@@ -220,12 +226,11 @@ def evaluate_on(
     verbose: str | int = "auto",
 ) -> Evaluation:
     """As `evaluate`, on task families that a preset made."""
-    seeds = {"validation": VALIDATION_SEED, "test": TEST_SEED}
-    if on not in seeds:
+    if on not in SEEDS:
         raise ValueError(f"`on` must be 'test' or 'validation'. Received: {on!r}.")
     return evaluate_episodes(
         maml,
-        _fixed(getattr(families, on), seeds[on], num_tasks),
+        _fixed(getattr(families, on), SEEDS[on], num_tasks),
         steps=steps,
         num_tasks=num_tasks,
         verbose=verbose,
@@ -260,14 +265,22 @@ def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
     return read(pathlib.Path(folder) / HISTORY)
 
 
-def write_result(folder: str | pathlib.Path, result: Evaluation) -> pathlib.Path:
+def write_result(
+    folder: str | pathlib.Path, result: Evaluation, *, on: str = "test"
+) -> pathlib.Path:
     """Notes an evaluation in the run folder, beside those that are there.
+
+    Args:
+        folder: the run's.
+        result: what `evaluate` gave.
+        on: which tasks it is of, `"test"` or `"validation"`.
 
     Returns:
         The new file: `evaluation.json`, `evaluation-2.json`, ..
     """
     path = run_folders.first_free(pathlib.Path(folder) / RESULT)
-    summary = {**result.summary(), "text": str(result)}
+    of = {"on": on, "seed": SEEDS[on]}
+    summary = {**of, **result.summary(), "text": str(result)}
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path

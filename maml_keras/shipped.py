@@ -136,7 +136,7 @@ def load(path: str | pathlib.Path) -> Any:
     if missing:
         raise ValueError(
             f"`export` must be written by this version's {how}. Received: {path}, "
-            f"without {', '.join(missing)}. Write it anew."
+            f"without {', '.join(missing)}. Write it anew, into another folder, and name that."
         )
     return saved
 

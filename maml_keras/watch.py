@@ -62,6 +62,8 @@ class Watch(keras.callbacks.Callback):
             it and the last; None for all of them. They need matplotlib, and are skipped
             without it.
         diagnoses: a list of `Diagnosis`; None for all of them.
+        verbose: 0 for silence, 1 for a bar where a look takes more than two seconds;
+            "auto" for a bar where `fit` has one.
 
     Raises:
         ValueError: if there are no episodes, `every` is not positive, or `share` is
@@ -81,6 +83,7 @@ class Watch(keras.callbacks.Callback):
         views: Sequence[View] | None = None,
         pictures: Sequence[View] | None = None,
         diagnoses: Sequence[Diagnosis] | None = None,
+        verbose: str | int = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(episodes, Mapping):
@@ -98,6 +101,7 @@ class Watch(keras.callbacks.Callback):
         self.num_tasks = num_tasks
         self.every = every
         self.metric = metric
+        self.verbose = verbose
         self.views = (
             [Curves(), SupportGap(), Norms(), Rates(), Layout()]
             if views is None
@@ -113,6 +117,7 @@ class Watch(keras.callbacks.Callback):
         self._board = Board(pathlib.Path(log_dir) / "adaptation")
         self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
         self._count = 0
+        self._resumed = False
         self._unsaid: list[Finding] = []
         self._pace = Pace(share)
 
@@ -120,10 +125,11 @@ class Watch(keras.callbacks.Callback):
         """Notes where learned rates start."""
         rates = learned_rates(self.model)
         self._start = None if rates is None else rates.table
+        self._resumed = int(self.model.optimizer.iterations) > 0
         if self.pictures and not drawing.can_draw():
             logger.warning(
                 "No pictures in TensorBoard: they need matplotlib (`pip install "
-                "maml_keras[plot]`). All else is written."
+                "'maml_keras[plot]'`). All else is written."
             )
             self.pictures = []
 
@@ -178,7 +184,9 @@ class Watch(keras.callbacks.Callback):
         self._board.close()
 
     def _look(self) -> Look:
-        maml = self.model
+        maml, verbose = self.model, self.verbose
+        if verbose == "auto":
+            verbose = int(self.params.get("verbose") == 1)
         return Look(
             iteration=int(maml.optimizer.iterations),
             traces={
@@ -188,7 +196,7 @@ class Watch(keras.callbacks.Callback):
                     steps=self.steps,
                     num_tasks=self.num_tasks,
                     metric=self.metric,
-                    verbose=0,
+                    verbose=verbose,
                 )
                 for part, episodes in self.episodes.items()
             },
@@ -205,7 +213,9 @@ class Watch(keras.callbacks.Callback):
                 self.findings[finding.title] = look.iteration, finding
                 news.append(finding)
         self._unsaid += news
-        if news or self._count == 0:
+        # A run that goes on has a page already, which may say something.
+        first = self._count == 0 and not self._resumed
+        if news or first:
             with self._board.part():
                 tf.summary.text("diagnoses", _page(self.findings))
 

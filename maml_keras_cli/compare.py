@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shlex
 from typing import Annotated
 
 import typer
@@ -32,7 +33,8 @@ def compare(
         str,
         typer.Option(
             help="Names with commas between; the others are compared with the first. "
-            f"Any of: {', '.join([*names.ALGORITHMS, *names.BASELINES])}.",
+            f"Any of: {', '.join([*names.ALGORITHMS, *names.BASELINES])} (the oracle "
+            "on sinusoids alone).",
             autocompletion=names.contestants,
         ),
     ] = "maml,fomaml,anil,reptile",
@@ -92,4 +94,4 @@ def compare(
         typer.echo(result.table())
         typer.echo(result)
         typer.echo(f"table, figures and plot: {folder}/comparison.*")
-        typer.echo(f"TensorBoard: tensorboard --logdir {folder}")
+        typer.echo(f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}")

@@ -46,18 +46,18 @@ def evaluate(
     """
     from maml_keras import runs
 
-    maml, preset, _ = runs.load(run)
+    maml, preset, config = runs.load(run)
     result = runs.evaluate(
         maml,
         preset,
         on=on.value,
         steps=steps,
         num_tasks=tasks,
-        data_dir=text(data_dir),
+        data_dir=text(data_dir) or config.get("data_dir"),
         download=download,
         verbose=0 if quiet else 1,
     )
-    written = runs.write_result(run, result)
+    written = runs.write_result(run, result, on=on.value)
     typer.echo(result.table())
-    typer.echo(result)
+    typer.echo(f"{on.value} tasks: {result}")
     typer.echo(f"figures: {written}")

@@ -80,7 +80,7 @@ def export(
         maml,
         preset,
         num_tasks=tasks,
-        data_dir=text(data_dir),
+        data_dir=text(data_dir) or config.get("data_dir"),
         download=download,
         verbose=0 if quiet else 1,
     )
@@ -97,7 +97,7 @@ def _convert(
 
     suffix = FORMATS[name].suffix
     # Of a run inside it, as its SavedModel is.
-    beside = path / "export" if (path / "maml.keras").exists() else path
+    beside = path / "export" if (path / "maml.keras").exists() else path.resolve()
     written = (
         run_folders.first_free(beside.with_name(f"{beside.stem}{suffix}"))
         if out is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import pathlib
+import shlex
 from collections.abc import Iterator
 
 GO_ON = "or go on with an interrupted run by `--resume`"
@@ -28,7 +29,7 @@ def run_folder(
         FileNotFoundError: if there is nothing to resume.
     """
     if resume:
-        folder = out or _newest(default)
+        folder = _begun(out) if out else _newest(default)
     else:
         folder = new_path(out, remedy=GO_ON) if out else _claimed(default)
     try:
@@ -36,9 +37,10 @@ def run_folder(
     except KeyboardInterrupt as error:
         if not (folder / "config.toml").exists():
             raise
+        quoted = shlex.quote(str(folder))
         raise KeyboardInterrupt(
-            f"Go on with `maml-keras {program} --config {folder}/config.toml --out "
-            f"{folder} --resume`."
+            f"Go on with `maml-keras {program} --config {quoted}/config.toml --out "
+            f"{quoted} --resume`."
         ) from error
     finally:
         # Nothing was written, so the name is free again.
@@ -83,6 +85,16 @@ def _claimed(default: pathlib.Path) -> pathlib.Path:
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("numbers end")
+
+
+def _begun(out: pathlib.Path) -> pathlib.Path:
+    """The folder, if a run began there: a mistyped one would train from nothing."""
+    if not (out / "config.toml").exists():
+        raise FileNotFoundError(
+            "`--resume` needs a run to go on with. Received: --out "
+            f"{out}, without config.toml. Name its folder, or leave out `--resume`."
+        )
+    return out
 
 
 def _newest(default: pathlib.Path) -> pathlib.Path:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import typer
@@ -27,10 +28,12 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
         quiet, verbose = options.get("quiet", False), options.get("verbose", False)
         if quiet and verbose:
             raise typer.BadParameter("--quiet and --verbose exclude each other.")
-        _set_logging(quiet, verbose)
+        # TensorFlow's C++ part talks of processors, and of GPUs that are not there.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
         try:
-            _set_tensorflow()
-            command(**options)
+            with _logging(quiet, verbose):
+                _set_tensorflow()
+                command(**options)
         except BrokenPipeError:
             raise  # The reader had enough, as `head` has: typer ends in silence.
         except (ValueError, OSError, ImportError) as error:
@@ -45,11 +48,24 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def _set_logging(quiet: bool, verbose: bool) -> None:
-    level = logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
-    logging.getLogger("maml_keras").setLevel(level)
-    # TensorFlow's C++ part talks of processors, and of GPUs that are not there.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
+@contextlib.contextmanager
+def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
+    """What the library logs goes to the terminal, from the level that was asked for."""
+    logger = logging.getLogger("maml_keras")
+    before = logger.level, logger.propagate
+    logger.setLevel(
+        logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
+    )
+    # Where no handler is, Python's last resort writes warnings, and nothing below.
+    handler = logging.StreamHandler()
+    if verbose:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def _set_tensorflow() -> None:

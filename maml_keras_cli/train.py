@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
+import shlex
 from typing import Annotated, Any
 
 import typer
@@ -110,5 +111,6 @@ def train(
         runs.export(maml, chosen, record, result, path, verbose=0 if quiet else 1)
         typer.echo(result.table())
         typer.echo(result)
-        typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {folder}/logs")
+        logs = shlex.quote(f"{folder}/logs")
+        typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {logs}")
         typer.echo(f"SavedModel: {path}")

@@ -1,6 +1,7 @@
 """A run is repeated from its own file, and never written over."""
 
 import dataclasses
+import json
 import shlex
 import sys
 
@@ -143,7 +144,11 @@ def test_what_is_there_is_not_written_over(tmp_path):
         assert "must be a new path. Received: mine" in result.output
     assert run("evaluate", "mine").exit_code == 0
     assert run("export", "mine").exit_code == 0
-    assert (tmp_path / "mine/evaluation-2.json").exists()
+    written = json.loads((tmp_path / "mine/evaluation-2.json").read_text("utf-8"))
+    assert (written["on"], written["seed"]) == ("test", runs.TEST_SEED)
+    assert run("evaluate", "mine", "--on", "validation").exit_code == 0
+    written = json.loads((tmp_path / "mine/evaluation-3.json").read_text("utf-8"))
+    assert (written["on"], written["seed"]) == ("validation", runs.VALIDATION_SEED)
     assert (tmp_path / "mine/export-2/saved_model.pb").exists()
     for path, written in kept.items():
         assert path.is_dir() or path.stat().st_mtime_ns == written, path
@@ -173,11 +178,13 @@ def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def test_there_must_be_something_to_resume():
+def test_there_must_be_something_to_resume(tmp_path):
     for command in ("train", "compare"):
-        result = run(command, "sinusoid", "--resume")
-        assert result.exit_code == 1
-        assert "needs a run to go on with" in result.output
+        for out in ([], ["--out", "mistyped"]):
+            result = run(command, "sinusoid", *out, "--resume")
+            assert result.exit_code == 1
+            assert "needs a run to go on with" in result.output
+    assert not any(tmp_path.iterdir())
 
 
 def test_the_command_that_was_typed_is_kept(monkeypatch):
@@ -191,6 +198,18 @@ def test_quiet_and_verbose_exclude_each_other():
     result = run("train", "sinusoid", "--verbose")
     assert result.exit_code == 2
     assert "exclude each other" in words(result)
+
+
+@pytest.mark.default_map
+def test_verbose_says_what_was_chosen_and_why():
+    arguments = ["train", "sinusoid", "--tasks", "4", "--out", "talking"]
+    talking = CliRunner().invoke(app, [*arguments, "--verbose"])
+    assert talking.exit_code == 0, talking.output
+    assert "task map: auto (vectorized: " in talking.stderr
+    arguments[-1] = "plain"
+    plain = CliRunner().invoke(app, arguments)
+    assert plain.exit_code == 0, plain.output
+    assert "task map" not in plain.output
 
 
 def test_verbose_keeps_the_traceback_of_a_mistake():

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from maml_keras import experiments, run_config, runs
 from maml_keras.comparison import Comparison, compare
 from maml_keras.evaluation import Evaluation, half_width
+from maml_keras.presets import Families
 from maml_keras_cli import app
 
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
@@ -71,7 +72,9 @@ def test_where_most_tasks_diverged_the_table_says_so(metric, mean):
     assert comparison.summary()["c"]["difference"] == [None, None]
 
 
-def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkeypatch):
+def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
+    tmp_path, monkeypatch, caplog
+):
     names = ["maml", "anil", "random", "pretrained", "oracle"]
     options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
     evaluate, seen = runs.evaluate_episodes, []
@@ -81,11 +84,13 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkey
         seen.append((batches[0][0], batches[0][1]))
         return evaluate(maml, episodes, **kwargs)
 
-    # Pictures take longer than these runs; tests/test_watch.py looks at them.
-    monkeypatch.setattr("maml_keras.drawing.can_draw", lambda: False)
     with monkeypatch.context() as patch:
         patch.setattr(runs, "evaluate_episodes", noted)
+        # As without matplotlib, the lack of which costs no table.
+        patch.setattr("maml_keras.drawing.can_draw", lambda: False)
         first = compare(SMALL, names, tmp_path, **options)
+    assert "No comparison.png: plots need matplotlib" in caplog.text
+    assert not (tmp_path / "comparison.png").exists()
     assert list(first.results) == names
     assert len(seen) == len(names)
     for task, query_y in seen[1:]:
@@ -120,6 +125,23 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(tmp_path, monkey
     assert seconds == sorted(seconds)
     assert kept["maml"]["seconds"] == seconds[-1] > 0
     assert "| anil | 20 |" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "message"),
+    [
+        ("sinusoid", "proto_maml", "needs class numbers as targets"),
+        ("other", "oracle", "parameters of sinusoids alone"),
+    ],
+)
+def test_what_does_not_suit_the_tasks_is_refused_before_training(
+    preset, name, message, tmp_path
+):
+    other = dataclasses.replace(SMALL, families=lambda **_: Families(*"abc"))
+    presets = {"sinusoid": SMALL, "other": other}
+    with pytest.raises(ValueError, match=message):
+        compare(presets[preset], ["maml", name], tmp_path / "c", verbose=0)
+    assert not (tmp_path / "c").exists()
 
 
 def test_the_command_line_prints_one_table(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Every example runs in small form and does what it says."""
 
 import importlib.util
+import json
 import pathlib
 import re
 
@@ -156,6 +157,24 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     for name in ("adaptation.png", "fits.png", "export/saved_model.pb", "maml.keras"):
         assert (out / name).exists()
     assert "mean squared error on 40 new tasks" in capsys.readouterr().out
+    card = json.loads((out / "export/card.json").read_text("utf-8"))
+    typed = "python examples/demo.py --iterations 3000 --tasks 40 --out "
+    assert card["command"] == typed + str(out)
+
+
+def test_demo_leaves_what_is_there(tmp_path, monkeypatch):
+    module = load("demo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.toml").write_text("kept = true")
+
+    def stop(preset, folder, **options):
+        raise KeyboardInterrupt(folder)
+
+    monkeypatch.setattr(module.runs, "train", stop)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        module.main(["--out", str(tmp_path / "mine")])
+    assert stopped.value.args == (tmp_path / "mine-2",)
+    assert (tmp_path / "mine/config.toml").read_text() == "kept = true"
 
 
 @pytest.mark.slow

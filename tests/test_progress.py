@@ -50,6 +50,16 @@ def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
     assert "error: 3.0000" in capsys.readouterr().out
 
 
+def test_a_line_ends_where_there_was_less_than_the_total(capsys):
+    bar = Bar(10, unit="task", clock=Clock(9.0))
+    bar.update(6)
+    assert not capsys.readouterr().out.endswith("\n")
+    bar.finish(6)
+    out = capsys.readouterr().out
+    assert "6/6" in out
+    assert out.endswith("\n")
+
+
 def test_a_line_ends_whose_end_nobody_knew(capsys):
     bar = Bar(None, unit="image", clock=Clock(9.0))
     bar.update(3)
