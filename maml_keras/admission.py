@@ -38,8 +38,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
-    for name in ("support_x", "query_x"):
-        _check_scaled(learner.model, name, task[name], hint=_TRAINING)
+    check_scaled(learner.model, task, hint=_TRAINING)
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -91,6 +90,21 @@ def checked_support(
         episode.check_class_numbers("support_y", y[None], output)
         episode.check_label_range("support_y", _counted(loss, y), output[-1])
     return x, y
+
+
+def check_scaled(model: keras.Model, task: dict[str, Any], *, hint: str = "") -> None:
+    """Refuses bytes for inputs of floats, unless a layer of the model scales them.
+
+    Args:
+        model: the wrapped model.
+        task: dict of `support_x` and `query_x`, of which only the types are looked at.
+        hint: what to do, where there is no training yet that tells.
+
+    Raises:
+        ValueError: naming the entry, with what to do.
+    """
+    for name in ("support_x", "query_x"):
+        _check_scaled(model, name, task[name], hint=hint)
 
 
 def _check_inputs(model: keras.Model, x: Any) -> None:

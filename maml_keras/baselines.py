@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import data
+from maml_keras import data, fused_steps
 from maml_keras.data.few_shot import with_rotations
 from maml_keras.inner import InnerLoop
 from maml_keras.losses import LossIdentifier
@@ -52,11 +52,10 @@ def train_jointly(
             _joined(task["support_y"], query_y),
         )
 
-    steps_per_execution = min(50, iterations)
     model.compile(
         keras.optimizers.Adam(learning_rate),
         loss,
-        steps_per_execution=steps_per_execution,
+        steps_per_execution=fused_steps.steps_of(iterations),
     )
     data = episodes.map(pooled, num_parallel_calls=tf.data.AUTOTUNE)
     model.fit(
@@ -176,7 +175,7 @@ def sinusoid_oracle(
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
-    families = told(preset, **where)
+    families = _told(preset, **where)
     keras.utils.set_random_seed(seed)
     model = preset.model(inputs=3)
     train_jointly(
@@ -191,30 +190,38 @@ def sinusoid_oracle(
     return MAML(model, InnerLoop("mse", SGD(0.0))), families
 
 
-def told(preset: Preset, **where: Any) -> Families:
-    """Sinusoids whose parameters are among the inputs.
-
-    Args:
-        preset: a sinusoid preset.
-        **where: `data_dir` and `download`, as in `Preset.families`.
-
-    Raises:
-        ValueError: if the preset's tasks are no sinusoids.
-    """
-    families = preset.families(**where)
-    if not all(isinstance(family, data.Sinusoid) for family in families):
-        raise ValueError(
-            "The oracle knows the parameters of sinusoids alone. Received: preset "
-            f"'{preset.name}'. Leave the oracle out."
-        )
-    return Families(*(data.SinusoidOracle(family) for family in families))
-
-
 BASELINES: dict[str, Callable[..., tuple[MAML, Families]]] = {
     "random": random_initialisation,
     "pretrained": joint_pretraining,
     "oracle": sinusoid_oracle,
 }
+
+
+def families(name: str, preset: Preset, **where: Any) -> Families:
+    """The task families that a baseline is evaluated on.
+
+    Args:
+        name: str, out of `BASELINES`.
+        preset: whose tasks.
+        **where: `data_dir`, `download` and `verbose`, as in `Preset.families`.
+
+    Raises:
+        ValueError: if the baseline does not suit the preset's tasks.
+    """
+    if BASELINES[name] is sinusoid_oracle:
+        return _told(preset, **where)
+    return preset.families(**where)
+
+
+def _told(preset: Preset, **where: Any) -> Families:
+    """Sinusoids whose parameters are among the inputs."""
+    plain = preset.families(**where)
+    if not all(isinstance(family, data.Sinusoid) for family in plain):
+        raise ValueError(
+            "The oracle knows the parameters of sinusoids alone. Received: preset "
+            f"'{preset.name}'. Leave the oracle out."
+        )
+    return Families(*(data.SinusoidOracle(family) for family in plain))
 
 
 def _pretrain_on_classes(

@@ -40,6 +40,16 @@ class BatchNormPolicy(abc.ABC):
         """A policy of the same kind for another model."""
         return self
 
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments. A policy of one's own is saved by its class:
+        register it with `keras.saving.register_keras_serializable`."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BatchNormPolicy:
+        """The policy that `get_config` described."""
+        return cls(**config)
+
     def learned(self) -> list[Any]:
         """Its variables that are meta-learned."""
         return []

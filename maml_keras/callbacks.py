@@ -36,6 +36,8 @@ class AdaptationCurves(keras.callbacks.Callback):
         every: int = 1,
     ) -> None:
         super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` must be positive. Received: every={every}.")
         self.episodes = episodes
         self.log_dir = pathlib.Path(log_dir) / "adaptation"
         self.steps = steps

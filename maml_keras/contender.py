@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import sys
 from typing import Any
+
+import keras
 
 from maml_keras import baselines, run_config, runs
 from maml_keras.clock import LOOKS, Clock
 from maml_keras.history import Stopwatch
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
+
+# What a trained baseline leaves beside its model.
+BASELINE = "baseline.json"
 
 
 class Contender:
@@ -45,7 +51,7 @@ class Contender:
         if name not in baselines.BASELINES:
             preset.build(name)
         elif name == "oracle":
-            baselines.told(preset, **where)
+            baselines.families(name, preset, **where)
 
     def trained(
         self, iterations: int | None, seconds: float | None, command: str
@@ -54,13 +60,7 @@ class Contender:
         if (self.folder / run_config.FILE).exists():
             # It was begun: it ends with what it began with.
             begun = run_config.read(self.folder)
-            own = {"preset": self.preset.name, "seed": self.seed}
-            there = {key: begun.get(key) for key in own}
-            if there != own:
-                raise ValueError(
-                    f"The run in {self.folder} must have {own} to be compared. "
-                    f"Received: {there}. Move it away, or choose another folder."
-                )
+            self._match(begun)
             iterations, seconds = int(begun["iterations"]), begun.get("seconds")
         elif seconds is not None:
             iterations = None
@@ -71,6 +71,13 @@ class Contender:
     def _baseline(
         self, iterations: int | None, seconds: float | None
     ) -> tuple[MAML, Families]:
+        kept = self.folder / BASELINE
+        if kept.exists():
+            facts = json.loads(kept.read_text(encoding="utf-8"))
+            self._match(facts)
+            self.seconds, self.iterations = facts["seconds"], facts["iterations"]
+            maml = keras.saving.load_model(self.folder / runs.MODEL)
+            return maml, baselines.families(self.name, self.preset, **self.where)
         stopwatch = Stopwatch()
         callbacks: list[Any] = [stopwatch]
         verbose = self.verbose
@@ -87,7 +94,27 @@ class Contender:
             **self.where,
         )
         self.seconds, self.iterations = stopwatch.seconds, stopwatch.steps
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trained[0].save(self.folder / runs.MODEL)
+        facts = {
+            "preset": self.preset.name,
+            "seed": self.seed,
+            "iterations": self.iterations,
+            "seconds": self.seconds,
+        }
+        # Last: where it is the model is whole.
+        kept.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         return trained
+
+    def _match(self, begun: dict[str, Any]) -> None:
+        """Refuses what began with another preset or seed."""
+        own = {"preset": self.preset.name, "seed": self.seed}
+        there = {key: begun.get(key) for key in own}
+        if there != own:
+            raise ValueError(
+                f"The run in {self.folder} must have {own} to be compared. "
+                f"Received: {there}. Move it away, or choose another folder."
+            )
 
     def _recipe(
         self, iterations: int | None, seconds: float | None, command: str

@@ -60,6 +60,34 @@ query_x. Received: ['support_x'].
     _check_same_inputs(task["support_x"], task["query_x"])
 
 
+def check_weights(sample_weight: Any, query_y: Any) -> None:
+    """Refuses weights that are not one for each query.
+
+    Args:
+        sample_weight: tensor `[tasks, examples]`, or for several outputs a nest like
+            that of the targets, or one for all of them.
+        query_y: targets `[tasks, examples, ...]`, or a nest of such.
+
+    Raises:
+        ValueError: saying what came.
+    """
+    targets, weights = tf.nest.flatten(query_y), tf.nest.flatten(sample_weight)
+    if len(weights) not in (1, len(targets)):
+        raise ValueError(
+            "`sample_weight` must be one array, or one for each output. Received: "
+            f"{len(weights)} arrays for {len(targets)} outputs."
+        )
+    for weight, target in zip(weights, targets):
+        shape = weight.shape
+        if shape.rank is not None and (
+            shape.rank < 2 or not shape[:2].is_compatible_with(target.shape[:2])
+        ):
+            raise ValueError(
+                "`sample_weight` must have shape [tasks, examples], as query_y has: "
+                f"{tuple(target.shape[:2])}. Received: shape={tuple(shape)}."
+            )
+
+
 def check_targets(query_y: Any) -> None:
     """Refuses a batch without query targets, such as a task alone.
 
@@ -103,7 +131,8 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
 
     >>> check_scaled("x", np.zeros([2, 8, 8, 1], "float32"), "float32")
     """
-    if np.asarray(value).dtype == np.uint8 and tf.as_dtype(dtype).is_floating:
+    came = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    if tf.as_dtype(came) == tf.uint8 and tf.as_dtype(dtype).is_floating:
         how = "scaled" if hint else "scaled as in training"
         hint = hint or (
             f"Pass `{name} / 255.0` if the network was trained on [0, 1], as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -88,7 +89,18 @@ class EpisodicModel(keras.Model, abc.ABC):
         training: bool = True,
     ) -> Any:
         """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks."""
-        return self._outer_loss(_joined(y), _joined(y_pred), _joined(sample_weight))
+        parts = {"y": y, "y_pred": y_pred}
+        if sample_weight is not None:
+            parts["sample_weight"] = sample_weight
+
+        def of_task(part: dict[str, Any]) -> Any:
+            loss = self._outer_loss(
+                part["y"], part["y_pred"], part.get("sample_weight")
+            )
+            return tf.cast(loss, tf.float32)
+
+        losses = tf.map_fn(of_task, parts, fn_output_signature=tf.float32)
+        return tf.reduce_mean(losses)
 
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
@@ -107,6 +119,19 @@ class EpisodicModel(keras.Model, abc.ABC):
         seen, so a run that was interrupted and restored goes on where it stopped.
         """
         self._assert_compile_called("fit")
+        if kwargs.get("class_weight") is not None:
+            raise ValueError(
+                "`class_weight` is not supported: a class number means another class "
+                "in each task. Received: class_weight="
+                f"{kwargs['class_weight']!r}. Weigh examples by `sample_weight`."
+            )
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "`fit` runs on one device, with tasks side by side on its cores. "
+                "Received: a distribution strategy with "
+                f"{self.distribute_strategy.num_replicas_in_sync} replicas. Make the "
+                "model outside of its scope."
+            )
         batch = admission.check_training_data(self.learner, self.inner, x, y)
         if batch is not None:
             self._settle(batch, x, kwargs.get("steps_per_epoch"))
@@ -160,6 +185,32 @@ class EpisodicModel(keras.Model, abc.ABC):
             predictions = tf.nest.map_structure(lambda t: t[None], output.predictions)
             self.compute_metrics(task, query_y, predictions)
             self.reset_metrics()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate`, on batches of episodes."""
+        with self._one_batch_a_call():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`: of each task's queries, after adaptation."""
+        with self._one_batch_a_call():
+            return super().predict(*args, **kwargs)
+
+    @contextlib.contextmanager
+    def _one_batch_a_call(self) -> Iterator[None]:
+        """Meta-steps that `"auto"` joined are training's: other data has its length."""
+        steps = self.steps_per_execution
+        asked = getattr(self, "_asked", {}).get("steps_per_execution")
+        if asked == "auto":
+            self.steps_per_execution = 1
+            # That of `validation_data`, which `fit` made.
+            validation = getattr(self, "_eval_epoch_iterator", None)
+            if validation is not None:
+                validation.steps_per_execution = 1
+        try:
+            yield
+        finally:
+            self.steps_per_execution = steps
 
     @property
     def _fuses(self) -> bool:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from maml_keras import episode
 from maml_keras.inner import check_steps
+from maml_keras.losses import PureLoss
 from maml_keras.maml import MAML
 
 # A task whose query loss exceeds the mean loss before adaptation this many times has
@@ -229,7 +230,7 @@ def evaluate_episodes(
         diverged_tasks=diverged_tasks(loss, per_episode),
         batch_norm=maml.learner.batch_norm.name,
         queries=queries,
-        higher_is_better=name == "accuracy",
+        higher_is_better="accuracy" in name,
     )
 
 
@@ -241,10 +242,12 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
         values: `[tasks, K + 1]`, the metric.
 
     Returns:
-        Bool `[tasks, K + 1]`: not finite, or a loss above 100 times the mean at step 0.
+        Bool `[tasks, K + 1]`: not finite, or a loss above 100 times the mean at step 0,
+        where that is positive: of a loss that falls below zero no ratio tells.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        limit = DIVERGED_RATIO * np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
+        start = np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
+        limit = DIVERGED_RATIO * start if start > 0.0 else np.inf
         return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
 
 
@@ -325,13 +328,43 @@ def named_metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric |
     if metric == "loss":
         return "loss", None
     if metric == "accuracy":
-        return "accuracy", keras.metrics.sparse_categorical_accuracy
+        return "accuracy", _accuracy(maml._outer_loss)
     if callable(metric):
         return getattr(metric, "__name__", type(metric).__name__), metric
     raise ValueError(
         "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
         f"Received: metric={metric!r}."
     )
+
+
+def _accuracy(loss: PureLoss) -> Metric:
+    """The share of right answers, of targets as the loss takes them."""
+    if loss.is_sparse_categorical:
+        return _sparse_accuracy(loss.ignored_class)
+    if loss.name == "categorical_crossentropy":
+        function: Metric = keras.metrics.categorical_accuracy
+        return function
+    raise ValueError(
+        "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
+        f"cross-entropy. Received: the loss {loss.name}. Pass a function, such as "
+        "`keras.metrics.binary_accuracy`, which takes 0.5 of an output for the limit."
+    )
+
+
+@functools.cache
+def _sparse_accuracy(ignored: int | None) -> Metric:
+    """One function for each ignored class: curves are cached by theirs."""
+    if ignored is None:
+        function: Metric = keras.metrics.sparse_categorical_accuracy
+        return function
+
+    def accuracy(y_true: Any, y_pred: Any) -> Any:
+        right = keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+        counted = tf.reshape(y_true != tf.cast(ignored, y_true.dtype), tf.shape(right))
+        counted = tf.cast(counted, right.dtype)
+        return tf.reduce_sum(right * counted) / tf.maximum(tf.reduce_sum(counted), 1)
+
+    return accuracy
 
 
 def _mean(values: Any) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import export_signature
+from maml_keras import export_signature, policies
 from maml_keras.export_module import ExportedLearner
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
@@ -87,6 +87,7 @@ def write(
 
 def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     model, rule = learner.model, inner.rule
+    policy = policies.described(learner.batch_norm)
     return {
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
@@ -99,6 +100,8 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "second_order": inner.second_order,
         },
         "batch_norm": learner.batch_norm.name,
+        # Of one's own its class, by which `to_keras` makes it again.
+        **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
         "versions": {
             "maml_keras": _version("maml_keras"),
             "tensorflow": tf.__version__,

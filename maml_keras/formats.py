@@ -62,7 +62,8 @@ class Format(abc.ABC):
             except ImportError as error:
                 raise ImportError(
                     f"The format '{self.name}' needs {module.partition('.')[0]}. "
-                    f"Install it with `pip install 'maml_keras[{self.extra}]'`. ({error})"
+                    f"Install it with `pip install 'maml_keras[{self.extra}]'`. "
+                    f"({error})"
                 ) from error
 
     @property

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from maml_keras.copies import float64_twin, widened
-from maml_keras.inner import InnerLoop
 from maml_keras.maml import MAML
 from maml_keras.progress import Bar
 
@@ -149,10 +150,14 @@ def _check(
 
 
 def _twin(maml: MAML) -> MAML:
+    # What the rule learns is differentiated too, so it has to be as wide. The rest is
+    # taken as it is: it may hold functions, which no configuration can.
+    rule = keras.saving.serialize_keras_object(maml.rule)
+    inner = copy.copy(maml.inner)
+    inner.rule = keras.saving.deserialize_keras_object(widened(rule))
     twin = MAML(
         float64_twin(maml.model),
-        # What the rule learns is differentiated too, so it has to be as wide.
-        InnerLoop.from_config(widened(maml.inner.get_config())),
+        inner,
         meta_gradient=maml.meta_gradient,
         task_map=maml.task_map,
         batch_norm=maml.learner.batch_norm.fresh(),
@@ -165,6 +170,7 @@ def _twin(maml: MAML) -> MAML:
         ):
             variable.assign(tf.cast(value.value, variable.dtype))
     twin.episodes_seen.assign(maml.episodes_seen.value)
+    twin.meta_steps.assign(maml.meta_steps.value)
     twin._outer_loss = maml._outer_loss
     return twin
 

@@ -100,7 +100,7 @@ class InnerTrace:
             diverged_tasks=self.diverged | ~np.isfinite(values),
             batch_norm=self.batch_norm,
             queries=self.queries,
-            higher_is_better=metric == "accuracy",
+            higher_is_better="accuracy" in metric,
         )
 
 
@@ -164,7 +164,8 @@ def trace_inner_loop(
             kept = {**task, "query_y": query_y, "predictions": predictions}
             examples.append(first_tasks(EXAMPLES - done, kept))
         if maml._outer_loss.is_sparse_categorical:
-            shares += [_largest_share(labels) for labels in query_y.numpy()]
+            ignored = maml._outer_loss.ignored_class
+            shares += [_largest_share(y[y != ignored]) for y in query_y.numpy()]
         done += len(parts[-1]["query_loss"])
         last = np.concatenate([part["query_metric"][:, -1] for part in parts])
         finite = last[np.isfinite(last)]
@@ -289,7 +290,8 @@ def _means_of_task(function: Metric, pair: Any) -> Any:
 
 
 def _largest_share(labels: Any) -> float:
-    return float(np.unique(labels, return_counts=True)[1].max() / labels.size)
+    counts = np.unique(labels, return_counts=True)[1]
+    return float(counts.max() / labels.size) if labels.size else 1.0
 
 
 def _joined(*batches: Any) -> Any:

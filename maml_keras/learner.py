@@ -62,6 +62,7 @@ class Learner:
         self.batch_norm = policies.get(batch_norm)
         self.batch_norm.prepare(model, steps)
         self._named_unused: set[str] = set()
+        self._assigned: set[int] = set()
         self._body: keras.Model | None = None
 
     @property
@@ -117,7 +118,9 @@ class Learner:
         return {
             i: new
             for i, (v, old, new) in enumerate(zip(self.state_variables, state, after))
-            if new is not old and not is_seed(v)
+            # What is assigned is known from tracing: what a branch or a pass that is
+            # computed again hands on is another tensor, though nothing moved it.
+            if new is not old and i in self._assigned and not is_seed(v)
         }
 
     @as_written
@@ -175,6 +178,7 @@ class Learner:
         momenta = moving_statistics.momenta(self.model)
         variables = self.state_variables
         after = moving_statistics.moved(variables, state, output.state, momenta)
+        self._note(state, after)
         return output._replace(state=after)
 
     def settled(
@@ -253,9 +257,17 @@ class Learner:
             predictions = model(x, training=training)
             losses = model.losses
         after = [scope.get_current_value(v) for v in self.state_variables]
+        self._note(state, after)
+        _check_seeds(scope, [v for v, _ in mapping])
         wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
         penalty = tf.add_n([tf.zeros([], wide), *(tf.cast(t, wide) for t in losses)])
         return Output(predictions, penalty, after)
+
+    def _note(self, state: list[Any], after: list[Any]) -> None:
+        """Remembers which entries a pass assigned."""
+        self._assigned |= {
+            i for i, (old, new) in enumerate(zip(state, after)) if new is not old
+        }
 
     def batch_statistics(
         self,
@@ -335,6 +347,23 @@ def _body(model: keras.Model) -> keras.Model:
             f"last layer tells its input. Received: '{model.name}' of class "
             f"{type(model).__name__}."
         ) from error
+
+
+def _check_seeds(scope: Any, variables: list[Any]) -> None:
+    """Refuses a layer that draws from Keras's global generator.
+
+    It is no variable of the model, so a pass would not move it on: every step of every
+    task would see the same noise.
+    """
+    known = {id(v) for v in variables}
+    for key, value in scope.state_mapping.items():
+        if key not in known and value.dtype.is_integer and value.shape == (2,):
+            raise ValueError(
+                "A layer draws random numbers without a generator of its own, which "
+                "would be the same in every step and every task. Give it one: "
+                "`self.seeds = keras.random.SeedGenerator(1)` in `__init__`, and "
+                "`keras.random.dropout(x, 0.5, seed=self.seeds)`."
+            )
 
 
 def is_seed(variable: Any) -> bool:

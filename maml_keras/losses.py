@@ -66,7 +66,10 @@ class PureLoss:
     @property
     def is_sparse_categorical(self) -> bool:
         """True if targets are class numbers and the last axis of outputs is classes."""
-        return "sparse_categorical_crossentropy" in self.name
+        function = None if self._parts is not None else self._function
+        return "sparse_categorical_crossentropy" in self.name or isinstance(
+            function, keras.losses.SparseCategoricalCrossentropy
+        )
 
     @property
     def ignored_class(self) -> int | None:
@@ -84,8 +87,10 @@ class PureLoss:
         Args:
             y_true: targets `[examples, ...]`.
             y_pred: predictions `[examples, ...]`.
-            sample_weight: None or `[examples]`; as in Keras, the weighted values are
-                divided by the number of examples, not by the sum of the weights.
+            sample_weight: None or `[examples]`, or a nest of such for several outputs;
+                as in Keras, the weighted values are divided by the number of examples,
+                not by the sum of the weights, unless the reduction is
+                `"mean_with_sample_weight"`.
         """
         if self._parts is not None:
             keys = (
@@ -93,13 +98,18 @@ class PureLoss:
                 if isinstance(self._parts, dict)
                 else range(len(self._parts))
             )
+            each = tf.nest.is_nested(sample_weight)
             terms = [
-                self._parts[key](y_true[key], y_pred[key], sample_weight)
+                self._parts[key](
+                    y_true[key],
+                    y_pred[key],
+                    sample_weight[key] if each else sample_weight,
+                )
                 for key in keys
             ]
             return tf.add_n(terms)
         masks = [getattr(y_pred, "_keras_mask", None)]
-        y_true, y_pred = _aligned(y_true, _wide(y_pred))
+        y_true, y_pred = _aligned(_of_width(y_true, y_pred), _wide(y_pred))
         if isinstance(self._function, keras.losses.Loss):
             values = self._function.call(y_true, y_pred)
             reduction = self._function.reduction
@@ -140,6 +150,14 @@ def _wide(x: Any) -> Any:
     )
 
 
+def _of_width(y_true: Any, y_pred: Any) -> Any:
+    """Targets of floats as wide as the predictions, as Keras has them in `fit`."""
+    if tf.nest.is_nested(y_true) or tf.nest.is_nested(y_pred):
+        return y_true
+    y_true, wide = tf.convert_to_tensor(y_true), _wide(y_pred).dtype
+    return tf.cast(y_true, wide) if y_true.dtype.is_floating else y_true
+
+
 def _aligned(a: Any, b: Any) -> tuple[Any, Any]:
     # As Keras does it: [n, 1] against [n] becomes [n, 1] twice, and where the shorter
     # has more axes than one, the last of the longer goes.
@@ -168,6 +186,8 @@ def _reduced(
         while weight.shape.rank < values.shape.rank:
             weight = tf.expand_dims(weight, -1)
         values = values * weight
+        if reduction == "mean_with_sample_weight":
+            total = tf.reduce_sum(weight)
     if reduction == "sum":
         return tf.reduce_sum(values)
     return tf.reduce_sum(values) / total

@@ -111,4 +111,8 @@ class LowRank(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> LowRank:
         """The layer that `get_config` described."""
         layer = keras.saving.deserialize_keras_object(config["layer"])
-        return cls(**{**config, "layer": layer})
+        # Somebody may have made it trainable again, a head for instance.
+        trainable = layer.trainable
+        made = cls(**{**config, "layer": layer})
+        layer.trainable = trainable
+        return made

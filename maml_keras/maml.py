@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, auto, episode
+from maml_keras import admission, auto, episode, policies
 from maml_keras.as_written import as_written
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
@@ -16,6 +16,7 @@ from maml_keras.episodic_model import EpisodicModel
 from maml_keras.inner import InnerLoop, check_steps
 from maml_keras.learner import Learner, Output
 from maml_keras.meta_gradients import Backprop, MetaGradient
+from maml_keras.rules import checked_rate
 from maml_keras.task_maps import TaskMap
 
 
@@ -104,6 +105,13 @@ class MAML(EpisodicModel):
             trainable=False,
             name="episodes_seen",
         )
+        self.meta_steps = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            name="meta_steps",
+        )
         self._outer_loss = inner.loss
         self._adapt_function: Any = None
         self.built = True
@@ -123,7 +131,13 @@ class MAML(EpisodicModel):
         Returns:
             Predictions `[tasks, query examples, ...]`.
         """
-        episode.check_batch(task)
+        return self._answers({"task": task}, training=training)[1]
+
+    def _answers(self, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
+        """The mean query loss, if there are targets, and the predictions of all."""
+        task = batch["task"]
+        episode.check_batch(task, batch.get("query_y"))
+        admission.check_scaled(self.model, task)
         weights = self.learner.weights()
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
@@ -140,10 +154,21 @@ class MAML(EpisodicModel):
                 training=training,
                 step=self.inner.steps,
             )
-            return (), output.predictions
+            loss = self._query_loss(element, output) if "query_y" in element else ()
+            return loss, output.predictions
 
-        elements = {"task": task, **(self._seeds(task, None) if training else {})}
-        return self.task_map.fitted(self.learner, task)(one, elements)[1]
+        elements = {**batch, **(self._seeds(task, None) if training else {})}
+        answers: tuple[Any, Any] = self.task_map.fitted(self.learner, task)(
+            one, elements
+        )
+        return answers
+
+    def _query_loss(self, element: dict[str, Any], output: Output) -> Any:
+        """The outer loss of one task, and what its layers add."""
+        loss = self._outer_loss(
+            element["query_y"], output.predictions, element.get("sample_weight")
+        )
+        return loss + tf.cast(output.penalty, loss.dtype)
 
     @as_written
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -162,10 +187,24 @@ class MAML(EpisodicModel):
         # enough: the graph optimiser folds such a dependency away.)
         with tf.control_dependencies(tf.nest.flatten(query_y)):
             self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
+        self.meta_steps.assign_add(1)
+        self._count_loss(loss, query_y)
+        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+
+    @as_written
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The loss and the metrics of queries after adaptation, as `fit` has them."""
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        batch = _elements(task, query_y, sample_weight)
+        loss, predictions = self._answers(batch, training=False)
+        self._count_loss(loss, query_y)
+        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+
+    def _count_loss(self, loss: Any, query_y: Any) -> None:
+        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
         for metric in self.metrics:
             if metric.name == "loss":
                 metric.update_state(loss, sample_weight=tasks)
-        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
 
     # Meta-gradients ------------------------------------------------------------
 
@@ -194,25 +233,16 @@ class MAML(EpisodicModel):
     def _meta_step(
         self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
     ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
-        episode.check_targets(query_y)
-        # Arrays come as they are from users and, run eagerly, from `train_on_batch`.
-        task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
-        episode.check_batch(task, query_y)
+        batch = _elements(task, query_y, sample_weight)
+        task = batch["task"]
+        episode.check_batch(task, batch["query_y"])
         learner, weights = self.learner, self.learner.weights()
-        elements = {"task": task, "query_y": query_y, **self._seeds(task, seed)}
-        if sample_weight is not None:
-            elements["sample_weight"] = tf.convert_to_tensor(sample_weight)
-        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
-        iteration = self.episodes_seen.value // tf.cast(tasks, tf.int64)
+        elements = {**batch, **self._seeds(task, seed)}
+        iteration = self.meta_steps.value
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
             def query_loss(output: Output) -> Any:
-                loss = self._outer_loss(
-                    element["query_y"],
-                    output.predictions,
-                    element.get("sample_weight"),
-                )
-                loss += tf.cast(output.penalty, loss.dtype)
+                loss = self._query_loss(element, output)
                 return loss * tf.cast(scale, loss.dtype)
 
             state = learner.state(element.get("seeds"))
@@ -302,7 +332,9 @@ class MAML(EpisodicModel):
             self._adapt_function = tf.function(
                 self._adapted, autograph=False, reduce_retracing=True
             )
-        rate = None if learning_rate is None else tf.constant(float(learning_rate))
+        rate = (
+            None if learning_rate is None else tf.constant(checked_rate(learning_rate))
+        )
         values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
         return copy_of(self.model, [value.numpy() for value in values])
 
@@ -366,7 +398,7 @@ class MAML(EpisodicModel):
             "inner": keras.saving.serialize_keras_object(self.inner),
             "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
             "task_map": keras.saving.serialize_keras_object(self.task_map),
-            "batch_norm": self.learner.batch_norm.name,
+            "batch_norm": policies.described(self.learner.batch_norm),
             "seed": self.seed,
             "name": self.name,
         }
@@ -379,3 +411,18 @@ class MAML(EpisodicModel):
             for key in ("model", "inner", "meta_gradient", "task_map")
         }
         return cls(**{**config, **revived})
+
+
+def _elements(task: Any, query_y: Any, sample_weight: Any) -> dict[str, Any]:
+    """A batch as the task map takes it; refuses weights that do not fit.
+
+    Arrays come as they are from users and, run eagerly, from `train_on_batch`.
+    """
+    episode.check_targets(query_y)
+    elements = {"task": task, "query_y": query_y}
+    if sample_weight is not None:
+        elements["sample_weight"] = sample_weight
+    elements = tf.nest.map_structure(tf.convert_to_tensor, elements)
+    if sample_weight is not None:
+        episode.check_weights(elements["sample_weight"], elements["query_y"])
+    return elements

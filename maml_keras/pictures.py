@@ -51,7 +51,7 @@ class Episodes(View):
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
         trace = look.traces[look.main]
-        if trace.chance is None or not _are_images(trace.examples["query_x"]):
+        if trace.chance is None or not _are_images(trace.examples):
             return
         e = {name: array[0] for name, array in trace.examples.items()}
         classes = e["predictions"].argmax(axis=-1)  # [K + 1, queries]
@@ -108,15 +108,25 @@ def _is_curve(trace: InnerTrace) -> bool:
     e = trace.examples
     return (
         trace.chance is None
-        and not isinstance(e["query_x"], dict)
+        and _are_arrays(e)
         and e["query_x"].shape[2:] == (1,)
         and e["predictions"].shape[3:] in ((), (1,))
         and e["predictions"].dtype.kind == "f"
     )
 
 
-def _are_images(x: Any) -> bool:
-    return not isinstance(x, dict) and x.ndim == 5 and x.shape[-1] in (1, 3)
+def _are_images(examples: dict[str, Any]) -> bool:
+    """Images with one class number each."""
+    if not _are_arrays(examples):
+        return False
+    x, y = examples["query_x"], examples["query_y"]
+    one = y.shape[2:] in ((), (1,))
+    return bool(one and x.ndim == 5 and x.shape[-1] in (1, 3))
+
+
+def _are_arrays(examples: dict[str, Any]) -> bool:
+    """One input and one output: of several nobody says which to draw."""
+    return all(isinstance(array, np.ndarray) for array in examples.values())
 
 
 def _along_a_line(maml: MAML, trace: InnerTrace) -> tuple[Any, Any]:

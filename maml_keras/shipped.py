@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import episode
+from maml_keras import episode, policies
+from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.learner import Learner
 
 # What is read here of a SavedModel, beside its lists of variables.
@@ -136,7 +137,8 @@ def load(path: str | pathlib.Path) -> Any:
     if missing:
         raise ValueError(
             f"`export` must be written by this version's {how}. Received: {path}, "
-            f"without {', '.join(missing)}. Write it anew, into another folder, and name that."
+            f"without {', '.join(missing)}. Write it anew, into another folder, and "
+            "name that one."
         )
     return saved
 
@@ -216,7 +218,7 @@ def ordinary(
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
     facts = card(path)
     learner = Learner(
-        model, batch_norm=facts["batch_norm"], steps=facts["inner_loop"]["steps"]
+        model, batch_norm=batch_norm(facts), steps=facts["inner_loop"]["steps"]
     )
     weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
     state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
@@ -234,6 +236,11 @@ def card(path: str | pathlib.Path) -> dict[str, Any]:
     text = (pathlib.Path(path) / "card.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def batch_norm(facts: dict[str, Any]) -> BatchNormPolicy:
+    """The policy of a `card`, one of a user's own by its class."""
+    return policies.get(facts.get("batch_norm_policy") or facts["batch_norm"])
 
 
 def network(

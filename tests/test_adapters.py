@@ -12,7 +12,9 @@ from maml_keras import (
     InnerLoop,
     LowRank,
     LowRankAttention,
+    MetaSGD,
     check_meta_gradient,
+    fine_tune,
     matching,
     with_low_rank_adapters,
 )
@@ -150,6 +152,29 @@ def test_a_selector_finds_them():
     inner = InnerLoop("mse", SGD(0.1), adapt=matching("low_rank_[ab]$"))
     learner = MAML(adapted, inner, batch_norm="frozen")
     assert len(learner.inner.selected(learner.learner, learner.learner.variables)) == 6
+
+
+def test_a_layer_that_was_made_trainable_again_stays_so(tmp_path):
+    adapted = with_low_rank_adapters(pretrained(), rank=2)
+    adapted.layers[-1].trainable = True
+    model = MAML(adapted, InnerLoop("mse", MetaSGD(0.1)))
+    model.compile("adam")
+    batch = regression((4, 3))
+    model.fit(*batch, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [v.path for v in loaded.model.trainable_variables] == [
+        v.path for v in adapted.trainable_variables
+    ]
+    for a in (model, loaded):
+        a.fit(*batch, verbose=0)
+    for a, b in zip(model.variables, loaded.variables):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    model.export(tmp_path / "export", verbose=0)
+    x, y = batch[0]["support_x"][0], batch[0]["support_y"][0]
+    tuned = fine_tune(tmp_path / "export", x, y, steps=1)
+    expected = model.adapt(x, y, steps=1).predict(x, verbose=0)
+    np.testing.assert_allclose(tuned.predict(x, verbose=0), expected, rtol=1e-4)
 
 
 def test_what_cannot_be_adapted_is_refused():

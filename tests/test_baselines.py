@@ -8,7 +8,12 @@ import tensorflow as tf
 
 import maml_keras as mk
 from maml_keras import experiments, runs
-from maml_keras.baselines import joint_pretraining, train_jointly
+from maml_keras.baselines import (
+    BASELINES,
+    joint_pretraining,
+    random_initialisation,
+    train_jointly,
+)
 from maml_keras.presets import Families
 
 
@@ -78,3 +83,32 @@ def test_a_classifier_of_all_classes_gives_its_body_and_a_fresh_head():
             assert np.abs(ours - start).max() > 1e-3
     result = runs.evaluate_on(pretrained, found, steps=5, num_tasks=40, verbose=0)
     assert result.mean > 0.6  # Chance is 0.2.
+
+
+def test_joint_training_takes_as_many_steps_as_it_was_given():
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    episodes = mk.data.episodes(Constants(), batch_size=2, seed=1)
+    train_jointly(model, "mse", episodes, iterations=130, verbose=0)
+    assert int(model.optimizer.iterations) == 130
+
+
+SHORT = dataclasses.replace(experiments.get("sinusoid"), iterations=200)
+
+
+def test_random_initialisation_has_kernels_of_keras_size():
+    maml, _ = random_initialisation(SHORT, seed=3)
+    spread = [float(np.std(v)) for v in maml.model.trainable_variables if v.ndim == 2]
+    # Glorot's: sqrt(2 / (fan in + fan out)), of 1, 40, 40 and 1 units.
+    np.testing.assert_allclose(spread, np.sqrt([2 / 41, 2 / 80, 2 / 41]), rtol=0.35)
+    again, _ = random_initialisation(SHORT, seed=3)
+    for a, b in zip(maml.model.variables, again.model.variables):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_oracle_learns_what_joint_training_cannot():
+    errors = {}
+    for name in ("oracle", "pretrained"):
+        maml, families = BASELINES[name](SHORT, iterations=1_500, verbose=0)
+        tasks = mk.data.episodes(families.test, batch_size=50, seed=9, num_episodes=100)
+        errors[name] = mk.evaluate_episodes(maml, tasks, steps=0, verbose=0).mean
+    assert errors["oracle"] < 0.5 * errors["pretrained"]

@@ -16,7 +16,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import batch_norm, policies
+from maml_keras import batch_norm, fine_tune, policies, to_keras
 from maml_keras.learner import Learner
 
 MOMENTUM = 0.7
@@ -179,6 +179,33 @@ def test_masks_are_those_of_the_seed():
 def test_policy_of_ones_own_is_used_as_it_is():
     policy = batch_norm.Running()
     assert policies.get(policy) is policy
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Batchwise(batch_norm.Running):
+    """Another rule under the name that it inherits."""
+
+    def uses_batch_statistics(self, *, training):
+        return True
+
+
+def test_policy_of_ones_own_comes_back_from_a_file(tmp_path):
+    model = maml(batch_normalised(), batch_norm=Batchwise())
+    model.compile("sgd")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.batch_norm) is Batchwise
+    task, _ = regression()
+    np.testing.assert_array_equal(
+        loaded.predict(task, verbose=0), model.predict(task, verbose=0)
+    )
+    model.export(tmp_path / "export", verbose=0)
+    x, y = task["support_x"][0], task["support_y"][0]
+    revived = to_keras(tmp_path / "export")
+    adapted = fine_tune(tmp_path / "export", x, y, steps=1)
+    expected = model.adapt(x, y, steps=1).predict(x, verbose=0)
+    np.testing.assert_allclose(adapted.predict(x, verbose=0), expected, rtol=1e-5)
+    assert len(revived.variables) == len(model.model.variables)
 
 
 def test_unknown_policy_is_refused():

@@ -1,6 +1,7 @@
 """Adaptation curves reach TensorBoard and the epoch's logs."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,3 +34,8 @@ def test_adaptation_curves_are_those_of_evaluate_episodes(tmp_path):
     np.testing.assert_allclose(
         history.history["adapted_loss"][-1], expected.mean, rtol=1e-6
     )
+
+
+def test_a_period_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="`every` must be positive"):
+        mk.AdaptationCurves([], tmp_path, every=0)

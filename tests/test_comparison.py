@@ -105,9 +105,15 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     np.testing.assert_allclose(
         alone.per_episode, first.results["anil"].per_episode, rtol=1e-5
     )
-    written = (tmp_path / "anil" / runs.MODEL).stat().st_mtime_ns
-    again = compare(SMALL, names[:2], tmp_path, **options)
-    assert (tmp_path / "anil" / runs.MODEL).stat().st_mtime_ns == written
+    trained = [tmp_path / name / runs.MODEL for name in names]
+    written = [path.stat().st_mtime_ns for path in trained]
+    again = compare(SMALL, names, tmp_path, **options)
+    assert [path.stat().st_mtime_ns for path in trained] == written
+    assert again.iterations == first.iterations
+    for name in names:
+        np.testing.assert_allclose(
+            again.results[name].curve, first.results[name].curve, rtol=1e-5
+        )
     np.testing.assert_allclose(
         again.results["anil"].curve, first.results["anil"].curve, rtol=1e-6
     )

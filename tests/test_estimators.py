@@ -159,7 +159,7 @@ def test_phases_keep_their_own_relation_to_the_scale_of_the_loss(until, phase):
             keras.optimizers.LossScaleOptimizer(optimizer) if scaled else optimizer
         )
         if not until:  # The first phase is over.
-            learner.episodes_seen.assign(2)
+            learner.meta_steps.assign(1)
         learner.train_on_batch(*batch)
         moved.append([v.numpy() for v in learner.model.variables])
     for plain, in_phases in zip(*moved):
@@ -324,7 +324,7 @@ def test_loss_of_several_steps_is_their_weighted_sum():
     objective = MultiStep(epochs=2, steps_per_epoch=10)
     learner = wrapped(model, Backprop(objective), steps=3)
     for seen, weights in [(0, [1 / 3] * 3), (10, [1 / 6, 1 / 6, 2 / 3])]:
-        learner.episodes_seen.assign(seen * 2)  # Two tasks a batch.
+        learner.meta_steps.assign(seen)
         got, _ = learner.compute_meta_gradients(batch)
         np.testing.assert_allclose(got, np.dot(weights, losses), rtol=1e-5)
 
@@ -342,7 +342,7 @@ def test_first_order_of_several_steps_is_the_sum_of_their_query_gradients():
     expected = [sum(w * g for w, g in zip(weights, parts)) for parts in zip(*by_step)]
     objective = MultiStep(epochs=2, steps_per_epoch=10)
     learner = wrapped(model, FirstOrder(objective), steps=3)
-    learner.episodes_seen.assign(10 * 2)  # Two tasks a batch.
+    learner.meta_steps.assign(10)
     for a, b in zip(gradients(learner, batch), expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
 
@@ -397,7 +397,7 @@ def test_phases_estimate_each_in_their_time(task_map, compiled):
 
     run = tf.function(run, autograph=False) if compiled else run
     for step, phase in [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (99, 2)]:
-        learner.episodes_seen.assign(2 * step)
+        learner.meta_steps.assign(step)
         expected = gradients(wrapped(model, phases[phase]), batch)
         for a, b in zip(run(), expected):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32

@@ -19,7 +19,12 @@ from helpers import (
 )
 
 from maml_keras.data import Sinusoid, episodes
-from maml_keras.evaluation import Evaluation, evaluate_episodes, half_width
+from maml_keras.evaluation import (
+    Evaluation,
+    diverged_tasks,
+    evaluate_episodes,
+    half_width,
+)
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -273,3 +278,50 @@ def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
     assert shown.endswith("\n")
     assert "6/6" in shown
     assert f"{result.curve[-1]:.4f}" in shown.rpartition("6/6")[2]
+
+
+def test_accuracy_takes_targets_as_the_loss_does():
+    task, labels = classification(ways=3)
+    rows = np.eye(3, dtype="float32")
+    sparse = maml(dense(outputs=3), loss=SCCE)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    one_hot = maml(dense(outputs=3), loss=loss)
+    one_hot.set_weights(sparse.get_weights())
+    hot = {**task, "support_y": rows[task["support_y"]]}
+    expected = evaluated(sparse, (task, labels), metric="accuracy")
+    for metric in ("accuracy", keras.metrics.categorical_accuracy):
+        found = evaluated(one_hot, (hot, rows[labels]), metric=metric)
+        np.testing.assert_allclose(found.curve, expected.curve, rtol=1e-6)
+        assert found.higher_is_better
+    with pytest.raises(ValueError, match="needs class numbers or one-hot rows"):
+        evaluated(maml(dense()), regression(), metric="accuracy")
+
+
+def test_ignored_labels_are_not_wrong():
+    task, labels = classification(ways=3, queries=4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model = maml(dense(outputs=3), loss=loss)
+    kept = labels.copy()
+    kept[:, ::2] = -1
+    whole = evaluated(model, (task, labels)).per_episode
+    part = evaluated(model, (task, kept)).per_episode
+    right = model.predict(task, verbose=0).argmax(-1) == labels
+    np.testing.assert_allclose(part[:, -1], right[:, 1::2].mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(whole[:, -1], right.mean(axis=1), rtol=1e-6)
+
+
+def test_a_loss_below_zero_diverges_only_where_it_is_no_number():
+    loss = keras.losses.CosineSimilarity()
+    result = evaluated(maml(dense(), loss=loss), regression(tasks=5))
+    assert result.curve[0] < 0.0 or result.curve[0] > 0.0
+    assert result.diverged[-1] == 0
+    negative = np.array([[-0.3, -0.2], [-0.4, np.nan]])
+    lost = diverged_tasks(negative, negative)
+    assert lost.tolist() == [[False, False], [False, True]]
+
+
+def test_bytes_are_refused():
+    task, query_y = regression()
+    task = {**task, "query_x": task["query_x"].astype("uint8")}
+    with pytest.raises(ValueError, match=r"`query_x` must be float32"):
+        evaluated(maml(dense()), (task, query_y))

@@ -16,11 +16,13 @@ from helpers import (
 
 from maml_keras import (
     MAML,
+    SGD,
     InnerLoop,
     MetaGradientError,
     UpdateRule,
     check_meta_gradient,
     rate_of,
+    satisfying,
 )
 
 layers = keras.layers
@@ -172,3 +174,13 @@ def test_what_a_rule_of_ones_own_learns_is_checked_in_float64():
     *_, rate = check_meta_gradient(model, regression())
     assert rate.decided
     assert rate.error < 1e-7
+
+
+def test_functions_that_no_configuration_holds_are_taken_as_they_are():
+    loop = InnerLoop(
+        lambda y_true, y_pred: tf.square(y_true - y_pred),
+        SGD(0.1),
+        adapt=satisfying(lambda variable: "head" in variable.path),
+    )
+    checks = check_meta_gradient(MAML(dense(), loop), regression())
+    assert all(check.decided for check in checks)

@@ -206,3 +206,17 @@ def test_what_no_file_can_name_is_described_as_nothing(function):
 def test_what_can_be_named_is_described_as_it_is_written():
     loss = PureLoss(keras.losses.Huber(delta=0.5))
     assert loss.described() == loss.serialize()
+
+
+def test_a_loss_of_class_numbers_is_told_whatever_its_name():
+    loss = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
+    assert PureLoss(loss).is_sparse_categorical
+
+
+def test_weighted_mean_is_that_of_keras():
+    loss = losses.MeanSquaredError(reduction="mean_with_sample_weight")
+    expected = float(loss(REAL, OTHER, sample_weight=WEIGHTS))
+    plain = float(losses.MeanSquaredError()(REAL, OTHER, sample_weight=WEIGHTS))
+    assert abs(expected - plain) > 1e-2
+    found = float(PureLoss(loss)(REAL, OTHER, WEIGHTS))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -40,7 +40,9 @@ def site(tmp_path_factory):
     left_out = shutil.ignore_patterns(".*", "runs", "site", "results")
     shutil.copytree(ROOT, folder, ignore=left_out)
     subprocess.run(
-        [sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=folder, check=True
+        [sys.executable, "-m", "zensical", "build", "--strict", "--clean"],
+        cwd=folder,
+        check=True,
     )
     handler = functools.partial(
         http.server.SimpleHTTPRequestHandler, directory=folder / "site"
