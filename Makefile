@@ -40,6 +40,8 @@ tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature,random,pretrained,oracle --out runs/tables/sinusoid
 	$(BIN)/maml-keras compare omniglot_small --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_5w
 	$(BIN)/maml-keras compare omniglot_small_20w --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_20w
+	$(BIN)/maml-keras compare omniglot_small --algorithms maml,maml_plus_plus --iterations 320 --steps 5 --out runs/tables/omniglot_5w_steps
+	$(BIN)/maml-keras compare omniglot_small_20w --algorithms maml,maml_plus_plus --iterations 400 --steps 5 --out runs/tables/omniglot_20w_steps
 	$(BIN)/python -m benchmarks.adapters
 
 bench: $(VENV)/.installed

@@ -14,16 +14,14 @@ import shlex
 import sys
 import time
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
 from maml_keras import experiments, run_folders, runs
-from maml_keras.baselines import train_jointly
+from maml_keras.baselines import joint_pretraining, random_initialisation
 from maml_keras.callbacks import write_curve
 from maml_keras.plots import plot_curves, plot_fits
-from maml_keras.presets import Preset
 
 
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
@@ -56,7 +54,14 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     print(f"    {time.perf_counter() - started:.0f} s")
 
     print("2/4 the two networks to compare with")
-    networks = {"MAML": maml, **baselines(preset, maml, options)}
+    same = {"seed": options.seed, "verbose": 1}
+    networks = {
+        "MAML": maml,
+        "pretrained": joint_pretraining(preset, iterations=options.iterations, **same)[
+            0
+        ],
+        "random": random_initialisation(preset, **same)[0],
+    }
 
     print(f"3/4 adapting each to {options.tasks} new tasks")
     results = {
@@ -78,31 +83,6 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     print(f"TensorBoard   tensorboard --logdir {options.out / 'logs'}")
     print(f"SavedModel    {export}")
     return results
-
-
-def baselines(
-    preset: Preset, maml: mk.MAML, options: argparse.Namespace
-) -> dict[str, mk.MAML]:
-    """The same network and inner loop from other initialisations."""
-    keras.utils.set_random_seed(options.seed + 1)
-    # Keras's default weights: the preset's tiny ones hardly move in ten steps.
-    untrained = keras.Sequential(
-        [keras.Input([1])]
-        + [keras.layers.Dense(40, activation="relu") for _ in range(2)]
-        + [keras.layers.Dense(1)]
-    )
-    pretrained = preset.model()
-    family = preset.families().train
-    train_jointly(
-        pretrained,
-        "mse",
-        mk.data.episodes(family, batch_size=preset.tasks, seed=5),
-        iterations=options.iterations,
-    )
-    return {
-        "pretrained": mk.MAML(pretrained, maml.inner),
-        "random": mk.MAML(untrained, maml.inner),
-    }
 
 
 def table(results: dict[str, mk.Evaluation]) -> str:

@@ -118,11 +118,14 @@ class ClipByNorm(ClippingRule):
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:
         wide = keras.backend.result_type("float32", *(g.dtype for g in gradients))
-        squares = [tf.reduce_sum(tf.square(tf.cast(g, wide))) for g in gradients]
-        square = tf.add_n(squares)
-        over = square > self.limit**2
+        cast = [tf.cast(g, wide) for g in gradients]
+        # In units of the largest entry no square overflows; as a constant, since the
+        # norm does not depend on the unit.
+        largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(g)) for g in cast]))
+        unit = tf.stop_gradient(tf.maximum(largest, self.limit))
+        square = tf.add_n([tf.reduce_sum(tf.square(g / unit)) for g in cast])
+        limit = self.limit / unit
+        over = square > limit**2
         # The inner choice keeps the root of zero out of the derivative.
-        scale = tf.where(
-            over, self.limit * tf.math.rsqrt(tf.where(over, square, 1.0)), 1.0
-        )
+        scale = tf.where(over, limit * tf.math.rsqrt(tf.where(over, square, 1.0)), 1.0)
         return [g * tf.cast(scale, g.dtype) for g in gradients]

@@ -108,9 +108,10 @@ class Comparison:
                 **result.summary(),
                 "iterations": self.iterations[name],
                 "seconds": self.seconds[name],
-                # JSON has no NaN: None says that no such figure exists.
-                "difference": [
-                    v if np.isfinite(v) else None for v in self.difference(name)
+                "difference": _plain(self.difference(name)),
+                "differences": [
+                    _plain(self.difference(name, step))
+                    for step in range(result.steps + 1)
                 ],
             }
             for name, result in self.results.items()
@@ -264,6 +265,11 @@ def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]
             f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
         )
     return {**settings, **kept}
+
+
+def _plain(figures: tuple[float, float]) -> list[float | None]:
+    # JSON has no NaN: None says that no such figure exists.
+    return [figure if np.isfinite(figure) else None for figure in figures]
 
 
 def _mean_cell(result: Evaluation, step: int) -> str:

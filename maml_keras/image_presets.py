@@ -66,6 +66,8 @@ def images(key: str, shots: int, *, code: bool) -> Preset:
         # The code's outer loss is this many times our mean, and so is what it clips.
         clip=10.0 * shots / (5 * _TRAIN_QUERIES) if code else 10.0,
         variations=variations.of_images(
+            # MAML++'s own, whatever loss the program of MAML has.
+            layer_rate=0.01,
             reptile_shots=15,
             maml_plus_plus=Variation(
                 tasks=2, optimizer=functools.partial(falling_adam, clip=10.0)

@@ -122,7 +122,7 @@ class PerStepSGD(LearnedRule):
     """
 
     def _create(self, variables: list[Any], steps: int) -> None:
-        owners = [v.path.rpartition("/")[0] for v in variables]
+        owners = _owners([v.path for v in variables])
         self.layers = tuple(dict.fromkeys(owners))
         self._columns = tuple(self.layers.index(owner) for owner in owners)
         self.rates = self.add_weight(
@@ -246,3 +246,18 @@ def _along(x: Any, axis: int, matrix: Any) -> Any:
     letters = "abc"[:rank]
     out = letters.replace(letters[axis], "z")
     return tf.einsum(f"z{letters[axis]},{letters}->{out}", matrix, x)
+
+
+def _owners(paths: list[str]) -> list[str]:
+    """The layer of each weight; layers of one name, in nested models, are told apart.
+
+    >>> _owners(["head/kernel", "head/bias", "head/kernel", "head/bias"])
+    ['head', 'head', 'head-2', 'head-2']
+    """
+    seen: dict[str, int] = {}
+    owners = []
+    for path in paths:
+        seen[path] = seen.get(path, 0) + 1
+        owner = path.rpartition("/")[0]
+        owners.append(owner if seen[path] == 1 else f"{owner}-{seen[path]}")
+    return owners

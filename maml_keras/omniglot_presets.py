@@ -58,7 +58,16 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
         variations=variations.of_images(
             layer_rate=0.1,
             reptile_shots=10,
-            maml_plus_plus=Variation(tasks=8, optimizer=falling_adam),
+            # With 20 ways its released commands have twice of all.
+            reptile=Variation(
+                learning_rate=1e-3 if ways == 5 else 5e-4,
+                steps=5 if ways == 5 else 10,
+                tasks=5,
+                iterations=100_000 if ways == 5 else 200_000,
+            ),
+            maml_plus_plus=Variation(
+                tasks=8, iterations=50_000, optimizer=falling_adam
+            ),
             code=code,
         ),
     )

@@ -96,7 +96,7 @@ class Preset:
         return maml
 
     def of(self, algorithm: str) -> Preset:
-        """The same experiment as that algorithm has it, in tasks, steps and words.
+        """The same experiment as that algorithm has it: tasks, length, steps, words.
 
         >>> from maml_keras.experiments import get
         >>> get("omniglot_5w1s").of("imaml").evaluation_steps
@@ -104,6 +104,7 @@ class Preset:
         """
         variation = self.variation(algorithm)
         tasks, steps = variation.tasks, variation.evaluation_steps
+        total = variation.iterations
         words = [self.protocol]
         if not self.protocol.endswith(variation.protocol):
             words.append(variation.protocol)
@@ -111,6 +112,7 @@ class Preset:
             self,
             protocol="; ".join(words),
             tasks=self.tasks if tasks is None else tasks,
+            iterations=self.iterations if total is None else total,
             evaluation_steps=self.evaluation_steps if steps is None else steps,
         )
 

@@ -134,8 +134,10 @@ def maml_plus_plus(
     here may diverge.
 
     For `multi_step_epochs` the loss is that of all steps, then the last one's; for
-    `first_order_epochs` the gradient is of first order. The paper's cosine schedule is
-    the outer optimizer's: `keras.optimizers.schedules.CosineDecay`.
+    `first_order_epochs` the gradient is of first order: the paper's annealing of the
+    derivative's order, which its released configurations and the presets leave out. The
+    paper's cosine schedule is the outer optimizer's:
+    `keras.optimizers.schedules.CosineDecay`.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """

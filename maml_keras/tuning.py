@@ -37,7 +37,7 @@ def adapt_file(
 
     Returns:
         A table of the accuracy for classes, else of the export's own loss, before and
-        after.
+        after, with the batch-norm policy that it depends on.
 
     Raises:
         FileNotFoundError: if `export`, `data` or `query` is not there.
@@ -59,6 +59,7 @@ def adapt_file(
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
         for (label, name), value in after.items()
     ]
+    lines.append(f"batch norm: {shipped.card(export)['batch_norm']}")
     if out is not None:
         model = shipped.ordinary(export, saved, sets["yours"][0])
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ class Variation:
         protocol: str, what the preset's protocol says otherwise of it.
         training: turns the preset's training family into the algorithm's own.
         tasks: int, tasks of a meta-batch.
+        iterations: int, meta-steps.
         evaluation_steps: int, adaptation steps on new tasks.
     """
 
@@ -40,6 +41,7 @@ class Variation:
     protocol: str = ""
     training: Callable[[Any], data.TaskFamily] = lambda family: family
     tasks: int | None = None
+    iterations: int | None = None
     evaluation_steps: int | None = None
 
 
@@ -70,6 +72,7 @@ def of_images(
     *,
     layer_rate: float | None = None,
     reptile_shots: int,
+    reptile: Variation | None = None,
     maml_plus_plus: Variation | None = None,
     code: bool = False,
 ) -> dict[str, Variation]:
@@ -78,6 +81,7 @@ def of_images(
     Args:
         layer_rate: where MAML++'s rates begin.
         reptile_shots: images a class that Reptile trains with.
+        reptile: what else Reptile's paper has otherwise.
         maml_plus_plus: what else MAML++'s paper has otherwise.
         code: whether scale and offset of batch norm stay out of the inner loop.
     """
@@ -91,9 +95,8 @@ def of_images(
             scheduled=annealed,
             evaluation_steps=5,
         ),
-        "reptile": Variation(
-            learning_rate=1e-3,
-            steps=5,
+        "reptile": replace(
+            reptile or Variation(learning_rate=1e-3, steps=5),
             optimizer=falling_sgd,
             protocol=f"Reptile trains {reptile_shots}-shot with one query a class",
             training=functools.partial(_with_shots, reptile_shots),

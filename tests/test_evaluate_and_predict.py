@@ -16,8 +16,9 @@ from helpers import (
     regression,
 )
 
-from maml_keras import MAML, SGD, Backprop, FirstOrder, InnerLoop, Phases, PureLoss
+from maml_keras import MAML, SGD, Backprop, FirstOrder, InnerLoop, Phases
 from maml_keras.data import Sinusoid, episodes
+from maml_keras.losses import PureLoss
 from maml_keras.models import mlp
 
 layers = keras.layers
@@ -221,12 +222,12 @@ def test_what_nothing_moves_is_not_assigned(again, map_):
     model = MAML(
         body,
         inner,
-        meta_gradient=Phases([(FirstOrder(), 1), (Backprop(), None)]),
+        meta_gradient=Phases([FirstOrder(), Backprop()], until=[1]),
         batch_norm="frozen",
         task_map=map_,
     )
     model.compile("sgd")
-    frozen = [v for v in body.non_trainable_variables]
+    frozen = list(body.non_trainable_variables)
     for v in frozen:
         v.assign(np.random.default_rng(0).uniform(0.1, 3.0, v.shape))
     before = [v.numpy() for v in frozen]

@@ -115,19 +115,23 @@ def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
 
 
 @pytest.mark.parametrize(
-    ("name", "algorithm", "steps", "tasks"),
+    ("name", "algorithm", "steps", "tasks", "iterations"),
     [
-        ("omniglot_5w1s", "imaml", 16, 32),
-        ("omniglot_5w1s", "maml_plus_plus", 5, 8),
-        ("omniglot_5w1s", "reptile", 50, 32),
-        ("omniglot_5w1s", "maml", 3, 32),
-        ("mini_imagenet_5w1s", "maml_plus_plus", 5, 2),
-        ("sinusoid", "imaml", 32, 25),
+        ("omniglot_5w1s", "imaml", 16, 32, 60_000),
+        ("omniglot_5w1s", "maml_plus_plus", 5, 8, 50_000),
+        ("omniglot_5w1s_code", "maml_plus_plus", 5, 8, 50_000),
+        ("omniglot_5w1s", "reptile", 50, 5, 100_000),
+        ("omniglot_5w1s", "maml", 3, 32, 60_000),
+        ("mini_imagenet_5w1s", "maml_plus_plus", 5, 2, 60_000),
+        ("sinusoid", "imaml", 32, 25, 70_000),
     ],
 )
-def test_an_algorithm_is_tested_as_its_paper_does(name, algorithm, steps, tasks):
+def test_an_algorithm_is_run_as_its_paper_does(
+    name, algorithm, steps, tasks, iterations
+):
     preset = experiments.get(name).of(algorithm)
-    assert (preset.evaluation_steps, preset.tasks) == (steps, tasks)
+    found = preset.evaluation_steps, preset.tasks, preset.iterations
+    assert found == (steps, tasks, iterations)
     # Whatever was trained, a card says whose the published figure is.
     assert "MAML (" in preset.published
 
@@ -144,6 +148,21 @@ def test_the_outer_rate_of_maml_plus_plus_falls_along_a_cosine():
     rate = maml.optimizer._learning_rate
     found = [float(rate(step)) for step in (0, 500, 1_000)]
     np.testing.assert_allclose(found, [1e-3, 5.05e-4, 1e-5], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "rate"),
+    [
+        ("mini_imagenet_5w1s", 0.01),
+        ("cifar_fs_5w5s_code", 0.01),
+        ("omniglot_5w1s", 0.1),
+    ],
+)
+def test_the_rates_of_maml_plus_plus_start_where_its_configurations_have_them(
+    name, rate
+):
+    rule = experiments.get(name).build("maml_plus_plus", 1_000).inner.rule
+    np.testing.assert_allclose(rule.rates, rate)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():
