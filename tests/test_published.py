@@ -1,11 +1,12 @@
 """Training proofs: the figures that the README states, trained anew. Slow."""
 
+import json
 import os
 import time
 
 import pytest
 
-from maml_keras import experiments, runs
+from maml_keras import comparison, experiments, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -19,6 +20,22 @@ def test_sinusoid_full_protocol_reaches_the_published_shape(tmp_path):
     assert result.curve[0] > 2.5
     assert result.curve[1] <= 0.45
     assert (result.medians[1:] <= result.medians[1] * 1.05).all()
+
+
+def test_learned_rates_are_ahead_of_maml_after_one_step(tmp_path):
+    learned = ["meta_sgd", "maml_plus_plus"]
+    found = comparison.compare(
+        experiments.get("sinusoid"),
+        ["maml", *learned],
+        tmp_path / "compared",
+        iterations=35_000,
+        verbose=0,
+    )
+    for name in learned:
+        mean, half = found.difference(name, 1)
+        assert mean + half < 0.0, (name, mean, half)
+    kept = json.loads((tmp_path / "compared/comparison.json").read_text("utf-8"))
+    assert kept["meta_sgd"]["differences"][1] == list(found.difference("meta_sgd", 1))
 
 
 @pytest.mark.skipif(
