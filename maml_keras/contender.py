@@ -76,7 +76,8 @@ class Contender:
             facts = json.loads(kept.read_text(encoding="utf-8"))
             self._match(facts)
             self.seconds, self.iterations = facts["seconds"], facts["iterations"]
-            maml = keras.saving.load_model(self.folder / runs.MODEL)
+            # Its outer optimizer, if it has one, was never used.
+            maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
             return maml, baselines.families(self.name, self.preset, **self.where)
         stopwatch = Stopwatch()
         callbacks: list[Any] = [stopwatch]

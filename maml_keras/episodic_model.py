@@ -154,9 +154,10 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Turns what `compile` left to `"auto"` into settings for these tasks."""
         jit_compile, steps = self.jit_compile, self.steps_per_execution
         if self._asked["jit_compile"] == "auto":
-            jit_compile = not self.run_eagerly and self.task_map.compiles(
-                self.learner, batch[0]
-            )
+            # Steps that are computed again have loops, under a task axis, that XLA lacks.
+            jit_compile = not (
+                self.run_eagerly or self.inner.rematerialize
+            ) and self.task_map.compiles(self.learner, batch[0])
         if self._asked["steps_per_execution"] == "auto":
             if steps_per_epoch is None and isinstance(x, tf.data.Dataset):
                 steps_per_epoch = max(0, int(x.cardinality()))

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import episode
+from maml_keras import admission, episode
 from maml_keras.inner import check_steps
 from maml_keras.losses import PureLoss
 from maml_keras.maml import MAML
@@ -207,6 +207,7 @@ def evaluate_episodes(
         episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
+        admission.check_scaled(maml.model, task)
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
         losses.append(loss.numpy())

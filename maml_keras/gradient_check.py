@@ -70,7 +70,7 @@ def check_meta_gradient(
         MetaGradientError: naming each variable whose gradient is wrong. First-order
             MAML is not the gradient of the query loss, and fails by design.
 
-    >>> from maml_keras.rules import SGD
+    >>> from maml_keras import SGD, InnerLoop
     >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
     >>> x = np.array([[[1.0], [2.0]]])

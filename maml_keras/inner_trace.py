@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import episode
+from maml_keras import admission, episode
 from maml_keras.evaluation import (
     Evaluation,
     Metric,
@@ -158,6 +158,7 @@ def trace_inner_loop(
         episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
+        admission.check_scaled(maml.model, task)
         numbers, predictions = compiled(task, query_y)
         parts.append({key: value.numpy() for key, value in numbers.items()})
         if done < EXAMPLES:

@@ -234,7 +234,7 @@ def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
     asked = []
 
     class Look(keras.callbacks.Callback):
-        def __init__(self, log_dir, episodes, *, steps, every):
+        def __init__(self, log_dir, episodes, *, steps, every, verbose):
             super().__init__()
             asked.append(steps)
 
