@@ -215,13 +215,17 @@ def families(name: str, preset: Preset, **where: Any) -> Families:
 
 def _told(preset: Preset, **where: Any) -> Families:
     """Sinusoids whose parameters are among the inputs."""
-    plain = preset.families(**where)
-    if not all(isinstance(family, data.Sinusoid) for family in plain):
+    told = [
+        data.SinusoidOracle(family)
+        for family in preset.families(**where)
+        if isinstance(family, data.Sinusoid)
+    ]
+    if not told:
         raise ValueError(
             "The oracle knows the parameters of sinusoids alone. Received: preset "
             f"'{preset.name}'. Leave the oracle out."
         )
-    return Families(*(data.SinusoidOracle(family) for family in plain))
+    return Families(*told)
 
 
 def _pretrain_on_classes(

@@ -154,7 +154,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Turns what `compile` left to `"auto"` into settings for these tasks."""
         jit_compile, steps = self.jit_compile, self.steps_per_execution
         if self._asked["jit_compile"] == "auto":
-            # Steps that are computed again have loops, under a task axis, that XLA lacks.
+            # XLA lacks loops that steps computed again have under a task axis.
             jit_compile = not (
                 self.run_eagerly or self.inner.rematerialize
             ) and self.task_map.compiles(self.learner, batch[0])

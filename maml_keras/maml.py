@@ -419,7 +419,7 @@ def _elements(task: Any, query_y: Any, sample_weight: Any) -> dict[str, Any]:
     Arrays come as they are from users and, run eagerly, from `train_on_batch`.
     """
     episode.check_targets(query_y)
-    elements = {"task": task, "query_y": query_y}
+    elements: dict[str, Any] = {"task": task, "query_y": query_y}
     if sample_weight is not None:
         elements["sample_weight"] = sample_weight
     elements = tf.nest.map_structure(tf.convert_to_tensor, elements)
