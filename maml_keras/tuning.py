@@ -54,12 +54,12 @@ def adapt_file(
     before = _measured(saved, sets, loss)
     shipped.tuned(saved, *sets["yours"], steps=steps, learning_rate=learning_rate)
     after = _measured(saved, sets, loss)
+    lines += [f"batch norm: {shipped.card(export)['batch_norm']}"]
     lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
     lines += [
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
         for (label, name), value in after.items()
     ]
-    lines.append(f"batch norm: {shipped.card(export)['batch_norm']}")
     if out is not None:
         model = shipped.ordinary(export, saved, sets["yours"][0])
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,8 @@ def look(
         examples={},
     )
     if rates is not None:
-        rates = LearnedRates(LAYERS, np.array([rates]), np.array([[0.1, 0.1]]), {})
+        table = np.atleast_2d(rates)
+        rates = LearnedRates(LAYERS, table, np.full(table.shape, 0.1), {})
     return Look(1000, {"validation": trace}, rates, trained, blank)
 
 
@@ -143,7 +144,10 @@ def test_a_learned_rate_that_runs_away():
     assert found(*rising[:2]) == []
     assert found(*rising) == ["A learned inner rate runs away"]
     text = str(mk.diagnoses.RunawayRate()(rising))
-    assert "'net/head' at inner step 1 was 0.1, and is 3 after" in text
+    assert "'net/head' was 0.1, and is 3 after" in text
+    steps = [look(rates=[[0.1, 0.1], [0.1, r]]) for r in (0.1, 0.5, 1.2, 3.0)]
+    text = str(mk.diagnoses.RunawayRate()(steps))
+    assert "'net/head' at inner step 2 was 0.1, and is 3 after" in text
     assert found(look(rates=[np.nan, 0.1])) == ["A learned inner rate runs away"]
     # It began too small, and the loss falls as it rises.
     useful = [

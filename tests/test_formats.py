@@ -247,7 +247,7 @@ def test_paths_and_formats_that_do_not_fit(tmp_path, path, options, message):
 def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch, suffix):
     kind = {f.suffix: f for f in formats.FORMATS.values()}[suffix]
     monkeypatch.setitem(sys.modules, kind.modules[1], None)
-    with pytest.raises(ImportError, match=rf"pip install maml_keras\[{kind.extra}\]"):
+    with pytest.raises(ImportError, match=rf"pip install 'maml_keras\[{kind.extra}\]'"):
         mk.convert(dense(), tmp_path / f"m{suffix}")
     done = mk.convert(dense(), tmp_path / f"m{suffix}", tolerance=None)
     assert "not compared with any runtime" in str(done)
