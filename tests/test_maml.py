@@ -496,9 +496,8 @@ def test_task_map_is_saved_with_what_it_was_given(mapping):
 def test_summary_counts_the_learners_weights(capsys):
     model = maml(dense())
     model.summary()
-    assert (
-        model.count_params() == 26 + 2
-    )  # (3 + 1) * 4 + (4 + 1) * 2, and two counters.
+    weights, counters = (3 + 1) * 4 + (4 + 1) * 2, 2
+    assert model.count_params() == weights + counters
     assert "26" in capsys.readouterr().out
 
 
