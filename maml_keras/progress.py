@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 
@@ -52,7 +53,11 @@ class Bar:
         """
         values = values or {}
         self._bar.stateful_metrics.update(values)
-        self.shown = self.shown or self._clock() - self._started >= SECONDS
+        if not self.shown and self._clock() - self._started >= SECONDS:
+            self.shown = True
+            if self._bar.verbose and sys.stdout.isatty():
+                # What stands on the line, as `fit`'s own bar does, may be longer.
+                sys.stdout.write("\r\x1b[K")
         if self.shown:
             self._bar.update(done, list(values.items()))
 

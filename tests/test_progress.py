@@ -43,6 +43,13 @@ def test_long_work_shows_how_far_it_is_and_ends_its_line(capsys):
     assert out.endswith("\n")
 
 
+def test_a_bar_clears_the_line_that_it_takes(capsys, monkeypatch):
+    for on_terminal, cleared in ((True, True), (False, False)):
+        monkeypatch.setattr("sys.stdout.isatty", lambda yes=on_terminal: yes)
+        Bar(2, unit="task", clock=Clock(9.0)).update(1)
+        assert ("\x1b[K" in capsys.readouterr().out) is cleared
+
+
 def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
     bar = Bar(2, unit="variable", clock=Clock(9.0))
     bar.update(1, {"error": 1.0})
