@@ -60,6 +60,31 @@ query_x. Received: ['support_x'].
     _check_same_inputs(task["support_x"], task["query_x"])
 
 
+def elements(task: Any, query_y: Any, sample_weight: Any = None) -> dict[str, Any]:
+    """A batch as a task map takes it, in tensors; refuses weights that do not fit.
+
+    Args:
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: targets `[tasks, examples, ...]`, or a nest of such.
+        sample_weight: None, or as in `check_weights`.
+
+    Returns:
+        A dict of `task`, `query_y` and, if there are weights, `sample_weight`.
+
+    Raises:
+        ValueError: if there are no targets, or the weights do not fit them.
+    """
+    check_targets(query_y)
+    found: dict[str, Any] = {"task": task, "query_y": query_y}
+    if sample_weight is not None:
+        found["sample_weight"] = sample_weight
+    # Arrays come as they are from users and, run eagerly, from `train_on_batch`.
+    found = tf.nest.map_structure(tf.convert_to_tensor, found)
+    if sample_weight is not None:
+        check_weights(found["sample_weight"], found["query_y"])
+    return found
+
+
 def check_weights(sample_weight: Any, query_y: Any) -> None:
     """Refuses weights that are not one for each query.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +12,12 @@ import tensorflow as tf
 
 from maml_keras import admission, episode
 from maml_keras.inner import check_steps
-from maml_keras.losses import PureLoss
 from maml_keras.maml import MAML
+from maml_keras.metrics import Metric, mean_of_task, named_metric
 
 # A task whose query loss exceeds the mean loss before adaptation this many times has
 # run away: a legitimate failure stays near it, a divergence is far past it in one step.
 DIVERGED_RATIO = 100.0
-
-Metric = Callable[[Any, Any], Any]
 
 
 def half_width(values: Any) -> float:
@@ -193,7 +190,7 @@ def evaluate_episodes(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    name, function = named_metric(maml, metric)
+    name, function = named_metric(maml._outer_loss, metric)
     compiled = _compiled_curve(maml, steps, name, function)
     bar = keras.utils.Progbar(
         num_tasks,
@@ -314,58 +311,6 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
 
         cache[key] = tf.function(curve, autograph=False, reduce_retracing=True)
     return cache[key]
-
-
-def mean_of_task(function: Metric, pair: Any) -> Any:
-    """A metric's mean over the examples of one task, of a pair `(y_true, y_pred)`."""
-    return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
-
-
-def named_metric(maml: MAML, metric: str | Metric | None) -> tuple[str, Metric | None]:
-    """A metric's name and its function; no function for the outer loss."""
-    if metric is None:
-        sparse = maml._outer_loss.is_sparse_categorical
-        metric = "accuracy" if sparse else "loss"
-    if metric == "loss":
-        return "loss", None
-    if metric == "accuracy":
-        return "accuracy", _accuracy(maml._outer_loss)
-    if callable(metric):
-        return getattr(metric, "__name__", type(metric).__name__), metric
-    raise ValueError(
-        "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
-        f"Received: metric={metric!r}."
-    )
-
-
-def _accuracy(loss: PureLoss) -> Metric:
-    """The share of right answers, of targets as the loss takes them."""
-    if loss.is_sparse_categorical:
-        return _sparse_accuracy(loss.ignored_class)
-    if loss.name == "categorical_crossentropy":
-        function: Metric = keras.metrics.categorical_accuracy
-        return function
-    raise ValueError(
-        "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
-        f"cross-entropy. Received: the loss {loss.name}. Pass a function, such as "
-        "`keras.metrics.binary_accuracy`, which takes 0.5 of an output for the limit."
-    )
-
-
-@functools.cache
-def _sparse_accuracy(ignored: int | None) -> Metric:
-    """One function for each ignored class: curves are cached by theirs."""
-    if ignored is None:
-        function: Metric = keras.metrics.sparse_categorical_accuracy
-        return function
-
-    def accuracy(y_true: Any, y_pred: Any) -> Any:
-        right = keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
-        counted = tf.reshape(y_true != tf.cast(ignored, y_true.dtype), tf.shape(right))
-        counted = tf.cast(counted, right.dtype)
-        return tf.reduce_sum(right * counted) / tf.maximum(tf.reduce_sum(counted), 1)
-
-    return accuracy
 
 
 def _mean(values: Any) -> float:

@@ -13,16 +13,14 @@ import tensorflow as tf
 from maml_keras import admission, episode
 from maml_keras.evaluation import (
     Evaluation,
-    Metric,
     batches,
     diverged_tasks,
     first_tasks,
-    mean_of_task,
-    named_metric,
 )
 from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
+from maml_keras.metrics import Metric, mean_of_task, named_metric
 from maml_keras.progress import Bar
 from maml_keras.recording import along, recorded
 from maml_keras.task_maps import parallel
@@ -146,7 +144,7 @@ def trace_inner_loop(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    name, function = named_metric(maml, metric)
+    name, function = named_metric(maml._outer_loss, metric)
     compiled, layers = _compiled(maml, steps, name, function)
     parts: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []

@@ -195,7 +195,7 @@ class MAML(EpisodicModel):
     def test_step(self, data: Any) -> dict[str, Any]:
         """The loss and the metrics of queries after adaptation, as `fit` has them."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        batch = _elements(task, query_y, sample_weight)
+        batch = episode.elements(task, query_y, sample_weight)
         loss, predictions = self._answers(batch, training=False)
         self._count_loss(loss, query_y)
         return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
@@ -233,7 +233,7 @@ class MAML(EpisodicModel):
     def _meta_step(
         self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
     ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
-        batch = _elements(task, query_y, sample_weight)
+        batch = episode.elements(task, query_y, sample_weight)
         task = batch["task"]
         episode.check_batch(task, batch["query_y"])
         learner, weights = self.learner, self.learner.weights()
@@ -411,18 +411,3 @@ class MAML(EpisodicModel):
             for key in ("model", "inner", "meta_gradient", "task_map")
         }
         return cls(**{**config, **revived})
-
-
-def _elements(task: Any, query_y: Any, sample_weight: Any) -> dict[str, Any]:
-    """A batch as the task map takes it; refuses weights that do not fit.
-
-    Arrays come as they are from users and, run eagerly, from `train_on_batch`.
-    """
-    episode.check_targets(query_y)
-    elements: dict[str, Any] = {"task": task, "query_y": query_y}
-    if sample_weight is not None:
-        elements["sample_weight"] = sample_weight
-    elements = tf.nest.map_structure(tf.convert_to_tensor, elements)
-    if sample_weight is not None:
-        episode.check_weights(elements["sample_weight"], elements["query_y"])
-    return elements

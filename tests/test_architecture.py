@@ -32,6 +32,7 @@ ORDER = [
     "einsum_dense",
     "layer_norm",
     "losses",
+    "metrics",
     "selectors",
     "rules",
     "clipping",

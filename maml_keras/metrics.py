@@ -1,0 +1,79 @@
+"""Metrics of one task's predictions, by name or as a function."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.losses import PureLoss
+
+Metric = Callable[[Any, Any], Any]
+
+
+def mean_of_task(function: Metric, pair: Any) -> Any:
+    """A metric's mean over the examples of one task, of a pair `(y_true, y_pred)`."""
+    return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
+
+
+def named_metric(
+    loss: PureLoss, metric: str | Metric | None
+) -> tuple[str, Metric | None]:
+    """A metric's name and its function; no function for the loss itself.
+
+    Args:
+        loss: the outer loss, which says what targets are.
+        metric: `"accuracy"`, `"loss"` or a function `f(y_true, y_pred)`; None for the
+            accuracy of class numbers, and the loss of all else.
+
+    Raises:
+        ValueError: if there is no such metric, or none for these targets.
+
+    >>> named_metric(PureLoss("mse"), None)
+    ('loss', None)
+    """
+    if metric is None:
+        metric = "accuracy" if loss.is_sparse_categorical else "loss"
+    if metric == "loss":
+        return "loss", None
+    if metric == "accuracy":
+        return "accuracy", _accuracy(loss)
+    if callable(metric):
+        return getattr(metric, "__name__", type(metric).__name__), metric
+    raise ValueError(
+        "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
+        f"Received: metric={metric!r}."
+    )
+
+
+def _accuracy(loss: PureLoss) -> Metric:
+    """The share of right answers, of targets as the loss takes them."""
+    if loss.is_sparse_categorical:
+        return _sparse_accuracy(loss.ignored_class)
+    if loss.name == "categorical_crossentropy":
+        function: Metric = keras.metrics.categorical_accuracy
+        return function
+    raise ValueError(
+        "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
+        f"cross-entropy. Received: the loss {loss.name}. Pass a function, such as "
+        "`keras.metrics.binary_accuracy`, which takes 0.5 of an output for the limit."
+    )
+
+
+@functools.cache
+def _sparse_accuracy(ignored: int | None) -> Metric:
+    """One function for each ignored class: curves are cached by theirs."""
+    if ignored is None:
+        function: Metric = keras.metrics.sparse_categorical_accuracy
+        return function
+
+    def accuracy(y_true: Any, y_pred: Any) -> Any:
+        right = keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
+        counted = tf.reshape(y_true != tf.cast(ignored, y_true.dtype), tf.shape(right))
+        counted = tf.cast(counted, right.dtype)
+        return tf.reduce_sum(right * counted) / tf.maximum(tf.reduce_sum(counted), 1)
+
+    return accuracy
