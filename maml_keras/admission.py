@@ -38,7 +38,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
-    check_scaled(learner.model, task, hint=_TRAINING)
+    check_scaled(learner.model, task, hint=TRAINING)
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -120,7 +120,7 @@ def _check_inputs(model: keras.Model, x: Any) -> None:
 
 
 # Before training nobody has scaled anything yet.
-_TRAINING = (
+TRAINING = (
     "Divide by 255, or begin the network with a `keras.layers.Rescaling(1 / 255)`."
 )
 

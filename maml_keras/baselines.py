@@ -12,7 +12,7 @@ import tensorflow as tf
 from maml_keras import data, fused_steps
 from maml_keras.data.few_shot import with_rotations
 from maml_keras.inner import InnerLoop
-from maml_keras.losses import LossIdentifier
+from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.maml import MAML
 from maml_keras.presets import Families, Preset
 from maml_keras.rules import SGD
@@ -215,11 +215,14 @@ def families(name: str, preset: Preset, **where: Any) -> Families:
 
 def _told(preset: Preset, **where: Any) -> Families:
     """Sinusoids whose parameters are among the inputs."""
-    told = [
-        data.SinusoidOracle(family)
-        for family in preset.families(**where)
-        if isinstance(family, data.Sinusoid)
-    ]
+    told = []
+    # Classes are no sinusoids: that is known before their data is loaded.
+    if not PureLoss(preset.loss()).is_sparse_categorical:
+        told = [
+            data.SinusoidOracle(family)
+            for family in preset.families(**where)
+            if isinstance(family, data.Sinusoid)
+        ]
     if not told:
         raise ValueError(
             "The oracle knows the parameters of sinusoids alone. Received: preset "

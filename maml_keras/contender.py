@@ -78,7 +78,8 @@ class Contender:
             self.seconds, self.iterations = facts["seconds"], facts["iterations"]
             # Its outer optimizer, if it has one, was never used.
             maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
-            return maml, baselines.families(self.name, self.preset, **self.where)
+            where = {**self.where, "verbose": self.verbose}
+            return maml, baselines.families(self.name, self.preset, **where)
         stopwatch = Stopwatch()
         callbacks: list[Any] = [stopwatch]
         verbose = self.verbose
@@ -103,8 +104,10 @@ class Contender:
             "iterations": self.iterations,
             "seconds": self.seconds,
         }
-        # Last: where it is the model is whole.
-        kept.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        # Last, and whole: where it is the model is whole, too.
+        beside = kept.with_name(f"new-{BASELINE}")
+        beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        beside.replace(kept)
         return trained
 
     def _match(self, begun: dict[str, Any]) -> None:

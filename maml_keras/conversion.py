@@ -175,7 +175,7 @@ def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Le
     card = shipped.card(folder)
     learner = Learner(
         shipped.network(folder / "learner.keras", custom_objects=custom_objects),
-        batch_norm=shipped.batch_norm(card),
+        batch_norm=shipped.batch_norm(card, custom_objects),
         steps=card["inner_loop"]["steps"],
     )
     values = [*saved.trainable_variables, *saved.non_trainable_variables]

@@ -96,12 +96,12 @@ def check_weights(sample_weight: Any, query_y: Any) -> None:
     Raises:
         ValueError: saying what came.
     """
-    targets, weights = tf.nest.flatten(query_y), tf.nest.flatten(sample_weight)
-    if len(weights) not in (1, len(targets)):
+    if tf.nest.is_nested(sample_weight) and not _alike(sample_weight, query_y):
         raise ValueError(
-            "`sample_weight` must be one array, or one for each output. Received: "
-            f"{len(weights)} arrays for {len(targets)} outputs."
+            "`sample_weight` must be one array, or one for each output, in a nest like "
+            f"that of query_y. Received: {_form(sample_weight)} for {_form(query_y)}."
         )
+    targets, weights = tf.nest.flatten(query_y), tf.nest.flatten(sample_weight)
     for weight, target in zip(weights, targets):
         shape = weight.shape
         if shape.rank is not None and (
@@ -257,3 +257,19 @@ def _check_same_inputs(support_x: Any, query_x: Any) -> None:
                 "`support_x` and `query_x` must hold examples of one shape. Received: "
                 f"{tuple(support.shape[2:])} and {tuple(query.shape[2:])}."
             )
+
+
+def _alike(nest: Any, other: Any) -> bool:
+    if isinstance(nest, dict) or isinstance(other, dict):
+        both = isinstance(nest, dict) and isinstance(other, dict)
+        return both and set(nest) == set(other)
+    sequences = isinstance(nest, (list, tuple)) and isinstance(other, (list, tuple))
+    return sequences and len(nest) == len(other)
+
+
+def _form(nest: Any) -> str:
+    if isinstance(nest, dict):
+        return f"a dict of {', '.join(map(str, nest))}"
+    if isinstance(nest, (list, tuple)):
+        return f"a {type(nest).__name__} of {len(nest)}"
+    return "one array"

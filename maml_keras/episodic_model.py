@@ -119,12 +119,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         seen, so a run that was interrupted and restored goes on where it stopped.
         """
         self._assert_compile_called("fit")
-        if kwargs.get("class_weight") is not None:
-            raise ValueError(
-                "`class_weight` is not supported: a class number means another class "
-                "in each task. Received: class_weight="
-                f"{kwargs['class_weight']!r}. Weigh examples by `sample_weight`."
-            )
+        _refuse_class_weight(kwargs.get("class_weight"))
         if self.distribute_strategy.num_replicas_in_sync > 1:
             raise ValueError(
                 "`fit` runs on one device, with tasks side by side on its cores. "
@@ -149,6 +144,13 @@ class EpisodicModel(keras.Model, abc.ABC):
         if isinstance(x, (tf.data.Dataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
         return super().fit(x, y, **kwargs)
+
+    def train_on_batch(
+        self, *args: Any, class_weight: Any = None, **kwargs: Any
+    ) -> Any:
+        """As `keras.Model.train_on_batch`: one meta-step."""
+        _refuse_class_weight(class_weight)
+        return super().train_on_batch(*args, **kwargs)
 
     def _settle(self, batch: Any, x: Any, steps_per_epoch: int | None) -> None:
         """Turns what `compile` left to `"auto"` into settings for these tasks."""
@@ -233,6 +235,15 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Compiles as the saved model was, with the optimizer's state to be loaded."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def _refuse_class_weight(class_weight: Any) -> None:
+    if class_weight is not None:
+        raise ValueError(
+            "`class_weight` is not supported: a class number means another class in "
+            f"each task. Received: class_weight={class_weight!r}. Weigh examples by "
+            "`sample_weight`."
+        )
 
 
 def _is_fixed(spec: Any) -> bool:

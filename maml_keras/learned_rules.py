@@ -251,13 +251,18 @@ def _along(x: Any, axis: int, matrix: Any) -> Any:
 def _owners(paths: list[str]) -> list[str]:
     """The layer of each weight; layers of one name, in nested models, are told apart.
 
-    >>> _owners(["head/kernel", "head/bias", "head/kernel", "head/bias"])
-    ['head', 'head', 'head-2', 'head-2']
+    >>> _owners(["head/kernel", "head/kernel", "head/bias"])
+    ['head', 'head-2', 'head-2']
     """
-    seen: dict[str, int] = {}
+    count: dict[str, int] = {}
+    seen: dict[str, set[str]] = {}
     owners = []
     for path in paths:
-        seen[path] = seen.get(path, 0) + 1
         owner = path.rpartition("/")[0]
-        owners.append(owner if seen[path] == 1 else f"{owner}-{seen[path]}")
+        if path in seen.setdefault(owner, set()):
+            # The next layer of this name begins: what follows is its own.
+            count[owner], seen[owner] = count.get(owner, 1) + 1, set()
+        seen[owner].add(path)
+        number = count.get(owner, 1)
+        owners.append(owner if number == 1 else f"{owner}-{number}")
     return owners

@@ -72,6 +72,20 @@ class PureLoss:
         )
 
     @property
+    def is_categorical(self) -> bool:
+        """True if targets are one-hot rows, as wide as the outputs."""
+        kinds = (
+            keras.losses.CategoricalCrossentropy,
+            keras.losses.CategoricalFocalCrossentropy,
+        )
+        function = None if self._parts is not None else self._function
+        by_name = self.name in (
+            "categorical_crossentropy",
+            "categorical_focal_crossentropy",
+        )
+        return by_name or isinstance(function, kinds)
+
+    @property
     def ignored_class(self) -> int | None:
         """The class number of examples that do not count, if there is one."""
         function = None if self._parts is not None else self._function

@@ -30,6 +30,8 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         alpha: float, scale of the change; None for the rank, a scale of one.
         adapted: names of the projections that get an adapter, out of `"query"`,
             `"key"`, `"value"`, `"attention_output"` and, with a gate, `"gate"`.
+        unfrozen: names of the projections that stay trainable themselves. A
+            configuration has those that somebody made so.
         **kwargs: those of `keras.layers.MultiHeadAttention`.
 
     Raises:
@@ -44,9 +46,11 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         rank: int = 4,
         alpha: float | None = None,
         adapted: Sequence[str] = ("query", "value"),
+        unfrozen: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.unfrozen = list(unfrozen)
         known = set(PROJECTIONS.values())
         if not adapted or not set(adapted) <= known:
             raise ValueError(
@@ -68,16 +72,25 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         super().build(query_shape, value_shape, key_shape)
         for attribute, dense in list(projections(self)):
             dense.trainable = False
-            if dense.name not in self.adapted:
-                continue
-            adapter = LowRank(dense, self.rank, alpha=self.alpha)
-            adapter.build(None)  # The projection is built: its kernel says the shapes.
-            self._layers.remove(dense)  # It is the adapter's now.
-            setattr(self, attribute, adapter)
+            if dense.name in self.adapted:
+                adapter = LowRank(dense, self.rank, alpha=self.alpha)
+                # The projection is built: its kernel says the shapes.
+                adapter.build(None)
+                self._layers.remove(dense)  # It is the adapter's now.
+                setattr(self, attribute, adapter)
+            dense.trainable = dense.name in self.unfrozen
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        own = {"rank": self.rank, "alpha": self.alpha, "adapted": self.adapted}
+        unfrozen = self.unfrozen
+        if self.built:
+            unfrozen = [dense.name for _, dense in projections(self) if dense.trainable]
+        own = {
+            "rank": self.rank,
+            "alpha": self.alpha,
+            "adapted": self.adapted,
+            "unfrozen": unfrozen,
+        }
         return {**super().get_config(), **own}
 
 

@@ -236,9 +236,10 @@ class MAML(EpisodicModel):
         batch = episode.elements(task, query_y, sample_weight)
         task = batch["task"]
         episode.check_batch(task, batch["query_y"])
+        admission.check_scaled(self.model, task, hint=admission.TRAINING)
         learner, weights = self.learner, self.learner.weights()
         elements = {**batch, **self._seeds(task, seed)}
-        iteration = self.meta_steps.value
+        iteration = tf.convert_to_tensor(self.meta_steps.value)
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
             def query_loss(output: Output) -> Any:

@@ -53,19 +53,23 @@ def _accuracy(loss: PureLoss) -> Metric:
     """The share of right answers, of targets as the loss takes them."""
     if loss.is_sparse_categorical:
         return _sparse_accuracy(loss.ignored_class)
-    if loss.name == "categorical_crossentropy":
+    if loss.is_categorical:
         function: Metric = keras.metrics.categorical_accuracy
         return function
     raise ValueError(
         "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
-        f"cross-entropy. Received: the loss {loss.name}. Pass a function, such as "
-        "`keras.metrics.binary_accuracy`, which takes 0.5 of an output for the limit."
+        f"cross-entropy. Received: the loss {loss.name}. Pass a function: "
+        "`keras.metrics.sparse_categorical_accuracy` for class numbers, or "
+        "`binary_accuracy`, which takes 0.5 of an output for the limit."
     )
 
 
 @functools.cache
 def _sparse_accuracy(ignored: int | None) -> Metric:
-    """One function for each ignored class: curves are cached by theirs."""
+    """One function for each ignored class: curves are cached by theirs.
+
+    A task none of whose queries counts has nothing right.
+    """
     if ignored is None:
         function: Metric = keras.metrics.sparse_categorical_accuracy
         return function

@@ -58,7 +58,7 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
         variations=variations.of_images(
             layer_rate=0.1,
             reptile_shots=10,
-            # With 20 ways its released commands have twice of all.
+            # With 20 ways its released commands have half the rate, twice the steps.
             reptile=Variation(
                 learning_rate=1e-3 if ways == 5 else 5e-4,
                 steps=5 if ways == 5 else 10,

@@ -85,7 +85,8 @@ def train(
             preset, folder, algorithm, iterations, seconds, where, verbose
         )
         preset = dataclasses.replace(preset, epoch=max(1, iterations // LOOKS))
-    iterations = preset.iterations if iterations is None else iterations
+    if iterations is None:
+        iterations = preset.of(algorithm).iterations
     epoch = min(preset.epoch, iterations)
     if seconds is None and (iterations < 1 or iterations % epoch):
         raise ValueError(

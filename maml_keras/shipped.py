@@ -218,7 +218,9 @@ def ordinary(
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
     facts = card(path)
     learner = Learner(
-        model, batch_norm=batch_norm(facts), steps=facts["inner_loop"]["steps"]
+        model,
+        batch_norm=batch_norm(facts, custom_objects),
+        steps=facts["inner_loop"]["steps"],
     )
     weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
     state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
@@ -238,9 +240,12 @@ def card(path: str | pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def batch_norm(facts: dict[str, Any]) -> BatchNormPolicy:
+def batch_norm(
+    facts: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> BatchNormPolicy:
     """The policy of a `card`, one of a user's own by its class."""
-    return policies.get(facts.get("batch_norm_policy") or facts["batch_norm"])
+    with keras.saving.custom_object_scope(custom_objects or {}):
+        return policies.get(facts.get("batch_norm_policy") or facts["batch_norm"])
 
 
 def network(

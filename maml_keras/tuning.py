@@ -141,7 +141,7 @@ def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:
             )
         right = np.argmax(predictions, axis=-1) == y
         return "accuracy", float(np.mean(right[counted])) if counted.any() else 0.0
-    if loss.name == "categorical_crossentropy":
+    if loss.is_categorical:
         right = np.argmax(predictions, axis=-1) == np.argmax(y, axis=-1)
         return "accuracy", float(np.mean(right))
     return loss.name.replace("_", " "), float(loss(y, predictions))

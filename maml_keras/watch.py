@@ -125,7 +125,6 @@ class Watch(keras.callbacks.Callback):
         """Notes where learned rates start."""
         rates = learned_rates(self.model)
         self._start = None if rates is None else rates.table
-        self._resumed = int(self.model.optimizer.iterations) > 0
         if self.pictures and not drawing.can_draw():
             logger.warning(
                 "No pictures in TensorBoard: they need matplotlib (`pip install "
@@ -135,6 +134,8 @@ class Watch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Says what the last look found: by now the progress bar has ended its line."""
+        if not self._count:
+            self._resumed = epoch > 0
         self._say()
         self._pace.start()
 
@@ -186,7 +187,7 @@ class Watch(keras.callbacks.Callback):
     def _look(self) -> Look:
         maml, verbose = self.model, self.verbose
         if verbose == "auto":
-            verbose = int(self.params.get("verbose") == 1)
+            verbose = int(self.params.get("verbose") in (1, "auto"))
         return Look(
             iteration=int(maml.optimizer.iterations),
             traces={

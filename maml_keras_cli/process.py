@@ -52,7 +52,7 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
 def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
     """What the library logs goes to the terminal, from the level that was asked for."""
     logger = logging.getLogger("maml_keras")
-    before = logger.level, logger.propagate
+    level, propagate = logger.level, logger.propagate
     logger.setLevel(
         logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     )
@@ -65,7 +65,8 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        logger.level, logger.propagate = before
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _set_tensorflow() -> None:

@@ -177,6 +177,21 @@ def test_a_layer_that_was_made_trainable_again_stays_so(tmp_path):
     np.testing.assert_allclose(tuned.predict(x, verbose=0), expected, rtol=1e-4)
 
 
+def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
+    x = keras.Input([4, 3])
+    h = layers.MultiHeadAttention(num_heads=2, key_dim=2, name="attention")(x, x)
+    adapted = with_low_rank_adapters(keras.Model(x, h), rank=2)
+    attention = adapted.get_layer("attention_low_rank")
+    frozen = len(adapted.trainable_variables)
+    attention._output_dense.trainable = True
+    assert len(adapted.trainable_variables) == frozen + 2
+    adapted.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [v.path for v in loaded.trainable_variables] == [
+        v.path for v in adapted.trainable_variables
+    ]
+
+
 def test_what_cannot_be_adapted_is_refused():
     with pytest.raises(ValueError, match="Sequential or functional"):
         with_low_rank_adapters(subclassed())

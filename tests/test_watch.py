@@ -100,6 +100,32 @@ def test_a_healthy_run_is_told_so(run):
     assert b"Nothing to report" in last(events(logs / "adaptation"), "diagnoses").item()
 
 
+@pytest.mark.parametrize(("begin", "told"), [(0, True), (1, False)])
+def test_a_run_that_goes_on_keeps_what_its_page_says(begin, told, tmp_path):
+    maml, _ = trained(epochs=1)
+    watch = mk.Watch(tmp_path, tasks(2), pictures=[])
+    maml.fit(
+        mk.data.episodes(FAMILY, batch_size=4, seed=1),
+        steps_per_epoch=3,
+        initial_epoch=begin,
+        epochs=begin + 1,
+        verbose=0,
+        callbacks=[watch],
+    )
+    tags = events(tmp_path / "adaptation").Tags()["tensors"]
+    assert ("diagnoses" in tags) is told
+
+
+@pytest.mark.parametrize(("verbose", "bar"), [("auto", True), (2, False), (0, False)])
+def test_it_has_a_bar_where_fit_has_one(verbose, bar, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("maml_keras.progress.SECONDS", 0.0)
+    watch = mk.Watch(tmp_path, tasks(2), pictures=[])
+    maml, _ = trained(epochs=1)
+    data = mk.data.episodes(FAMILY, batch_size=4, seed=1)
+    maml.fit(data, steps_per_epoch=3, verbose=verbose, callbacks=[watch])
+    assert ("/task" in capsys.readouterr().out) is bar
+
+
 def test_a_finding_is_said_once_and_is_on_the_page(tmp_path, caplog):
     watch = mk.Watch(tmp_path, tasks(2), pictures=[], share=float("inf"))
     with caplog.at_level(logging.WARNING, logger="maml_keras"):
