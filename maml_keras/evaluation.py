@@ -43,7 +43,8 @@ class Evaluation:
 
     A task counts as diverged at a step if its query loss is not finite there, or
     above 100 times the mean loss of all tasks before adaptation, if that is positive.
-    Means are over the tasks that did not diverge, whose number is always given; medians are over all.
+    Means are over the tasks that did not diverge, whose number is always given;
+    medians are over all.
 
     Attributes:
         metric: str, `"accuracy"`, `"loss"` or the function's name.

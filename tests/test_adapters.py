@@ -181,7 +181,7 @@ def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
     x = keras.Input([4, 3])
     h = layers.MultiHeadAttention(num_heads=2, key_dim=2, name="attention")(x, x)
     adapted = with_low_rank_adapters(keras.Model(x, h), rank=2)
-    attention = adapted.get_layer("attention_low_rank")
+    attention = adapted.get_layer("attention")
     frozen = len(adapted.trainable_variables)
     attention._output_dense.trainable = True
     assert len(adapted.trainable_variables) == frozen + 2
