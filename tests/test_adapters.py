@@ -183,7 +183,7 @@ def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
     adapted = with_low_rank_adapters(keras.Model(x, h), rank=2)
     attention = adapted.get_layer("attention")
     frozen = len(adapted.trainable_variables)
-    attention._output_dense.trainable = True
+    attention._output_dense.layer.trainable = True
     assert len(adapted.trainable_variables) == frozen + 2
     adapted.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
