@@ -108,7 +108,9 @@ def test_adapt_prints_before_and_after_and_writes_the_network(
         "adapt", trained[0] / "export", "--data", task_file, "--steps", 5, "--out", out
     )
     assert result.exit_code == 0, result.output
-    before, after = map(float, result.output.splitlines()[1].split()[1:3])
+    policy, _, row = result.output.splitlines()[:3]
+    assert policy == "batch norm: transductive"
+    before, after = map(float, row.split()[1:3])
     assert after < before
     # The written network is the one whose error was printed.
     model = keras.saving.load_model(out)
