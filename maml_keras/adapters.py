@@ -21,7 +21,7 @@ def with_low_rank_adapters(
 
     Only the adapters are trainable; the copy predicts what `model` does. Make the head
     of a new kind of task trainable yourself, if there is one:
-    `adapted.layers[-1].trainable = True`.
+    `adapted.layers[-1].layer.trainable = True`, the layer inside of its adapter.
 
     Args:
         model: a built Sequential or functional model. It is not changed.
