@@ -5,12 +5,13 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-slow tables bench lint docs lock clean
+.PHONY: demo test test-journeys test-slow tables bench lint docs lock clean
 .DEFAULT_GOAL = help
 
 help:
 	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
-	@echo "make test       the test suite"
+	@echo "make test       the test suite (six minutes)"
+	@echo "make test-journeys  command line, runs, pages, examples and exports (six minutes)"
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
 	@echo "make tables     the comparisons of docs/choosing.md and docs/howto/adapters.md (three hours)"
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
@@ -30,6 +31,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-journeys: $(VENV)/.installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "journey and not slow"
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'

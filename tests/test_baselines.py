@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import maml_keras as mk
@@ -15,6 +16,8 @@ from maml_keras.baselines import (
     train_jointly,
 )
 from maml_keras.presets import Families
+
+pytestmark = pytest.mark.journey
 
 
 class Constants(mk.data.TaskFamily):

@@ -7,6 +7,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import maml_keras as mk
 
+pytestmark = pytest.mark.journey
+
 
 def test_adaptation_curves_are_those_of_evaluate_episodes(tmp_path):
     family = mk.data.Sinusoid(shots=5, queries=5)

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 from maml_keras import baselines, experiments, formats, progress, recipes
 from maml_keras_cli import app
 
+pytestmark = pytest.mark.journey
+
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"),
     iterations=40,

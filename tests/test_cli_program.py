@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from maml_keras import baselines, experiments, recipes
 from maml_keras_cli import app, names
 
+pytestmark = pytest.mark.journey
+
 PROGRAM = typer.main.get_command(app)
 COMMANDS = "train evaluate compare adapt export card list data".split()
 # What numbers are counted in.

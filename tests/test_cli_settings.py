@@ -13,7 +13,7 @@ from maml_keras import experiments, run_config, runs
 from maml_keras.watch import Watch
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=1

@@ -14,7 +14,7 @@ from maml_keras.clock import LOOKS, Clock, Paced, steps_within, take_schedule
 from maml_keras.history import Stopwatch
 from maml_keras.watch import Watch
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 # One call of several meta-steps would hide the clock's ticks.
 SMALL = dataclasses.replace(

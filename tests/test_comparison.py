@@ -14,7 +14,7 @@ from maml_keras.evaluation import Evaluation, half_width
 from maml_keras.presets import Families
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2

@@ -15,6 +15,8 @@ from maml_keras.data import (
     split_classes,
 )
 
+pytestmark = pytest.mark.journey
+
 DATA = os.environ.get("TFDS_DATA_DIR")
 needs_omniglot = pytest.mark.skipif(
     DATA is None or not (pathlib.Path(DATA) / "omniglot").is_dir(),

@@ -13,6 +13,8 @@ import pytest
 import maml_keras as mk
 from maml_keras import experiments
 
+pytestmark = pytest.mark.journey
+
 ROOT = pathlib.Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))

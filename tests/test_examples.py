@@ -10,6 +10,8 @@ import pytest
 
 import maml_keras as mk
 
+pytestmark = pytest.mark.journey
+
 ROOT = pathlib.Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 

@@ -23,7 +23,7 @@ from helpers import (
 
 from maml_keras import MAML, SGD, InnerLoop, last_layer
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 LOADER = """
 import sys

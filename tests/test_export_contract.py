@@ -21,6 +21,8 @@ from helpers import (
 import maml_keras as mk
 from maml_keras import MAML, SGD, Adam, ClipByNorm, InnerLoop, MetaSGD
 
+pytestmark = pytest.mark.journey
+
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 WAYS = 3
 

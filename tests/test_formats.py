@@ -25,7 +25,7 @@ import maml_keras as mk
 from maml_keras import conversion, formats
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("tf2onnx")

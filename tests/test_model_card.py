@@ -16,7 +16,7 @@ from maml_keras.curve_svg import BOTTOM, HEIGHT, LEFT, TOP, WIDTH, curve_svg
 from maml_keras.latency import measure, timed
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
 NAMES = ["sinusoid", "omniglot"]

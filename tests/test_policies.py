@@ -245,6 +245,7 @@ def test_a_frozen_layer_keeps_its_moving_statistics(policy):
 
 
 @pytest.mark.default_map
+@pytest.mark.journey
 @pytest.mark.parametrize("policy", PER_STEP)
 def test_per_step_is_saved_adapted_and_exported(policy, tmp_path):
     model, (task, query_y) = model_with_statistics(), regression()
@@ -287,6 +288,7 @@ def assert_exports(learner, task, expected, path):
     np.testing.assert_array_equal(saved.serve(x), before)
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("policy", ["support", "running", "frozen"])
 def test_policies_hold_in_the_export(policy, tmp_path):
     learner, (task, _) = (

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+pytestmark = pytest.mark.journey
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -13,7 +13,7 @@ from maml_keras import Backprop, models, recipes
 from maml_keras.meta_gradients import FirstOrder
 from maml_keras.objectives import FinalStep, MultiStep
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 

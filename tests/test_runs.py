@@ -13,7 +13,7 @@ from maml_keras import MAML, experiments, runs
 from maml_keras.backup import WholeBackup
 from maml_keras.watch import Watch
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 SMALL = dataclasses.replace(
     experiments.get("sinusoid"),

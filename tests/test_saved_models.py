@@ -16,6 +16,8 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras import experiments, runs
 
+pytestmark = pytest.mark.journey
+
 FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
 NAMES = ["sinusoid", "omniglot"]
 

@@ -17,7 +17,7 @@ from helpers import (
 import maml_keras as mk
 from maml_keras import MAML, SGD, InnerLoop, conversion
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 layers = keras.layers
 

@@ -14,6 +14,8 @@ import threading
 import browser
 import pytest
 
+pytestmark = pytest.mark.journey
+
 ROOT = pathlib.Path(__file__).parents[1]
 # Opens every page in a frame of some width, and notes how wide it wants to be.
 PROBE = """<!doctype html><pre id="found"></pre><script>

@@ -11,6 +11,8 @@ from maml_keras import MAML, SGD, InnerLoop
 from maml_keras.tuning import adapt_file
 from maml_keras_cli import app
 
+pytestmark = pytest.mark.journey
+
 WAYS = 3
 
 

@@ -15,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import maml_keras as mk
 from maml_keras.hparams_page import write_contenders
 
+pytestmark = pytest.mark.journey
+
 FAMILY = mk.data.Sinusoid(shots=5, queries=5)
 
 
