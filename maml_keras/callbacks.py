@@ -73,11 +73,14 @@ def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
     """Writes one evaluation's curve and its diverged tasks as scalars."""
     with writer.as_default(step=step):
         curve_scalars(result)
-        tf.summary.scalar("adaptation/diverged", result.diverged[-1])
+        tf.summary.scalar(
+            "adaptation/diverged", result.diverged[-1], description=result.caption
+        )
     writer.flush()
 
 
 def curve_scalars(result: Evaluation, prefix: str = "adaptation") -> None:
     """Writes the mean at each adaptation step to the current writer, a tag for each."""
     for k, value in enumerate(result.curve):
-        tf.summary.scalar(f"{prefix}/{result.metric}/step_{k}", value)
+        tag = f"{prefix}/{result.metric}/step_{k}"
+        tf.summary.scalar(tag, value, description=result.caption)

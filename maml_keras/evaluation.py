@@ -94,6 +94,11 @@ class Evaluation:
         return self.diverged_tasks.sum(axis=0)
 
     @property
+    def caption(self) -> str:
+        """What every figure depends on, for the info button of its plot."""
+        return f"{self.queries} queries a task; batch norm: {self.batch_norm}"
+
+    @property
     def mean(self) -> float:
         """Mean after the last step."""
         return float(self.curve[-1])
@@ -118,13 +123,14 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """A line for each step: mean, half-width, median, diverged tasks."""
+        """A line a step: mean, half-width, median, diverged tasks, the policy."""
         head = (
             f"{'step':>4}  {self.metric:>10}  {'95% CI':>9}  {'median':>10}  diverged"
+            "  batch norm"
         )
         lines = [
             f"{k:>4}  {self._form(m):>10}  ±{self._form(h):>8}  "
-            f"{self._form(d):>10}  {n}"
+            f"{self._form(d):>10}  {n:<8}  {self.batch_norm}"
             for k, (m, h, d, n) in enumerate(
                 zip(self.curve, self.half_widths, self.medians, self.diverged)
             )

@@ -86,5 +86,5 @@ def write_contenders(
             tf.summary.scalar("test/diverged", result.diverged[-1])
             tf.summary.scalar("train/seconds", seconds[name])
             for k, value in enumerate(result.curve):
-                tf.summary.scalar(metric, value, step=k)
+                tf.summary.scalar(metric, value, step=k, description=result.caption)
         writer.close()

@@ -97,10 +97,15 @@ class Curves(View):
                 for k in told_steps(trace.steps):
                     tag = f"interval/{trace.metric}/step_{k}"
                     mean, half = result.curve[k], result.half_widths[k]
-                    tf.summary.scalar(f"{tag}/lower", mean - half)
-                    tf.summary.scalar(f"{tag}/upper", mean + half)
+                    bounds = {"lower": mean - half, "upper": mean + half}
+                    for bound, value in bounds.items():
+                        tf.summary.scalar(
+                            f"{tag}/{bound}", value, description=result.caption
+                        )
                 diverged = trace.diverged[:, -1].sum()
-                tf.summary.scalar("adaptation/diverged", diverged)
+                tf.summary.scalar(
+                    "adaptation/diverged", diverged, description=result.caption
+                )
 
 
 @final
@@ -117,7 +122,8 @@ class SupportGap(View):
                 for metric in dict.fromkeys([trace.metric, "loss"]):
                     query, support = trace.query(metric), trace.support(metric)
                     curve_scalars(support, "support")
-                    tf.summary.scalar(f"gap/{metric}", query.mean - support.mean)
+                    gap = query.mean - support.mean
+                    tf.summary.scalar(f"gap/{metric}", gap, description=query.caption)
 
 
 @final

@@ -238,6 +238,7 @@ def test_table_has_a_line_for_each_step():
     assert len(lines) == 3
     assert lines[1].split()[:2] == ["0", "20.00%"]
     assert lines[2].split()[:2] == ["1", "70.00%"]
+    assert [line.split()[-1] for line in lines[1:]] == [fabricated().batch_norm] * 2
 
 
 # Errors ----------------------------------------------------------------------------

@@ -281,6 +281,29 @@ def test_malformed_calls_raise_and_change_nothing(kind, request):
     assert_identical([served], [saved.serve(query).numpy()])
 
 
+@pytest.mark.parametrize("size", [1e20, 3e38])
+def test_huge_numbers_give_numbers_or_an_error(regressor, size):
+    # Finite, but their squares and products are not.
+    saved, good = regressor
+    x, y, query = good["support_x"], good["support_y"], good["query_x"]
+    huge_x, huge_y = np.full_like(x, size), np.full_like(y, size)
+    functions = saved.adapt, saved.adapt_and_predict, saved.fine_tune
+    before, told = variables(saved), []
+    for support in ((huge_x, y), (x, huge_y), (huge_x, huge_y)):
+        for function in functions:
+            more = (query,) if function is saved.adapt_and_predict else ()
+            try:
+                answer = function(*support, *more, steps=2, learning_rate=RATE)
+            except tf.errors.InvalidArgumentError as error:
+                told.append(str(error))
+                assert_identical(before, variables(saved))
+            else:  # Saturated units have no gradient: huge inputs are learned.
+                assert all(np.isfinite(a).all() for a in tf.nest.flatten(answer))
+                saved.reset()
+    assert all("diverged" in message for message in told)
+    assert len(told) == (2 if size < 1e30 else 6)
+
+
 # Threads ------------------------------------------------------------------------------
 
 
