@@ -39,6 +39,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
     check_scaled(learner.model, task, hint=TRAINING)
+    _check_examples_axis(learner.model, task["support_x"])
     if inner.loss.is_sparse_categorical:
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -48,7 +49,9 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         support_y, queries = (
             _counted(inner.loss, labels) for labels in (task["support_y"], query_y)
         )
-        if inner.start_from.frees_ways or inner.loss.ignored_class is not None:
+        # Of pixels or words a task need not show each class, nor of classes that vary.
+        partial = inner.start_from.frees_ways or inner.loss.ignored_class is not None
+        if partial or len(output) > 2:
             episode.check_label_range("support_y", support_y, width)
         else:
             episode.check_labels("support_y", support_y, width)
@@ -116,6 +119,21 @@ def _check_inputs(model: keras.Model, x: Any) -> None:
                 "`support_x` must be of one task, [examples, ...]: for this model "
                 f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, with "
                 "an axis more. Of a batch of tasks take one: `support_x[0]`."
+            )
+
+
+def _check_examples_axis(model: keras.Model, x: Any) -> None:
+    """Refuses one task of numbers, which looks like many tasks of one example."""
+    for declared, leaf in _paired(model, x):
+        shape = tuple(leaf.shape)
+        if (
+            len(shape) == len(declared.shape) == 2
+            and shape[1] == declared.shape[1] == 1
+        ):
+            raise ValueError(
+                "`support_x` must be [tasks, examples, 1] for this model. Received: "
+                f"shape={shape}. Of one task make a batch: `x[None]`; to tasks of one "
+                "number each give the last axis: `x[..., None]`."
             )
 
 

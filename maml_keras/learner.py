@@ -254,11 +254,13 @@ class Learner:
             as_products(),
             batch_norm,
         ):
+            given = [scope.get_current_value(v) for v in self.variables]
             predictions = model(x, training=training)
             losses = model.losses
         after = [scope.get_current_value(v) for v in self.state_variables]
         self._note(state, after)
         _check_seeds(scope, [v for v, _ in mapping])
+        _check_unwritten(scope, self.variables, given)
         wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
         penalty = tf.add_n([tf.zeros([], wide), *(tf.cast(t, wide) for t in losses)])
         return Output(predictions, penalty, after)
@@ -363,6 +365,18 @@ def _check_seeds(scope: Any, variables: list[Any]) -> None:
                 "would be the same in every step and every task. Give it one: "
                 "`self.seeds = keras.random.SeedGenerator(1)` in `__init__`, and "
                 "`keras.random.dropout(x, 0.5, seed=self.seeds)`."
+            )
+
+
+def _check_unwritten(scope: Any, variables: list[Any], given: list[Any]) -> None:
+    """Refuses a layer that assigns its own weights, which are the inner loop's."""
+    for variable, value in zip(variables, given):
+        if scope.get_current_value(variable) is not value:
+            raise ValueError(
+                f"A layer assigns its trainable weight '{variable.path}' when it is "
+                "called, as `SpectralNormalization` does. In a task the inner loop "
+                "sets it, and what the layer wrote would be lost. Compute the value "
+                "from the weight and leave the weight as it is."
             )
 
 

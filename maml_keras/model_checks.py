@@ -15,14 +15,21 @@ def check(model: Any) -> None:
         model: what was given as a model.
 
     Raises:
+        RuntimeError: if Keras does not run on TensorFlow.
         TypeError: if it is no `keras.Model`.
         ValueError: if it is not built, has nothing to train, or holds a raw
             `tf.Variable`.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise RuntimeError(
+            "Keras must run on TensorFlow. Received: the backend "
+            f"'{keras.backend.backend()}'. Set KERAS_BACKEND=tensorflow before the "
+            "first import of Keras."
+        )
     if not isinstance(model, keras.Model):
         raise TypeError(
-            "`model` must be a `keras.Model`. Received: "
-            f"model={model!r} of type {type(model).__name__}."
+            "`model` must be a `keras.Model`, of Keras 3. Received: "
+            f"model={model!r} of type {type(model).__module__}.{type(model).__name__}."
         )
     unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     if unbuilt:

@@ -21,8 +21,8 @@ def unrolled() -> Any:
     A loop over time inside a loop over tasks, differentiated twice, spends most of its
     time on bookkeeping, and it has no form with a task axis. Sequences of up to 64
     steps, known when the graph is built, run step by step instead: the same cell, the
-    same numbers. Longer or masked ones, and stateful layers, run as Keras has them.
-    Kernels of cuDNN, which have no second derivative, are left out as well.
+    same numbers. Longer or masked ones, and stateful layers, run in Keras's loop.
+    Kernels of cuDNN, which have no second derivative, are left out of all of them.
     """
     with contextlib.ExitStack() as stack:
         for override in _overrides:
@@ -59,8 +59,23 @@ def _stacked(layer: keras.layers.RNN) -> bool:
     return isinstance(layer.cell, keras.layers.StackedRNNCells)
 
 
-# LSTM and GRU have loops of their own, in front of the one they inherit.
+def _inherited(
+    value: None,
+    original: Any,
+    layer: keras.layers.RNN,
+    sequences: Any,
+    initial_state: Any,
+    mask: Any,
+    training: bool = False,
+) -> Any:
+    """The loop of `RNN`: those of `LSTM` and `GRU` only try cuDNN before it."""
+    mask = mask[0] if tf.nest.is_nested(mask) else mask
+    loop = keras.layers.RNN.inner_loop
+    return loop(layer, sequences, initial_state, mask, training=training)
+
+
 _overrides = [
-    ScopedOverride(kind, "inner_loop", _inner_loop)
-    for kind in (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU)
+    ScopedOverride(keras.layers.RNN, "inner_loop", _inner_loop),
+    ScopedOverride(keras.layers.LSTM, "inner_loop", _inherited),
+    ScopedOverride(keras.layers.GRU, "inner_loop", _inherited),
 ]

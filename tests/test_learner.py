@@ -144,7 +144,7 @@ def test_sparse_gradient_becomes_dense_and_none_becomes_zero():
 
 
 def test_no_model_is_refused():
-    with pytest.raises(TypeError, match="must be a `keras.Model`. Received.*Dense"):
+    with pytest.raises(TypeError, match=r"`keras.Model`, of Keras 3. Received.*Dense"):
         Learner(layers.Dense(1))
 
 
@@ -174,3 +174,19 @@ def test_raw_tensorflow_variable_is_refused_by_name(wrap):
     model = keras.Sequential([keras.Input([3]), layers.Dense(2), Raw()])
     with pytest.raises(ValueError, match=r"Layer 'raw'.*'offset'.*add_weight"):
         Learner(model)
+
+
+def test_a_layer_that_writes_to_its_own_weight_is_refused():
+    # What it wrote would hold in this pass alone: the next step starts from the task's.
+    spectral = layers.SpectralNormalization(layers.Dense(2))
+    learner = Learner(keras.Sequential([keras.Input([3]), spectral]))
+    x, weights, state = np.ones([4, 3], "float32"), learner.weights(), learner.state()
+    learner(weights, state, x, training=False)
+    with pytest.raises(ValueError, match=r"assigns its trainable weight '.*kernel'"):
+        learner(weights, state, x, training=True)
+
+
+def test_another_backend_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(RuntimeError, match=r"'jax'.*KERAS_BACKEND=tensorflow"):
+        Learner(dense())

@@ -594,6 +594,36 @@ def test_labels_are_checked_before_training(data):
     assert int(model.episodes_seen) == 0
 
 
+def test_pixels_need_not_show_every_class():
+    # A head of three classes, of which the first batch has two.
+    x = keras.Input([4, 4, 1])
+    model = keras.Model(x, keras.layers.Conv2D(3, 3, padding="same")(x))
+    generator = np.random.default_rng(0)
+    task = {
+        "support_x": generator.random([2, 3, 4, 4, 1]).astype("float32"),
+        "support_y": generator.integers(0, 2, [2, 3, 4, 4]),
+        "query_x": generator.random([2, 2, 4, 4, 1]).astype("float32"),
+    }
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    learner = MAML(model, InnerLoop(loss, SGD(0.1)))
+    learner.compile("sgd")
+    learner.fit(task, generator.integers(0, 2, [2, 2, 4, 4]), verbose=0)
+    task["support_y"][0, 0, 0, 0] = 3
+    with pytest.raises(ValueError, match=r"`support_y` must hold labels 0\.\.2"):
+        learner.fit(task, task["support_y"][:, :2], verbose=0)
+
+
+def test_one_task_of_numbers_is_no_batch_of_tasks():
+    numbers = np.zeros([6, 1], "float32")
+    task = {"support_x": numbers, "support_y": numbers, "query_x": numbers}
+    learner = maml(dense(inputs=1, outputs=1))
+    learner.compile("sgd")
+    with pytest.raises(
+        ValueError, match=r"\[tasks, examples, 1\].*\(6, 1\).*x\[None\]"
+    ):
+        learner.fit(task, numbers, verbose=0)
+
+
 def test_pair_of_pairs_is_refused_by_the_keys():
     task, query_y = regression()
     with pytest.raises(ValueError, match="exactly the keys support_x"):

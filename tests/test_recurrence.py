@@ -72,3 +72,28 @@ def test_long_sequences_keep_kerass_loop():
     layer(x)
     with unrolled():
         assert any("While" in op for op in operations(layer, x))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("length", [5, LONGEST + 1])
+def test_kernels_without_a_second_derivative_are_never_asked_for(
+    kind, length, monkeypatch
+):
+    # On a GPU Keras tries cuDNN first; here it only asks, which is enough to see.
+    asked = []
+
+    def cudnn(*arguments, **options):
+        asked.append(kind)
+        raise NotImplementedError
+
+    monkeypatch.setattr(keras.src.backend, kind, cudnn)
+    layer, x = CELLS[kind.upper()](), sequences(length)
+    expected = layer(x)
+    assert asked
+    asked.clear()
+    with unrolled():
+        np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            layer(x, mask=np.ones([2, length], bool)), expected, atol=1e-6
+        )
+    assert not asked

@@ -43,8 +43,8 @@ def _find_mini_imagenet(data_dir: Any) -> str:
 
 
 TFDS_REMEDY = (
-    "`--download` lets TFDS fetch it, or point `--data-dir` or TFDS_DATA_DIR at a "
-    "prepared copy."
+    "`--download`, with a preset, lets TFDS fetch it; or point `--data-dir` or "
+    "TFDS_DATA_DIR at a prepared copy."
 )
 CATALOGUE = {
     entry.name: entry
