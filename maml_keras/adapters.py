@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from maml_keras.low_rank import ADAPTABLE, LowRank
+from maml_keras.low_rank import LowRank, is_adaptable
 from maml_keras.low_rank_attention import LowRankAttention, projections
 
 
@@ -64,7 +64,7 @@ def with_low_rank_adapters(
                 return with_adapters
         copy = type(layer).from_config(layer.get_config())
         copy.trainable = False
-        if not isinstance(layer, ADAPTABLE) or not (layers is None or layers(layer)):
+        if not is_adaptable(layer) or not (layers is None or layers(layer)):
             return copy
         wrapped.append(layer.name)
         return LowRank(copy, rank, alpha=alpha)

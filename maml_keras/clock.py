@@ -198,7 +198,9 @@ def steps_within(
         verbose=0,
         callbacks=[stopwatch, limit],
     )
-    keras.utils.clear_session()
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session()  # Which takes the user's policy with it.
+    keras.config.set_dtype_policy(policy)
     epoch = max(1, int(stopwatch.steps_a_second * seconds) // LOOKS)
     # Round, because what XLA runs in one call must divide it.
     round_to = 100 if epoch >= 200 else 10 if epoch >= 20 else 1

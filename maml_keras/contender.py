@@ -143,7 +143,8 @@ class Contender:
                 command=command,
                 **self.where,
             )
-        maml, _, _ = runs.load(self.folder)
+        # Not by `runs.load`: the preset may be one of the caller's own.
+        maml = keras.saving.load_model(self.folder / runs.MODEL)
         self.seconds = runs.history(self.folder)[-1]["seconds"]
         self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where, verbose=self.verbose)

@@ -16,6 +16,9 @@ from maml_keras.learner import Learner
 from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.task_maps import TaskMap
 
+# Functions that other modules trace for a model, and keep in its `__dict__`.
+TRACED = ("_curves", "_inner_traces", "_predictions_along")
+
 
 class EpisodicModel(keras.Model, abc.ABC):
     """What `MAML` is to `compile` and `fit`: Keras's training, task by task.
@@ -28,6 +31,8 @@ class EpisodicModel(keras.Model, abc.ABC):
     jit_compile: bool
     steps_per_execution: int
     train_function: Any
+    test_function: Any
+    predict_function: Any
 
     # Set by the constructor of the model.
     inner: InnerLoop
@@ -57,12 +62,19 @@ class EpisodicModel(keras.Model, abc.ABC):
                 program. Callbacks and the progress bar see the last of them.
                 `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
             **kwargs: `metrics`, `run_eagerly`, ...
+
+        Raises:
+            ValueError: if `loss_weights` are given, or layers were frozen or released
+                that a learned rule has, or lacks, rates for.
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
                 "`loss_weights` is not supported. Received: loss_weights="
                 f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
             )
+        # As in Keras, layers frozen since then count from now on.
+        self.inner.prepare(self.learner)
+        self._forget_traced()
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
         super().compile(
             optimizer=optimizer,
@@ -79,6 +91,12 @@ class EpisodicModel(keras.Model, abc.ABC):
         }
         # What was asked for is saved, not what it came to.
         self._compile_config.config.update(self._asked)
+
+    def _forget_traced(self) -> None:
+        """Drops what was traced with other layers frozen."""
+        self._adapt_function = None
+        for cache in TRACED:
+            self.__dict__.pop(cache, None)
 
     def compute_loss(
         self,
@@ -166,7 +184,7 @@ class EpisodicModel(keras.Model, abc.ABC):
             steps = fused_steps.steps_of(steps_per_epoch) if jit_compile else 1
         if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
             self.jit_compile, self.steps_per_execution = jit_compile, steps
-            self.train_function = None
+            self.train_function = self.test_function = self.predict_function = None
 
     def _create_variables(self, task: Any, query_y: Any) -> None:
         """Those of the optimizer and the metrics: a `tf.function` that has to create

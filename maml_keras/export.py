@@ -6,7 +6,6 @@ import itertools
 import json
 import pathlib
 import platform
-import shutil
 import tempfile
 from importlib import metadata
 from typing import Any
@@ -19,6 +18,10 @@ from maml_keras.export_module import ExportedLearner
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 from maml_keras.progress import Bar
+
+# What lies in an export: ours, and what TensorFlow writes beside its graph.
+OWN = frozenset({"saved_model.pb", "learner.keras", "card.json"})
+TENSORFLOW = frozenset({"assets", "assets.extra", "variables", "fingerprint.pb"})
 
 
 def write(
@@ -49,13 +52,7 @@ def write(
         FileExistsError: if the folder holds something that is no export.
     """
     path = pathlib.Path(path)
-    own = ("saved_model.pb", "learner.keras", "card.json")
-    empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not empty and not all((path / n).exists() for n in own):
-        raise FileExistsError(
-            f"`path` must be a new folder or an earlier export. Received: {path}, "
-            "which holds something else. Choose another path."
-        )
+    _check_replaceable(path)
     specs = input_signature or export_signature.of_model(learner, inner)
     # Each function, then the SavedModel and the Keras file.
     parts = itertools.count(1)
@@ -79,15 +76,30 @@ def write(
         )
         (new / "card.json").write_text(text + "\n", encoding="utf-8")
         if path.exists():
-            shutil.rmtree(path)
-        shutil.move(new, path)
+            path.rename(pathlib.Path(folder) / "old")  # Deleted once the new is there.
+        new.rename(path)
     done()
     return path
+
+
+def _check_replaceable(path: pathlib.Path) -> None:
+    """Refuses a folder in which anything lies that an export did not write."""
+    if not path.exists():
+        return
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
+    if found and not (OWN <= found <= OWN | TENSORFLOW):
+        raise FileExistsError(
+            "`path` must be a new folder or an earlier export. Received: "
+            f"{path}, which holds something else: "
+            f"{', '.join(sorted(found - OWN - TENSORFLOW)) or 'not all of an export'}. "
+            "Choose another path."
+        )
 
 
 def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     model, rule = learner.model, inner.rule
     policy = policies.described(learner.batch_norm)
+    layers = [bool(layer.trainable) for layer in model._flatten_layers()]
     return {
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
@@ -100,6 +112,8 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "second_order": inner.second_order,
         },
         "batch_norm": learner.batch_norm.name,
+        # A layer inside another may be frozen, which no configuration says.
+        **({} if all(layers) else {"trainable_layers": layers}),
         # Of one's own its class, by which `to_keras` makes it again.
         **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
         "versions": {

@@ -42,7 +42,8 @@ class LearnedRule(UpdateRule, abc.ABC):
             raise ValueError(
                 f"{type(self).__name__} '{self.name}' has learned rates for weights of "
                 f"shapes {list(self._shapes)}. Received: weights of shapes "
-                f"{list(shapes)}. Make a new rule for a new model."
+                f"{list(shapes)}. Make a new rule, and a new MAML, for another model, "
+                "or after layers were frozen or released."
             )
 
     @abc.abstractmethod
@@ -98,7 +99,7 @@ class MetaSGD(LearnedRule):
     ) -> tuple[list[Any], Any]:
         updated = [
             w - rate_of(rate.value, learning_rate, w) * tf.cast(g, w.dtype)
-            for w, g, rate in zip(weights, gradients, self.rates)
+            for w, g, rate in zip(weights, gradients, self.rates, strict=True)
         ]
         return updated, state
 
@@ -152,7 +153,7 @@ class PerStepSGD(LearnedRule):
         row = tf.gather(rates, tf.minimum(tf.cast(step, tf.int32), last))
         updated = [
             w - rate_of(row[column], learning_rate, w) * tf.cast(g, w.dtype)
-            for w, g, column in zip(weights, gradients, self._columns)
+            for w, g, column in zip(weights, gradients, self._columns, strict=True)
         ]
         return updated, state
 
@@ -217,7 +218,7 @@ class MetaCurvature(LearnedRule):
         learning_rate: Any = None,
     ) -> tuple[list[Any], Any]:
         updated = []
-        for w, g, matrices in zip(weights, gradients, self.matrices):
+        for w, g, matrices in zip(weights, gradients, self.matrices, strict=True):
             turned = tf.reshape(tf.cast(g, w.dtype), _folded(w.shape))
             for axis, matrix in enumerate(matrices):
                 if matrix is not None:

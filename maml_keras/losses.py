@@ -192,8 +192,8 @@ def _reduced(
 ) -> tf.Tensor:
     total = tf.cast(tf.size(values), values.dtype)
     masks = [tf.cast(mask, values.dtype) for mask in masks if mask is not None]
-    if masks:
-        mask = tf.reduce_prod(tf.stack(masks), axis=0)
+    mask = tf.reduce_prod(tf.stack(masks), axis=0) if masks else None
+    if mask is not None:
         values, total = values * mask, tf.maximum(tf.reduce_sum(mask), 1)
     if sample_weight is not None:
         weight, values = _aligned(tf.cast(sample_weight, values.dtype), values)
@@ -201,7 +201,8 @@ def _reduced(
             weight = tf.expand_dims(weight, -1)
         values = values * weight
         if reduction == "mean_with_sample_weight":
-            total = tf.reduce_sum(weight)
+            total = tf.reduce_sum(weight if mask is None else weight * mask)
     if reduction == "sum":
         return tf.reduce_sum(values)
-    return tf.reduce_sum(values) / total
+    # Weights may all be zero.
+    return tf.math.divide_no_nan(tf.reduce_sum(values), total)

@@ -9,6 +9,13 @@ import keras
 ADAPTABLE = keras.layers.Dense, keras.layers.EinsumDense
 
 
+def is_adaptable(layer: Any) -> bool:
+    """True for a layer that is one product: a subclass may compute something else."""
+    return isinstance(layer, ADAPTABLE) and type(layer).call in {
+        kind.call for kind in ADAPTABLE
+    }
+
+
 @keras.saving.register_keras_serializable(package="maml_keras")
 class LowRank(keras.layers.Layer):
     """A frozen layer whose kernel is moved by a product of two thin matrices.
@@ -41,9 +48,9 @@ class LowRank(keras.layers.Layer):
         # The layer's own precision, or its inputs would be cast on the way.
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
-        if not isinstance(layer, ADAPTABLE):
+        if not is_adaptable(layer):
             raise TypeError(
-                "`layer` must be a Dense or an EinsumDense. Received: "
+                "`layer` must be a Dense or an EinsumDense, with its `call`. Received: "
                 f"{type(layer).__name__} '{layer.name}'."
             )
         if int(rank) < 1:
@@ -52,6 +59,7 @@ class LowRank(keras.layers.Layer):
         self.rank = int(rank)
         self.alpha = float(rank if alpha is None else alpha)
         self.supports_masking = layer.supports_masking
+        self.activity_regularizer = layer.activity_regularizer
         layer.trainable = False
 
     def build(self, input_shape: Any) -> None:

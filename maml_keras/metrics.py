@@ -41,6 +41,13 @@ def named_metric(
         return "loss", None
     if metric == "accuracy":
         return "accuracy", _accuracy(loss)
+    if isinstance(metric, keras.metrics.Metric):
+        raise ValueError(
+            "`metric` must be a function f(y_true, y_pred): a `keras.metrics.Metric` "
+            "adds up what it has seen, over all tasks and steps. Received: "
+            f"{type(metric).__name__}. Pass its function, such as "
+            "`keras.metrics.mean_absolute_error`."
+        )
     if callable(metric):
         return getattr(metric, "__name__", type(metric).__name__), metric
     raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import pathlib
 import shlex
@@ -26,6 +27,16 @@ def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
     yield path
     for number in itertools.count(2):
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def numbers(path: pathlib.Path) -> list[pathlib.Path]:
+    """Those of `numbered` that exist, in the order of their numbers."""
+    found = {1: path} if path.exists() else {}
+    for other in path.parent.glob(f"{glob.escape(path.stem)}-*{path.suffix}"):
+        number = other.name.removesuffix(path.suffix).removeprefix(f"{path.stem}-")
+        if number.isdecimal() and int(number) > 1:
+            found[int(number)] = other
+    return [found[number] for number in sorted(found)]
 
 
 def check(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) -> None:

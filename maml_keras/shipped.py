@@ -217,6 +217,7 @@ def ordinary(
     """
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
     facts = card(path)
+    _freeze(model, facts.get("trainable_layers", []))
     learner = Learner(
         model,
         batch_norm=batch_norm(facts, custom_objects),
@@ -231,6 +232,14 @@ def ordinary(
     for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
         variable.assign(value)
     return model
+
+
+def _freeze(model: keras.Model, trainable: list[bool]) -> None:
+    """Layers as they were when the weights were written, in their order."""
+    layers = model._flatten_layers()
+    if len(layers) == len(trainable):
+        for layer, flag in zip(layers, trainable):
+            layer.trainable = flag
 
 
 def card(path: str | pathlib.Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,6 +28,7 @@ from maml_keras_cli.settings import Config
 
 
 def compare(
+    context: typer.Context,
     preset: Preset,
     algorithms: Annotated[
         str,
@@ -76,6 +77,8 @@ def compare(
     chosen = experiments.get(preset)
     default = pathlib.Path("runs") / f"{preset}-compare"
     with run_folder("compare", out, default, resume=resume) as folder:
+        if resume:
+            algorithms, steps, tasks = _as_begun(context, folder)
         result = comparison.compare(
             chosen,
             [name.strip() for name in algorithms.split(",")],
@@ -95,3 +98,18 @@ def compare(
         typer.echo(result)
         typer.echo(f"table, figures and plot: {folder}/comparison.*")
         typer.echo(f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}")
+
+
+def _as_begun(context: typer.Context, folder: pathlib.Path) -> tuple[str, Any, Any]:
+    """Algorithms, steps and tasks: what is not given again is as it was."""
+    from maml_keras import run_config
+
+    begun, found = run_config.read(folder), []
+    for name in ("algorithms", "steps", "tasks"):
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name != "DEFAULT"
+        found.append(context.params[name] if given else begun.get(name))
+    algorithms, steps, tasks = found
+    if isinstance(algorithms, list):
+        algorithms = ",".join(algorithms)
+    return algorithms, steps, tasks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import pathlib
 import shlex
 from collections.abc import Iterator
@@ -98,9 +97,10 @@ def _begun(out: pathlib.Path) -> pathlib.Path:
 
 
 def _newest(default: pathlib.Path) -> pathlib.Path:
-    from maml_keras.run_folders import numbered
+    from maml_keras.run_folders import numbers
 
-    there = list(itertools.takewhile(pathlib.Path.exists, numbered(default)))
+    # Some may have been deleted since, and one that is there may hold no run.
+    there = [p for p in numbers(default) if (p / "config.toml").exists()]
     if not there:
         raise FileNotFoundError(
             f"`--resume` needs a run to go on with. Received: none in {default}. Name "

@@ -291,3 +291,29 @@ def test_an_adapter_that_could_not_be_is_refused_at_once(options, message):
 def test_a_projection_that_is_none_is_refused():
     with pytest.raises(ValueError, match="`adapted` must be some of"):
         LowRankAttention(num_heads=1, key_dim=2, adapted=["querry"])
+
+
+class Doubled(keras.layers.Dense):
+    """Computes something else than a product."""
+
+    def call(self, inputs):
+        return 2.0 * super().call(inputs)
+
+
+def test_a_layer_that_computes_something_else_keeps_its_call():
+    model = keras.Sequential([keras.Input([3]), Doubled(4), keras.layers.Dense(2)])
+    adapted = with_low_rank_adapters(model)
+    x = np.random.default_rng(0).normal(size=[5, 3]).astype("float32")
+    np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5)
+    assert [isinstance(layer, LowRank) for layer in adapted.layers] == [False, True]
+    with pytest.raises(TypeError, match="with its `call`"):
+        LowRank(model.layers[0])
+
+
+def test_the_penalty_on_a_layers_outputs_stays():
+    dense = keras.layers.Dense(2, activity_regularizer="l2")
+    model = keras.Sequential([keras.Input([3]), dense])
+    adapted, x = with_low_rank_adapters(model), np.ones([4, 3], "float32")
+    model(x), adapted(x)
+    assert float(model.losses[0]) > 0.0
+    np.testing.assert_allclose(adapted.losses[0], model.losses[0], rtol=1e-5)

@@ -187,6 +187,15 @@ def test_there_must_be_something_to_resume(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+def test_the_newest_run_is_found_where_others_were_deleted(tmp_path):
+    from maml_keras.run_folders import numbers
+
+    for name in ("sinusoid-2", "sinusoid-10", "sinusoid-3", "sinusoid-compare"):
+        (tmp_path / name).mkdir()
+    found = [path.name for path in numbers(tmp_path / "sinusoid")]
+    assert found == ["sinusoid-2", "sinusoid-3", "sinusoid-10"]
+
+
 def test_the_command_that_was_typed_is_kept(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "train", "sinusoid", "--out", "a b"])
     assert run("train", "sinusoid", "--out", "a b").exit_code == 0

@@ -172,6 +172,11 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
         assert kept[name]["seconds"] >= 1.0
         maml = runs.load(tmp_path / "c" / name)[0]
         assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
+    # What is not given again is as it was, and not the command's own default.
+    short = ["compare", "sinusoid", "--quiet", "--out", str(tmp_path / "c"), "--resume"]
+    assert CliRunner().invoke(app, short).exit_code == 0
+    assert run_config.read(tmp_path / "c")["algorithms"] == ["maml", "fomaml"]
+    assert run_config.read(tmp_path / "c")["tasks"] == 10
     # With other settings it would be another comparison.
     other = [*arguments[:-1], "2", "--resume"]
     refused = CliRunner().invoke(app, other)

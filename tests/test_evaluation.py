@@ -265,6 +265,7 @@ def test_batches_without_targets_are_refused():
         ({"num_tasks": 0}, "`num_tasks` must be positive. Received: 0"),
         ({"steps": -1}, "`steps` must be an integer"),
         ({"metric": "f1"}, "`metric` must be.*metric='f1'"),
+        ({"metric": keras.metrics.MeanSquaredError()}, "adds up what it has seen"),
     ],
 )
 def test_wrong_argument_is_refused(kwargs, message):

@@ -222,6 +222,14 @@ def test_earlier_export_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
 
+def test_an_export_with_something_more_in_it_is_kept(tmp_path):
+    path = maml(dense()).export(tmp_path / "saved")
+    (path / "card.html").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds something else: card\.html"):
+        maml(dense()).export(path)
+    assert (path / "card.html").read_text() == "mine"
+
+
 def test_foreign_folder_is_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds something else"):

@@ -210,3 +210,17 @@ def test_the_plain_loss_agrees():
     values = [v.numpy() for v in model.trainable_variables]
     expected = plain_query_loss(model, batch, values, steps=2)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rule", [MetaSGD, PerStepSGD, MetaCurvature])
+def test_layers_frozen_later_do_not_take_each_others_rates(rule):
+    model = dense()
+    learner = MAML(model, InnerLoop("mse", rule(RATE)))
+    learner.compile("sgd")
+    model.layers[0].trainable = False
+    with pytest.raises(ValueError, match="Make a new rule, and a new MAML"):
+        learner.compile("sgd")
+    # The first layer's rates would be paired with the second layer's weights.
+    task, query_y = regression()
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError)):
+        learner.compute_meta_gradients((task, query_y))

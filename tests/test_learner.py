@@ -10,13 +10,16 @@ from helpers import (
     dense,
     family,
     images,
+    maml,
     numpy_variables,
     precision,
+    regression,
     regularised,
     task_of,
     with_dropout,
 )
 
+from maml_keras import evaluate_episodes
 from maml_keras.learner import Learner, is_seed
 
 layers = keras.layers
@@ -190,3 +193,24 @@ def test_another_backend_is_refused(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(RuntimeError, match=r"'jax'.*KERAS_BACKEND=tensorflow"):
         Learner(dense())
+
+
+def test_what_was_traced_is_forgotten_when_layers_are_frozen():
+    model, (task, query_y) = dense(), regression()
+    learner = maml(model)
+    learner.compile("sgd")
+    x, y = task["support_x"][0], task["support_y"][0]
+
+    def moved():
+        tuned = learner.adapt(x, y, steps=1)
+        curve = evaluate_episodes(learner, [(task, query_y)], verbose=0).curve
+        return np.abs(tuned.layers[0].kernel - model.layers[0].kernel).max(), curve
+
+    before, curve = moved()
+    model.layers[0].trainable = False
+    learner.compile("sgd")
+    after, frozen_curve = moved()
+    assert before > 1e-3
+    assert after == 0.0
+    assert curve[0] == pytest.approx(frozen_curve[0])
+    assert abs(curve[1] - frozen_curve[1]) > 1e-4

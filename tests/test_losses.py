@@ -220,3 +220,17 @@ def test_weighted_mean_is_that_of_keras():
     assert abs(expected - plain) > 1e-2
     found = float(PureLoss(loss)(REAL, OTHER, WEIGHTS))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [WEIGHTS, 0 * np.asarray(WEIGHTS)])
+def test_weighted_mean_of_masked_labels_is_that_of_keras(weights):
+    loss = losses.SparseCategoricalCrossentropy(
+        from_logits=True, ignore_class=-1, reduction="mean_with_sample_weight"
+    )
+    logits = np.random.default_rng(0).normal(size=[len(weights), 3]).astype("float32")
+    labels = np.arange(len(weights)) % 3
+    labels[0] = -1
+    expected = float(loss(labels, logits, sample_weight=weights))
+    found = float(PureLoss(loss)(labels, logits, weights))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert np.isfinite(found)

@@ -220,3 +220,30 @@ def test_a_saved_model_of_something_else_is_told_apart(tmp_path):
     for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
         with pytest.raises(ValueError, match="without fine_tune, steps_taken, card.js"):
             read(tmp_path / "plain")
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class TwoAlike(keras.Model):
+    """Two layers of one shape; which is frozen no configuration says."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.first, self.second = layers.Dense(3), layers.Dense(3)
+
+    def call(self, x):
+        return self.second(self.first(x))
+
+
+def test_weights_come_back_to_their_own_layers(tmp_path):
+    model, (task, _) = TwoAlike(), regression(outputs=3)
+    model(task["query_x"][0])
+    model.first.trainable = False
+    signature = tf.TensorSpec([None, 3]), tf.TensorSpec([None, 3])
+    learner = MAML(model, InnerLoop("mse", SGD(RATE)))
+    path = learner.export(tmp_path / "saved", input_signature=signature)
+    back = mk.to_keras(path)
+    assert_identical(back.get_weights(), model.get_weights())
+    assert [layer.trainable for layer in (back.first, back.second)] == [False, True]
+    tuned = mk.fine_tune(path, task["support_x"][0], task["support_y"][0], steps=2)
+    np.testing.assert_array_equal(tuned.first.kernel, model.first.kernel)
+    assert np.abs(tuned.second.kernel - model.second.kernel).max() > 1e-4
