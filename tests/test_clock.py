@@ -108,7 +108,11 @@ def test_a_schedule_is_taken_out_and_nothing_else_changes():
 def test_a_plan_fills_epochs_that_a_call_divides(monkeypatch):
     monkeypatch.setattr(Stopwatch, "steps_a_second", 20.0)
     where = {"data_dir": None, "download": False}
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
     assert steps_within(SMALL, "maml", 431.0, where) == LOOKS * 400
+    assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    keras.config.set_dtype_policy(policy)
 
 
 def test_speed_is_that_of_the_calls_after_the_first(ticks):

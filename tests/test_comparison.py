@@ -228,6 +228,12 @@ def test_the_folder_of_a_single_run_is_left_alone(tmp_path):
     assert (tmp_path / run_config.FILE).read_bytes() == before
 
 
+def test_a_preset_of_ones_own_is_compared(tmp_path):
+    mine = dataclasses.replace(SMALL, name="mine")
+    result = compare(mine, ["maml"], tmp_path, num_tasks=5, verbose=0)
+    assert result.iterations["maml"] == 20
+
+
 def test_each_contender_is_announced(tmp_path):
     said = []
     names = ["random", "oracle"]
