@@ -171,8 +171,8 @@ def evaluate_episodes(
 
     Args:
         maml: the model.
-        episodes: batches `(task, query_y)`: a `tf.data.Dataset` or any iterable. Queries
-            count alike: sample weights in a third place are left out.
+        episodes: batches `(task, query_y)`: a `tf.data.Dataset` or any iterable.
+            Queries count alike: sample weights in a third place are left out.
         steps: int, K; None for as many as in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: `"accuracy"`, `"loss"`, or `f(y_true, y_pred)` that returns a value for

@@ -104,12 +104,14 @@ def _as_begun(context: typer.Context, folder: pathlib.Path) -> tuple[str, Any, A
     """Algorithms, steps and tasks: what is not given again is as it was."""
     from maml_keras import run_config
 
-    begun, found = run_config.read(folder), []
-    for name in ("algorithms", "steps", "tasks"):
+    begun = run_config.read(folder)
+
+    def value(name: str) -> Any:
         source = context.get_parameter_source(name)
         given = source is not None and source.name != "DEFAULT"
-        found.append(context.params[name] if given else begun.get(name))
-    algorithms, steps, tasks = found
+        return context.params[name] if given else begun.get(name)
+
+    algorithms = value("algorithms")
     if isinstance(algorithms, list):
         algorithms = ",".join(algorithms)
-    return algorithms, steps, tasks
+    return algorithms, value("steps"), value("tasks")
