@@ -191,7 +191,7 @@ def test_config_round_trip(rule):
 def test_a_rule_belongs_to_one_set_of_shapes():
     rule = MetaSGD(0.1)
     MAML(dense(), InnerLoop("mse", rule))
-    with pytest.raises(ValueError, match="Make a new rule for a new model"):
+    with pytest.raises(ValueError, match="Make a new rule, and a new MAML"):
         MAML(dense(units=7), InnerLoop("mse", rule))
 
 
