@@ -19,6 +19,8 @@ from maml_keras import (
     with_low_rank_adapters,
 )
 
+pytestmark = pytest.mark.journey
+
 layers = keras.layers
 
 

@@ -94,6 +94,7 @@ def test_every_pass_is_the_same(tasks):
     np.testing.assert_array_equal(rows(dataset), rows(dataset))
 
 
+@pytest.mark.journey
 def test_another_process_draws_and_splits_the_same():
     code = (
         "import test_data_episodes, test_data_pool; "

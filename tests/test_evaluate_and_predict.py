@@ -21,6 +21,8 @@ from maml_keras.data import Sinusoid, episodes
 from maml_keras.losses import PureLoss
 from maml_keras.models import mlp
 
+pytestmark = pytest.mark.journey
+
 layers = keras.layers
 BATCHES, TASKS = 30, 2
 

@@ -135,6 +135,7 @@ def test_meta_curvature_leaves_a_vocabulary_alone():
     assert columns.shape == (4, 4)
 
 
+@pytest.mark.journey
 @pytest.mark.default_map
 @pytest.mark.parametrize("rule", RULES)
 def test_training_changes_it_and_it_is_saved_and_exported(rule, tmp_path):
