@@ -11,7 +11,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 help:
 	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
 	@echo "make test       the test suite (six minutes)"
-	@echo "make test-journeys  command line, runs, pages, examples and exports (six minutes)"
+	@echo "make test-journeys  command line, runs, pages, examples and exports (eight minutes)"
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
 	@echo "make tables     the comparisons of docs/choosing.md and docs/howto/adapters.md (three hours)"
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
