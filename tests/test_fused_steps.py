@@ -9,6 +9,8 @@ from helpers import CountedMSE
 from maml_keras import MAML, SGD, InnerLoop, models
 from maml_keras.data import Sinusoid, episodes
 
+pytestmark = pytest.mark.journey
+
 
 def run(data, *, loss="mse", fit=(), **options):
     keras.utils.set_random_seed(0)
