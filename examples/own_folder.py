@@ -2,7 +2,8 @@
 
 Makes a small one first, `shapes/disc_ring/00.png` and so on, of images that differ in
 size as photographs do. Then three new classes are learned from two images each, and the
-adapted model, an ordinary Keras model, tells them apart.
+adapted model, an ordinary Keras model, tells them apart. The export goes to a folder
+beside, from which `maml-keras adapt` learns three classes of yours.
 
     python examples/own_folder.py                   # makes runs/shapes
     python examples/own_folder.py --folder flowers  # yours: folder/class/image.png
@@ -73,6 +74,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
     result = mk.evaluate_episodes(maml, new, **how)
     print(f"\nwithout meta-training, after 3 steps: {untrained:.1%}\n{result.table()}")
+    export = options.out.with_name(f"{options.out.name}_export")
+    maml.export(export)
+    print(f"maml-keras adapt {export} --data FOLDER_OF_THREE_CLASSES --steps 3")
 
     # One task of three classes, and a model that is used as any other.
     task, query_y = next(iter(new))

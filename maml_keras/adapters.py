@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
+from maml_keras.copies import check_no_tables, settle
 from maml_keras.low_rank import LowRank, is_adaptable
 from maml_keras.low_rank_attention import LowRankAttention, projections
 
@@ -44,7 +47,8 @@ def with_low_rank_adapters(
     >>> sum(v.shape[0] * v.shape[1] for v in adapted.trainable_variables)
     32
     """
-    wrapped = []
+    wrapped: list[str] = []
+    unreached: list[str] = []
 
     def attention(
         layer: keras.layers.MultiHeadAttention,
@@ -65,10 +69,16 @@ def with_low_rank_adapters(
         copy = type(layer).from_config(layer.get_config())
         copy.trainable = False
         if not is_adaptable(layer) or not (layers is None or layers(layer)):
+            if type(layer) is not keras.layers.MultiHeadAttention and any(
+                is_adaptable(inner) and (layers is None or layers(inner))
+                for inner in _inside(layer)
+            ):
+                unreached.append(layer.name)
             return copy
         wrapped.append(layer.name)
         return LowRank(copy, rank, alpha=alpha)
 
+    check_no_tables(model)
     try:
         adapted = keras.models.clone_model(model, clone_function=clone, recursive=True)
     except ValueError as error:
@@ -81,9 +91,28 @@ def with_low_rank_adapters(
         raise ValueError(
             f"Model '{model.name}' must have a Dense or EinsumDense layer to adapt "
             "that `layers` accepts. None was found."
+            + (f" {_unreached(unreached)}" if unreached else "")
         )
+    if unreached:
+        warnings.warn(_unreached(unreached), stacklevel=2)
     _take_weights(adapted, model)
+    settle(adapted)
     return adapted
+
+
+def _inside(layer: Any) -> list[keras.layers.Layer]:
+    """The layers of a layer; an operation, which is a node of a graph too, has none."""
+    if not isinstance(layer, keras.layers.Layer):
+        return []
+    return list(layer._flatten_layers(include_self=False))
+
+
+def _unreached(names: list[str]) -> str:
+    return (
+        f"What lies inside of {', '.join(names)} is copied without adapters: only "
+        "layers of the model itself and of models in it are wrapped. Use `LowRank` "
+        "layers in that class, or say by `layers` which layers are meant."
+    )
 
 
 def _take_weights(adapted: keras.Model, model: keras.Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -39,8 +40,9 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
     check_scaled(learner.model, task, hint=TRAINING)
+    _warn_of_scaling_twice(learner.model, task["support_x"])
     _check_examples_axis(learner.model, task["support_x"])
-    if inner.loss.is_sparse_categorical:
+    if inner.loss.is_sparse_categorical and not tf.nest.is_nested(query_y):
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
         for name, labels in (("support_y", task["support_y"]), ("query_y", query_y)):
@@ -88,7 +90,7 @@ def checked_support(
     )
     episode.check_values("support_x", x)
     episode.check_values("support_y", y)
-    if loss.is_sparse_categorical:
+    if loss.is_sparse_categorical and not tf.nest.is_nested(y):
         output = _output_shape(learner, tf.nest.map_structure(lambda a: a[:1], x))
         episode.check_class_numbers("support_y", y[None], output)
         episode.check_label_range("support_y", _counted(loss, y), output[-1])
@@ -108,6 +110,39 @@ def check_scaled(model: keras.Model, task: dict[str, Any], *, hint: str = "") ->
     """
     for name in ("support_x", "query_x"):
         _check_scaled(model, name, task[name], hint=hint)
+
+
+def check_evaluated(
+    learner: Learner,
+    inner: PureLoss,
+    outer: PureLoss,
+    task: dict[str, Any],
+    query_y: Any,
+) -> None:
+    """Refuses a batch that the model is to be measured on and cannot answer.
+
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loss, of the support targets. Class numbers are checked
+            against the outputs that the model declares; one of one's own declares none.
+        outer: the outer loss, of the query targets.
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: query targets.
+
+    Raises:
+        ValueError: naming the entry, what was expected and what came.
+    """
+    check_scaled(learner.model, task)
+    outputs = getattr(learner.model, "outputs", None) or []
+    if len(outputs) != 1:
+        return
+    for loss, name, labels in (
+        (inner, "support_y", task["support_y"]),
+        (outer, "query_y", query_y),
+    ):
+        if loss.is_sparse_categorical and not tf.nest.is_nested(labels):
+            counted = _counted(loss, labels)
+            episode.check_label_range(name, counted, outputs[0].shape[-1])
 
 
 def _check_inputs(model: keras.Model, x: Any) -> None:
@@ -137,6 +172,8 @@ def _check_examples_axis(model: keras.Model, x: Any) -> None:
             )
 
 
+# A layer with a smaller factor is meant for bytes.
+SCALES_BYTES = 0.1
 # Before training nobody has scaled anything yet.
 TRAINING = (
     "Divide by 255, or begin the network with a `keras.layers.Rescaling(1 / 255)`."
@@ -150,6 +187,26 @@ def _check_scaled(model: keras.Model, name: str, x: Any, *, hint: str = "") -> N
         return
     for declared, leaf in _paired(model, x):
         episode.check_scaled(name, leaf, declared.dtype, hint=hint)
+
+
+def _warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
+    """Images in [0, 1] for a network that divides by 255 itself."""
+    scaling = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Rescaling)
+        and np.all(np.abs(layer.scale) < SCALES_BYTES)
+    ]
+    leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
+    floats = [leaf for leaf in leaves if leaf.dtype.kind == "f" and leaf.size]
+    if scaling and floats and all(np.abs(leaf).max() <= 1.0 for leaf in floats):
+        warnings.warn(
+            f"The inputs lie in [-1, 1], and the layer '{scaling[0].name}' scales them "
+            f"by {scaling[0].scale}: images of bytes are divided by 255 when a task is "
+            "drawn from a pool. Leave that layer out, or make the pool of floats: "
+            '`images.astype("float32")`.',
+            stacklevel=2,
+        )
 
 
 def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:

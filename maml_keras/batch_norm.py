@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -92,7 +93,7 @@ class BatchNormPolicy(abc.ABC):
         own = query and self.query_sees_support
         batch_statistics = not own and self.uses_batch_statistics(training=training)
         call = self.layer_call(batch_statistics=batch_statistics, step=step)
-        return _override.scope((batch_statistics, call, moving))
+        return _override.scope((batch_statistics, call, moving, training))
 
 
 class Transductive(BatchNormPolicy):
@@ -146,14 +147,22 @@ class Frozen(BatchNormPolicy):
 
 
 def _call(
-    how: tuple[bool, LayerCall | None, bool],
+    how: tuple[bool, LayerCall | None, bool, bool],
     original: Any,
     layer: Any,
     inputs: Any,
     training: bool | None = None,
     mask: Any = None,
 ) -> Any:
-    batch_statistics, replacement, moving = how
+    batch_statistics, replacement, moving, in_training = how
+    if batch_statistics and in_training and training is False:
+        # Keras hands the pass's own `training` on, unless somebody wrote another.
+        warnings.warn(
+            f"Layer '{layer.name}' is called with `training=False`, which the "
+            "batch-norm policy overrides: it normalises by the batch. For a "
+            'pretrained network take `batch_norm="frozen"`.',
+            stacklevel=2,
+        )
     if replacement is not None:
         return replacement(layer, inputs, mask)
     if batch_statistics and normalisation.fits(layer, inputs, mask):

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras.evaluation import Evaluation, evaluate_episodes
+from maml_keras.evaluation import Evaluation, check_repeatable, evaluate_episodes
 
 
 class AdaptationCurves(keras.callbacks.Callback):
@@ -38,6 +38,7 @@ class AdaptationCurves(keras.callbacks.Callback):
         super().__init__()
         if every < 1:
             raise ValueError(f"`every` must be positive. Received: every={every}.")
+        check_repeatable(episodes)
         self.episodes = episodes
         self.log_dir = pathlib.Path(log_dir) / "adaptation"
         self.steps = steps

@@ -177,13 +177,8 @@ def compare(
             f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
             f"Received: {', '.join(algorithms)}.{hint}"
         )
-    if steps is not None:
-        # Looks at validation tasks, too: the curve ends where the table does.
-        preset = dataclasses.replace(preset, evaluation_steps=steps)
-    where: dict[str, Any] = {"data_dir": data_dir, "download": download}
-    for name in algorithms:
-        # Before the first is trained: the last may come hours later.
-        Contender.check(preset, name, where)
+    if num_tasks < 1:
+        raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
     folder = _own(pathlib.Path(folder))
     settings: dict[str, Any] = {
         "preset": preset.name,
@@ -197,6 +192,14 @@ def compare(
     }
     settings = _continued(folder, settings)
     iterations, seconds = settings["iterations"], settings["seconds"]
+    if settings["steps"] is not None:
+        # Looks at validation tasks, too: the curve ends where the table does.
+        preset = dataclasses.replace(preset, evaluation_steps=settings["steps"])
+    where: dict[str, Any] = {"data_dir": settings["data_dir"], "download": download}
+    for name in algorithms:
+        # Before the first is trained: the last may come hours later.
+        Contender.check(preset, name, where, iterations, seconds)
+    folder.mkdir(parents=True, exist_ok=True)
     run_config.write(folder, settings, program="compare", command=command)
     results: dict[str, Evaluation] = {}
     counts: dict[str, int] = {}
@@ -237,11 +240,10 @@ def compare(
 
 
 def _own(folder: pathlib.Path) -> pathlib.Path:
-    """The folder, made if need be; refused if it is somebody else's."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """The folder; refused if it is somebody else's."""
     begun = (folder / run_config.FILE).exists() and run_config.read(folder)
     # A single run has a file of that name, too, with its one algorithm.
-    if any(folder.iterdir()) and "algorithms" not in (begun or {}):
+    if folder.exists() and any(folder.iterdir()) and "algorithms" not in (begun or {}):
         raise FileExistsError(
             "`folder` must be new, or that of a comparison to go on with. Received: "
             f"{folder}, which holds something else. Choose another."
@@ -250,21 +252,24 @@ def _own(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings; a length that is not given is what the comparison began with.
+    """The settings; what is not given is what the comparison began with.
 
-    Refuses another preset, seed or length: contenders that are there already have it.
+    Refuses another preset, seed, length or number of adaptation steps, which the
+    contenders that are there already have.
     """
     if not (folder / run_config.FILE).exists():
         return settings
     begun = run_config.read(folder)
-    kept = {k: begun.get(k) for k in ("preset", "seed", "iterations", "seconds")}
+    names = "preset", "seed", "iterations", "seconds", "steps"
+    kept = {k: begun.get(k) for k in names}
     wanted = {k: settings[k] for k in kept if settings[k] is not None}
     if any(kept[k] != v for k, v in wanted.items()):
         raise ValueError(
             "A comparison goes on with the settings it began with. Received: "
             f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
         )
-    return {**settings, **kept}
+    where = settings["data_dir"] or begun.get("data_dir")
+    return {**settings, **kept, "data_dir": where}
 
 
 def _plain(figures: tuple[float, float]) -> list[float | None]:

@@ -42,14 +42,24 @@ class Contender:
         self.seconds = 0.0
 
     @staticmethod
-    def check(preset: Preset, name: str, where: dict[str, Any]) -> None:
-        """Refuses an algorithm that the preset's tasks do not suit.
+    def check(
+        preset: Preset,
+        name: str,
+        where: dict[str, Any],
+        iterations: int | None,
+        seconds: float | None,
+    ) -> None:
+        """Refuses an algorithm or a length that does not suit the preset.
 
         Raises:
-            ValueError: if it does not fit.
+            ValueError: if one does not.
         """
         if name not in baselines.BASELINES:
             preset.build(name)
+            if seconds is None:
+                epoch_length(
+                    preset, preset.iterations if iterations is None else iterations
+                )
         elif name == "oracle":
             baselines.families(name, preset, **where)
 
@@ -126,10 +136,7 @@ class Contender:
         preset = self.preset
         if seconds is None:
             iterations = preset.iterations if iterations is None else iterations
-            # The end of an epoch is a point of the learning curve: twenty of them.
-            epochs = max(LOOKS, iterations // preset.epoch)
-            if iterations % epochs == 0:
-                preset = dataclasses.replace(preset, epoch=iterations // epochs)
+            preset = dataclasses.replace(preset, epoch=epoch_length(preset, iterations))
         if not (self.folder / runs.MODEL).exists():
             runs.train(
                 preset,
@@ -148,3 +155,17 @@ class Contender:
         self.seconds = runs.history(self.folder)[-1]["seconds"]
         self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where, verbose=self.verbose)
+
+
+def epoch_length(preset: Preset, iterations: int) -> int:
+    """Meta-steps of an epoch, whose end is a point of the learning curve: twenty."""
+    if iterations >= 1:
+        for epochs in (max(LOOKS, iterations // preset.epoch), LOOKS):
+            if iterations % epochs == 0:
+                return iterations // epochs
+        if iterations % min(preset.epoch, iterations) == 0:
+            return preset.epoch
+    raise ValueError(
+        f"`iterations` must be a multiple of {LOOKS} or of {preset.epoch}. Received: "
+        f"{iterations}. Take {max(1, iterations // LOOKS) * LOOKS}."
+    )

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras import shipped
+from maml_keras.copies import settle
 from maml_keras.formats import FORMATS, Format
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
@@ -173,8 +174,10 @@ def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Le
     """The initialisation that an export holds, with its batch-norm policy."""
     saved = shipped.load(folder)
     card = shipped.card(folder)
+    model = shipped.network(folder / "learner.keras", custom_objects=custom_objects)
+    shipped.freeze(model, card)
     learner = Learner(
-        shipped.network(folder / "learner.keras", custom_objects=custom_objects),
+        model,
         batch_norm=shipped.batch_norm(card, custom_objects),
         steps=card["inner_loop"]["steps"],
     )
@@ -183,6 +186,7 @@ def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Le
         [*learner.variables, *learner.state_variables], values, strict=True
     ):
         variable.assign(value)
+    settle(learner.model)
     return learner
 
 

@@ -8,6 +8,12 @@ from typing import Any
 import keras
 import numpy as np
 
+TABLES = (
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+
 
 def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model:
     """An independent model with the same configuration and weights.
@@ -40,6 +46,7 @@ def float64_twin(model: keras.Model) -> keras.Model:
 def _rebuilt(
     model: keras.Model, change: Callable[[Any], Any], weights: list[Any] | None
 ) -> keras.Model:
+    check_no_tables(model)
     try:
         config = change(keras.saving.serialize_keras_object(model))
         # The class itself is at hand, so it need not be registered with Keras.
@@ -61,7 +68,38 @@ def _rebuilt(
         )
     for variable, value in zip(copy.variables, values):
         variable.assign(value)
+    settle(copy)
     return copy
+
+
+def check_no_tables(model: keras.Model) -> None:
+    """Refuses layers whose vocabulary neither a copy nor an export takes along.
+
+    Raises:
+        ValueError: naming the layer, with what to do.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, TABLES):
+            raise ValueError(
+                f"Layer '{layer.name}' ({type(layer).__name__}) keeps its vocabulary "
+                "in a table, which is no weight: copies and exports would come without "
+                "it. Look tokens up before, in the data: `x = layer(x)`, and let the "
+                "model begin with the numbers."
+            )
+
+
+def settle(model: keras.Model) -> None:
+    """Lets layers that compute with tensors of their variables make them anew.
+
+    A `Normalization` that has seen data keeps mean and variance in variables, and
+    computes with what it made of them when it was built.
+
+    Args:
+        model: a model whose variables were assigned.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
 
 
 def _custom_objects(model: keras.Model) -> dict[str, Any]:

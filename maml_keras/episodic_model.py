@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,11 +37,14 @@ class EpisodicModel(keras.Model, abc.ABC):
 
     # Set by the constructor of the model.
     inner: InnerLoop
+    model: keras.Model
     learner: Learner
     task_map: TaskMap
     episodes_seen: Any
 
     _outer_loss: PureLoss
+    # What `frozen_or_not` said when what is cached was traced.
+    _traced_with: tuple[bool, ...]
 
     def compile(
         self,
@@ -73,8 +77,7 @@ class EpisodicModel(keras.Model, abc.ABC):
                 f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
             )
         # As in Keras, layers frozen since then count from now on.
-        self.inner.prepare(self.learner)
-        self._forget_traced()
+        self._renew(force=True)
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
         super().compile(
             optimizer=optimizer,
@@ -92,8 +95,24 @@ class EpisodicModel(keras.Model, abc.ABC):
         # What was asked for is saved, not what it came to.
         self._compile_config.config.update(self._asked)
 
-    def _forget_traced(self) -> None:
-        """Drops what was traced with other layers frozen."""
+    def _renew(self, *, force: bool = False) -> None:
+        """Drops what was traced with other layers frozen.
+
+        Raises:
+            ValueError: if all are, or a learned rule has rates for other layers.
+        """
+        trainable = frozen_or_not(self.model)
+        if trainable == self._traced_with and not force:
+            return
+        if not any(v.trainable for v in self.model.variables):
+            raise ValueError(
+                "The wrapped model must have a trainable weight: what is frozen does "
+                "not adapt. Received: all frozen. To keep a meta-trained model as it "
+                "is do not call `fit`."
+            )
+        self.learner.batch_norm.prepare(self.model, self.inner.steps)
+        self.inner.prepare(self.learner)
+        self._traced_with = trainable
         self._adapt_function = None
         for cache in TRACED:
             self.__dict__.pop(cache, None)
@@ -106,7 +125,11 @@ class EpisodicModel(keras.Model, abc.ABC):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks."""
+        """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks.
+
+        `fit` computes it inside of each task and does not come here: another loss goes
+        into `compile(loss=...)`.
+        """
         parts = {"y": y, "y_pred": y_pred}
         if sample_weight is not None:
             parts["sample_weight"] = sample_weight
@@ -146,8 +169,8 @@ class EpisodicModel(keras.Model, abc.ABC):
                 "model outside of its scope."
             )
         batch = admission.check_training_data(self.learner, self.inner, x, y)
+        self._settle(batch, _steps_of_epoch(x, **kwargs))
         if batch is not None:
-            self._settle(batch, x, kwargs.get("steps_per_epoch"))
             self._create_variables(*batch)
         starting_at = getattr(x, "starting_at", None)
         endless = (
@@ -170,18 +193,22 @@ class EpisodicModel(keras.Model, abc.ABC):
         _refuse_class_weight(class_weight)
         return super().train_on_batch(*args, **kwargs)
 
-    def _settle(self, batch: Any, x: Any, steps_per_epoch: int | None) -> None:
-        """Turns what `compile` left to `"auto"` into settings for these tasks."""
+    def _settle(self, batch: Any, steps_per_epoch: int | None) -> None:
+        """Turns what `compile` left to `"auto"` into settings for these tasks.
+
+        Of a generator nothing is known, so its steps are neither joined nor compiled.
+        """
         jit_compile, steps = self.jit_compile, self.steps_per_execution
         if self._asked["jit_compile"] == "auto":
             # XLA lacks loops that steps computed again have under a task axis.
-            jit_compile = not (
-                self.run_eagerly or self.inner.rematerialize
-            ) and self.task_map.compiles(self.learner, batch[0])
+            jit_compile = (
+                batch is not None
+                and not (self.run_eagerly or self.inner.rematerialize)
+                and self.task_map.compiles(self.learner, batch[0])
+            )
         if self._asked["steps_per_execution"] == "auto":
-            if steps_per_epoch is None and isinstance(x, tf.data.Dataset):
-                steps_per_epoch = max(0, int(x.cardinality()))
-            steps = fused_steps.steps_of(steps_per_epoch) if jit_compile else 1
+            joined = jit_compile and batch is not None
+            steps = fused_steps.steps_of(steps_per_epoch) if joined else 1
         if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
             self.jit_compile, self.steps_per_execution = jit_compile, steps
             self.train_function = self.test_function = self.predict_function = None
@@ -253,6 +280,36 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Compiles as the saved model was, with the optimizer's state to be loaded."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
+
+
+def frozen_or_not(model: keras.Model) -> tuple[bool, ...]:
+    """Of each layer and each weight whether it is trainable."""
+    return (
+        *(bool(layer.trainable) for layer in model._flatten_layers()),
+        *(bool(v.trainable) for v in model.variables),
+    )
+
+
+def _steps_of_epoch(
+    x: Any,
+    *,
+    steps_per_epoch: int | None = None,
+    batch_size: int | None = None,
+    validation_split: float = 0.0,
+    **_: Any,
+) -> int | None:
+    """Meta-steps of an epoch of `fit`; None if nobody knows."""
+    there = None
+    if isinstance(x, tf.data.Dataset):
+        there = int(x.cardinality())
+    elif isinstance(x, keras.utils.PyDataset):
+        there = x.num_batches
+    elif isinstance(x, dict):
+        tasks = int(tf.nest.flatten(x)[0].shape[0] * (1.0 - validation_split))
+        there = math.ceil(tasks / (batch_size or 32))
+    if there is None or there < 1:
+        return steps_per_epoch
+    return there if steps_per_epoch is None else min(steps_per_epoch, there)
 
 
 def _refuse_class_weight(class_weight: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from maml_keras import admission, episode
 from maml_keras.inner import check_steps
 from maml_keras.maml import MAML
-from maml_keras.metrics import Metric, mean_of_task, named_metric
+from maml_keras.metrics import Metric, direction, mean_of_task, named_metric
 
 # A task whose query loss exceeds the mean loss before adaptation this many times has
 # run away: a legitimate failure stays near it, a divergence is far past it in one step.
@@ -52,7 +53,8 @@ class Evaluation:
         diverged_tasks: bool `[tasks, K + 1]`.
         batch_norm: str, the policy.
         queries: int, query examples of a task.
-        higher_is_better: bool.
+        higher_is_better: bool; None where nobody said so of a function. Then there is
+            no median at a step where a task diverged.
     """
 
     metric: str
@@ -60,7 +62,7 @@ class Evaluation:
     diverged_tasks: Any
     batch_norm: str
     queries: int
-    higher_is_better: bool
+    higher_is_better: bool | None
 
     @property
     def steps(self) -> int:
@@ -85,7 +87,7 @@ class Evaluation:
     @property
     def medians(self) -> Any:
         """Median at each step over all tasks, a diverged one counting as the worst."""
-        worst = -np.inf if self.higher_is_better else np.inf
+        worst = {True: -np.inf, False: np.inf, None: np.nan}[self.higher_is_better]
         return np.median(np.where(self.diverged_tasks, worst, self.per_episode), axis=0)
 
     @property
@@ -162,6 +164,7 @@ def evaluate_episodes(
     steps: int | None = None,
     num_tasks: int = 600,
     metric: str | Metric | None = None,
+    higher_is_better: bool | None = None,
     verbose: str | int = "auto",
 ) -> Evaluation:
     """The metric on `num_tasks` tasks at every adaptation step from 0 to `steps`.
@@ -177,6 +180,8 @@ def evaluate_episodes(
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: `"accuracy"`, `"loss"`, or `f(y_true, y_pred)` that returns a value for
             each example. None: accuracy for class labels, else the outer loss.
+        higher_is_better: bool, for a function of your own. None: True of accuracies,
+            False of losses and errors.
         verbose: 0 for silence, else a progress bar.
 
     Returns:
@@ -198,6 +203,7 @@ def evaluate_episodes(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
     compiled = _compiled_curve(maml, steps, name, function)
     bar = keras.utils.Progbar(
@@ -212,7 +218,9 @@ def evaluate_episodes(
         episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
-        admission.check_scaled(maml.model, task)
+        admission.check_evaluated(
+            maml.learner, maml.inner.loss, maml._outer_loss, task, query_y
+        )
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
         losses.append(loss.numpy())
@@ -236,7 +244,7 @@ def evaluate_episodes(
         diverged_tasks=diverged_tasks(loss, per_episode),
         batch_norm=maml.learner.batch_norm.name,
         queries=queries,
-        higher_is_better="accuracy" in name,
+        higher_is_better=direction(name, higher_is_better),
     )
 
 
@@ -265,6 +273,20 @@ def batches(episodes: Any) -> Any:
             "Received: one batch itself. Put it into a list: `[batch]`."
         )
     return episodes
+
+
+def check_repeatable(episodes: Any) -> None:
+    """Refuses what can be looked at only once, such as a generator.
+
+    Raises:
+        ValueError: with what to do.
+    """
+    if isinstance(episodes, Iterator):
+        raise ValueError(
+            "`episodes` must be a dataset or a list of batches, which give the same "
+            f"tasks each time. Received: {type(episodes).__name__}, which ends or goes "
+            "on with others. Keep some: `list(itertools.islice(episodes, 5))`."
+        )
 
 
 def first_tasks(count: int, batch: Any) -> Any:

@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras import export_signature, policies
+from maml_keras.copies import check_no_tables
 from maml_keras.export_module import ExportedLearner
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
@@ -53,6 +54,7 @@ def write(
     """
     path = pathlib.Path(path)
     _check_replaceable(path)
+    check_no_tables(learner.model)
     specs = input_signature or export_signature.of_model(learner, inner)
     # Each function, then the SavedModel and the Keras file.
     parts = itertools.count(1)
@@ -100,6 +102,14 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     model, rule = learner.model, inner.rule
     policy = policies.described(learner.batch_norm)
     layers = [bool(layer.trainable) for layer in model._flatten_layers()]
+    alone = {
+        id(v)
+        for layer in model._flatten_layers()
+        if layer.trainable
+        for v in layer._trainable_variables
+        if not v.trainable
+    }
+    frozen = [i for i, v in enumerate(model.variables) if id(v) in alone]
     return {
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
@@ -114,6 +124,8 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         "batch_norm": learner.batch_norm.name,
         # A layer inside another may be frozen, which no configuration says.
         **({} if all(layers) else {"trainable_layers": layers}),
+        # Nor of a weight that is frozen by itself: its place among all of them.
+        **({"frozen_variables": frozen} if frozen else {}),
         # Of one's own its class, by which `to_keras` makes it again.
         **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
         "versions": {

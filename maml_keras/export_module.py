@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -65,7 +66,11 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         variables = [*learner.variables, *learner.state_variables]
         names = dict(zip(map(id, variables), _unique([v.path for v in variables])))
         chosen = inner.selected(learner, list(range(len(learner.variables))))
-        self._adapted = {names[id(variables[i])]: i for i in chosen}
+        replaced = {id(v) for v in inner.start_from.replaces(learner.model)}
+        set_by_start = (i for i, v in enumerate(learner.variables) if id(v) in replaced)
+        self._adapted = {
+            names[id(variables[i])]: i for i in sorted({*chosen, *set_by_start})
+        }
         settled = {id(v) for v in learner.settled_variables()}
         self._settled_places = {
             names[id(v)]: i
@@ -93,7 +98,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         )
         count = tf.TensorSpec([], tf.int32, "steps")
         how = [count, tf.TensorSpec([], tf.float32, "learning_rate")]
-        steps = max(inner.steps, 1)
+        steps = inner.steps
         learned = inner.rule.fixed_rate is None
         rate = export_checks.AS_LEARNED if learned else inner.rule.fixed_rate
 
@@ -115,10 +120,12 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         # Closures, because a tf.function's defaults are part of its signature.
         def serve(x: Any) -> Any:
             x = export_checks.inputs("x", x)
-            return answer(self._in_place(), x, tf.convert_to_tensor(self.steps_taken))
+            taken = tf.convert_to_tensor(self.steps_taken)
+            return answer(self._in_place(), x, taken)[0]
 
         answers = compiled("serve", serve, [x])
-        sparse = inner.loss.is_sparse_categorical
+        nested = tf.nest.is_nested(answers)
+        sparse = inner.loss.is_sparse_categorical and not nested
         fits = {
             "classes": int(answers.shape[-1]) if sparse else None,
             "ignored": inner.loss.ignored_class,
@@ -141,7 +148,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         def predict_with(weights: Any, x: Any, steps: Any = steps) -> Any:
             weights = export_checks.given(weights)
             with tf.control_dependencies([export_checks.not_negative(steps)]):
-                return answer(weights, export_checks.inputs("x", x), steps)
+                return answer(weights, export_checks.inputs("x", x), steps)[0]
 
         def adapt_and_predict(
             support_x: Any,
@@ -153,14 +160,15 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             query_x = export_checks.inputs("query_x", query_x)
             names = "support_x", "support_y"
             weights = checked(names, support_x, support_y, steps, learning_rate)
-            return answer(weights, query_x, steps)
+            return answer(weights, query_x, steps)[0]
 
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
             weights = checked(("x", "y"), x, y, steps, learning_rate)
             taken = self.steps_taken + steps
-            loss = export_checks.loss(inner.loss(y, answer(weights, x, taken)))
+            predictions = _masked(*answer(weights, x, taken))
+            loss = export_checks.loss(inner.loss(y, predictions))
             # All of it has been found good before any of it is written.
             with tf.control_dependencies([loss, *weights.values()]):
                 for name, i in self._adapted.items():
@@ -231,7 +239,8 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         variables = {**adapted, **self._settled}
         return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
 
-    def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> Any:
+    def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> tuple[Any, Any]:
+        """Predictions, and of each the mask that Keras keeps on it, or None."""
         values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
         for name, i in self._adapted.items():
@@ -239,10 +248,20 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         for name, i in self._settled_places.items():
             state[i] = weights[name]
         output = self._learner().answer(values, state, x, training=False, step=steps)
-        return export_checks.predictions(output.predictions)
+        found = output.predictions
+        masks = [getattr(leaf, "_keras_mask", None) for leaf in tf.nest.flatten(found)]
+        return export_checks.predictions(found), masks
 
     def _dtype(self, index: int) -> Any:
         return self.trainable_variables[index].dtype
+
+
+def _masked(predictions: Any, masks: list[Any]) -> Any:
+    """Predictions with their masks, which a function's outputs do not keep."""
+    for leaf, mask in zip(tf.nest.flatten(predictions), masks):
+        if mask is not None:
+            leaf._keras_mask = mask
+    return predictions
 
 
 def _untracked(value: Any) -> Any:
@@ -251,9 +270,13 @@ def _untracked(value: Any) -> Any:
 
 
 def _unique(names: list[str]) -> list[str]:
-    counts: dict[str, int] = {}
-    unique = []
+    unique: list[str] = []
+    taken = set(names)
     for name in names:
-        counts[name] = counts.get(name, 0) + 1
-        unique.append(name if counts[name] == 1 else f"{name}_{counts[name]}")
+        other = name
+        if name in unique:
+            numbered = (f"{name}_{number}" for number in itertools.count(2))
+            other = next(n for n in numbered if n not in taken)
+        taken.add(other)
+        unique.append(other)
     return unique

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
+from maml_keras.losses import PureLoss
 
 
 def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
@@ -20,8 +21,8 @@ def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
     model = learner.model
     try:
         # `input` keeps the nest of several inputs, which a Sequential model lacks.
-        inputs = model.inputs[0] if len(model.inputs) == 1 else model.input
-        outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+        inputs = model.inputs[0] if _is_one(model, "inputs") else model.input
+        outputs = model.outputs[0] if _is_one(model, "outputs") else model.output
         x = keras.tree.map_structure(
             lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), inputs
         )
@@ -31,12 +32,26 @@ def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
             "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
             "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
         ) from error
-    if inner.loss.is_sparse_categorical:
-        return x, tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
-    y = keras.tree.map_structure(
-        lambda t: tf.TensorSpec([None, *t.shape[1:]], tf.float32), outputs
-    )
-    return x, y
+    return x, _targets(inner.loss, outputs)
+
+
+def _is_one(model: keras.Model, what: str) -> bool:
+    """Whether it has one input or output that is no entry of a dict."""
+    nest = getattr(model, f"_{what}_struct", None)
+    return len(getattr(model, what)) == 1 and not isinstance(nest, dict)
+
+
+def _targets(loss: PureLoss, outputs: Any) -> Any:
+    """Specs of the targets of a loss, of each output for several."""
+    if isinstance(loss.parts, dict):
+        return {key: _targets(part, outputs[key]) for key, part in loss.parts.items()}
+    if loss.parts is not None:
+        return [_targets(part, output) for part, output in zip(loss.parts, outputs)]
+    if keras.tree.is_nested(outputs):
+        return keras.tree.map_structure(lambda t: _targets(loss, t), outputs)
+    if loss.is_sparse_categorical:
+        return tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
+    return tf.TensorSpec([None, *outputs.shape[1:]], tf.float32)
 
 
 def named(spec: Any, name: str) -> Any:
@@ -81,7 +96,9 @@ def table(functions: dict[str, tuple[list[Any], dict[str, Any], Any]]) -> Any:
         arguments = {}
         for spec in specs:
             # Weights by name are one argument.
-            if isinstance(spec, dict) and all(k == s.name for k, s in spec.items()):
+            if isinstance(spec, dict) and all(
+                k == getattr(s, "name", None) for k, s in spec.items()
+            ):
                 arguments["weights"] = {k: _leaf(s) for k, s in spec.items()}
                 continue
             for leaf in keras.tree.flatten(spec):

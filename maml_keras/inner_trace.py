@@ -20,7 +20,7 @@ from maml_keras.evaluation import (
 from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
-from maml_keras.metrics import Metric, mean_of_task, named_metric
+from maml_keras.metrics import Metric, direction, mean_of_task, named_metric
 from maml_keras.progress import Bar
 from maml_keras.recording import along, recorded
 from maml_keras.task_maps import parallel
@@ -51,6 +51,7 @@ class InnerTrace:
         batch_norm: str, the policy.
         examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
             and `predictions` `[tasks, K + 1, query examples, ...]`.
+        higher_is_better: as in `Evaluation`, of `query_metric`.
     """
 
     metric: str
@@ -65,6 +66,7 @@ class InnerTrace:
     queries: int
     batch_norm: str
     examples: dict[str, Any]
+    higher_is_better: bool | None = None
 
     @property
     def steps(self) -> int:
@@ -98,7 +100,9 @@ class InnerTrace:
             diverged_tasks=self.diverged | ~np.isfinite(values),
             batch_norm=self.batch_norm,
             queries=self.queries,
-            higher_is_better="accuracy" in metric,
+            higher_is_better=direction(
+                metric, None if metric == "loss" else self.higher_is_better
+            ),
         )
 
 
@@ -109,6 +113,7 @@ def trace_inner_loop(
     steps: int | None = None,
     num_tasks: int = 100,
     metric: str | Metric | None = None,
+    higher_is_better: bool | None = None,
     verbose: str | int = "auto",
 ) -> InnerTrace:
     """Adapts to each task and notes what every inner step did.
@@ -122,6 +127,7 @@ def trace_inner_loop(
         steps: int, K; None for as many as in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: as in `evaluate_episodes`.
+        higher_is_better: as in `evaluate_episodes`.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
@@ -144,6 +150,7 @@ def trace_inner_loop(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
     compiled, layers = _compiled(maml, steps, name, function)
     parts: list[dict[str, Any]] = []
@@ -156,7 +163,9 @@ def trace_inner_loop(
         episode.check_targets(query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode.check_batch(task, query_y)
-        admission.check_scaled(maml.model, task)
+        admission.check_evaluated(
+            maml.learner, maml.inner.loss, maml._outer_loss, task, query_y
+        )
         numbers, predictions = compiled(task, query_y)
         parts.append({key: value.numpy() for key, value in numbers.items()})
         if done < EXAMPLES:
@@ -180,6 +189,7 @@ def trace_inner_loop(
         chance=float(np.mean(shares)) if shares else None,
         queries=int(tf.nest.flatten(query_y)[0].shape[1]),
         batch_norm=maml.learner.batch_norm.name,
+        higher_is_better=direction(name, higher_is_better),
         examples=tf.nest.map_structure(_joined, *examples),
         **{key: np.concatenate([p[key] for p in parts]) for key in parts[0]},
     )
@@ -196,6 +206,7 @@ def predictions_along(maml: MAML, task: dict[str, Any], *, steps: int) -> Any:
     Returns:
         Array `[tasks, K + 1, query examples, ...]`.
     """
+    maml._renew()
     cache = maml.__dict__.setdefault("_predictions_along", {})
     if steps not in cache:
         loop, learner = recorded(maml), maml.learner

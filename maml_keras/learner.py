@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -64,6 +65,8 @@ class Learner:
         self._named_unused: set[str] = set()
         self._assigned: set[int] = set()
         self._body: keras.Model | None = None
+        # How often the last pass assigned each variable, by its `id`.
+        self._updates: Mapping[int, int] = {}
 
     @property
     def variables(self) -> list[Any]:
@@ -246,7 +249,9 @@ class Learner:
     ) -> Output:
         mapping = [*zip(self.variables, weights), *zip(self.state_variables, state)]
         with (
-            keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope,
+            moving_statistics.CountingScope(
+                state_mapping=mapping, collect_losses=True
+            ) as scope,
             exact_moments(),
             unrolled(),
             heads_first(),
@@ -259,6 +264,7 @@ class Learner:
             losses = model.losses
         after = [scope.get_current_value(v) for v in self.state_variables]
         self._note(state, after)
+        self._updates = scope.updates
         _check_seeds(scope, [v for v, _ in mapping])
         _check_unwritten(scope, self.variables, given)
         wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
@@ -295,12 +301,18 @@ class Learner:
             `BatchNormalization` layers are as they were.
         """
         momenta = moving_statistics.momenta(self.model)
-        if not momenta:
-            return state
         variables = self.state_variables
-        blank = moving_statistics.blank(variables, state, momenta)
-        after = self(weights, blank, x, training=training, step=step).state
-        found = moving_statistics.of_batch(variables, after, momenta)
+        while momenta:
+            blank = moving_statistics.blank(variables, state, momenta)
+            after = self(weights, blank, x, training=training, step=step).state
+            unmoved = momenta.keys() - self._updates.keys()
+            if not unmoved:
+                break
+            # What the pass does not move it may read, so it must not be blank.
+            momenta = {key: m for key, m in momenta.items() if key not in unmoved}
+        else:
+            return state
+        found = moving_statistics.of_batch(variables, after, momenta, self._updates)
         return [
             new if id(v) in momenta or is_seed(v) else old
             for v, old, new in zip(variables, state, found)
@@ -329,9 +341,10 @@ class Learner:
         if unused:
             self._named_unused.update(unused)
             warnings.warn(
-                "These trainable variables do not influence the query loss, and stay "
-                f"as they are: {', '.join(unused)}. Use them in the model's `call`, or "
-                "freeze them with `trainable = False`.",
+                "These trainable variables do not influence the query loss, so their "
+                f"gradient is zero: {', '.join(unused)}. Use them in the model's "
+                "`call`, or freeze them with `trainable = False`, or weight decay "
+                "moves them all the same.",
                 stacklevel=2,
             )
         return [

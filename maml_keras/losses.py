@@ -51,6 +51,9 @@ class PureLoss:
         else:
             self._parts = None
             self._function = keras.losses.get(identifier)
+            # One loss of several outputs is of each of them, but for a function that
+            # may want all of them at once.
+            self._of_each = isinstance(identifier, (str, keras.losses.Loss))
 
     @property
     def name(self) -> str:
@@ -62,6 +65,12 @@ class PureLoss:
             function = function.func
         own = getattr(function, "name", None) or getattr(function, "__name__", None)
         return str(own or type(function).__name__)
+
+    @property
+    def parts(self) -> dict[str, PureLoss] | list[PureLoss] | None:
+        """The losses of several outputs, by key or in their order; None of one."""
+        parts: dict[str, PureLoss] | list[PureLoss] | None = self._parts
+        return parts
 
     @property
     def is_sparse_categorical(self) -> bool:
@@ -122,6 +131,19 @@ class PureLoss:
                 for key in keys
             ]
             return tf.add_n(terms)
+        if self._of_each and tf.nest.is_nested(y_pred):
+            leaves = tf.nest.flatten(y_pred)
+            weights = tf.nest.flatten(sample_weight)
+            if len(weights) != len(leaves):
+                weights = [sample_weight] * len(leaves)
+            return tf.add_n(
+                [
+                    self(true, predicted, weight)
+                    for true, predicted, weight in zip(
+                        tf.nest.flatten(y_true), leaves, weights
+                    )
+                ]
+            )
         masks = [getattr(y_pred, "_keras_mask", None)]
         y_true, y_pred = _aligned(_of_width(y_true, y_pred), _wide(y_pred))
         if isinstance(self._function, keras.losses.Loss):

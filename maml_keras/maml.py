@@ -12,7 +12,7 @@ from maml_keras import admission, auto, episode, policies
 from maml_keras.as_written import as_written
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
-from maml_keras.episodic_model import EpisodicModel
+from maml_keras.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.inner import InnerLoop, check_steps
 from maml_keras.learner import Learner, Output
 from maml_keras.meta_gradients import Backprop, MetaGradient
@@ -113,6 +113,7 @@ class MAML(EpisodicModel):
             name="meta_steps",
         )
         self._outer_loss = inner.loss
+        self._traced_with = frozen_or_not(model)
         self._adapt_function: Any = None
         self.built = True
 
@@ -326,6 +327,7 @@ class MAML(EpisodicModel):
         """
         steps = self.inner.steps if steps is None else steps
         check_steps(steps)
+        self._renew()
         support_x, support_y = admission.checked_support(
             self.learner, self.inner.loss, support_x, support_y
         )

@@ -56,6 +56,26 @@ def named_metric(
     )
 
 
+def direction(name: str, said: bool | None = None) -> bool | None:
+    """Whether more of a metric is better: of accuracies; of losses and errors less is.
+
+    Args:
+        name: the metric's.
+        said: what a user says of a function of their own.
+
+    Returns:
+        A bool, or None where nobody can know.
+
+    >>> direction("accuracy"), direction("loss"), direction("r2")
+    (True, False, None)
+    """
+    if said is not None:
+        return said
+    if "accuracy" in name:
+        return True
+    return False if name == "loss" or "error" in name else None
+
+
 def _accuracy(loss: PureLoss) -> Metric:
     """The share of right answers, of targets as the loss takes them."""
     if loss.is_sparse_categorical:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -42,6 +43,18 @@ def check(model: Any) -> None:
         raise ValueError(
             f"`model` must have trainable variables. Model '{model.name}' has none. "
             "Set `trainable = True` on the layers that should be meta-learned."
+        )
+    counting = [
+        layer.name
+        for layer in model._flatten_layers()
+        if layer._metrics and not isinstance(layer, keras.Model)
+    ]
+    if counting:
+        warnings.warn(
+            f"Layers of '{model.name}' keep metrics, which stay at zero, because a "
+            f"task's pass changes nothing: {', '.join(counting)}. Give metrics to "
+            "`compile`.",
+            stacklevel=4,
         )
     for layer in model._flatten_layers():
         for name, value in vars(layer).items():

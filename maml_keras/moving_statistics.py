@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -23,6 +25,22 @@ def momenta(model: keras.Model) -> dict[int, float]:
     }
 
 
+class CountingScope(keras.StatelessScope):
+    """A scope that knows how often a pass assigned each variable.
+
+    Attributes:
+        updates: the numbers, by `id` of the variable.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.updates: collections.Counter[int] = collections.Counter()
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        self.updates[id(update[0])] += 1
+        super().add_update(update)
+
+
 def blank(
     variables: list[Any], state: list[Any], momenta: dict[int, float]
 ) -> list[Any]:
@@ -38,11 +56,19 @@ def blank(
 
 
 def of_batch(
-    variables: list[Any], after: list[Any], momenta: dict[int, float]
+    variables: list[Any],
+    after: list[Any],
+    momenta: dict[int, float],
+    updates: Mapping[int, int],
 ) -> list[Any]:
-    """The state after a pass from `blank`, with the statistics of its batch."""
+    """The state after a pass from `blank`, with the statistics of its batch.
+
+    A layer that is called n times, as one that is shared, has moved n times: what is
+    left is `sum_i (1 - momentum) momentum^(n - i) batch_i`, and the weights add up to
+    `1 - momentum^n`.
+    """
     return [
-        new / (1.0 - momenta[id(v)]) if id(v) in momenta else new
+        new / (1.0 - momenta[id(v)] ** updates[id(v)]) if id(v) in momenta else new
         for v, new in zip(variables, after)
     ]
 

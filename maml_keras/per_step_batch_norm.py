@@ -44,13 +44,17 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
                 f"A `{type(self).__name__}` policy belongs to the model that it was "
                 f"made for. Pass `batch_norm='{self.name}'` for a policy of its own."
             )
+        for layer, tables in zip(layers, self.tables):
+            # Frozen here, not when it was made: that would change its place in files.
+            for name in tables.keys() & {"gamma", "beta"}:
+                tables[name].trainable = layer.trainable
 
     def _tables(self, layer: Any, rows: int) -> dict[str, Any]:
         tables = {}
         if layer.scale:
-            tables["gamma"] = self._table(layer, "gamma", rows, 0.0, layer.trainable)
+            tables["gamma"] = self._table(layer, "gamma", rows, 0.0, trainable=True)
         if layer.center:
-            tables["beta"] = self._table(layer, "beta", rows, 0.0, layer.trainable)
+            tables["beta"] = self._table(layer, "beta", rows, 0.0, trainable=True)
         return tables
 
     def _table(

@@ -50,7 +50,7 @@ def plot_comparison(
     """
     plt = _pyplot()
     first = next(iter(results.values()))
-    log = not first.higher_is_better
+    log = first.higher_is_better is False
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     _adaptation(right, results, log=log)
     key = f"adapted_{first.metric}"

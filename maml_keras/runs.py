@@ -80,6 +80,8 @@ def train(
     """
     folder = pathlib.Path(folder)
     where = {"data_dir": data_dir, "download": download}
+    if iterations is not None and iterations < 1:
+        raise ValueError(f"`iterations` must be positive. Received: {iterations}.")
     if seconds is not None:
         iterations = _planned(
             preset, folder, algorithm, iterations, seconds, where, verbose
@@ -88,10 +90,10 @@ def train(
     if iterations is None:
         iterations = preset.of(algorithm).iterations
     epoch = min(preset.epoch, iterations)
-    if seconds is None and (iterations < 1 or iterations % epoch):
+    if seconds is None and iterations % epoch:
         raise ValueError(
             f"`iterations` must be a multiple of the {epoch} meta-steps of an epoch. "
-            f"Received: {iterations}. Take {max(1, iterations // epoch) * epoch}."
+            f"Received: {iterations}. Take {iterations // epoch * epoch}."
         )
     config = {
         "preset": preset.name,
@@ -106,7 +108,9 @@ def train(
     backup = WholeBackup(folder / BACKUP, delete_checkpoint=False)
     if (folder / MODEL).exists():
         backup.remove()
-        return load(folder)[0]
+        # Not `load`, which looks the preset up: this one may be a user's own.
+        model: MAML = keras.saving.load_model(folder / MODEL)
+        return model
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,6 +16,7 @@ import tensorflow as tf
 
 from maml_keras import episode, policies
 from maml_keras.batch_norm import BatchNormPolicy
+from maml_keras.copies import settle
 from maml_keras.learner import Learner
 
 # What is read here of a SavedModel, beside its lists of variables.
@@ -113,6 +116,7 @@ def warm_start(
             )
     for own, other in zip(model.weights, source):
         own.assign(other)
+    settle(model)
 
 
 def load(path: str | pathlib.Path) -> Any:
@@ -193,8 +197,15 @@ def tuned(
         ValueError: in the words of the export's own checks.
     """
     how = {"steps": steps, "learning_rate": learning_rate}
-    try:
+    with in_words():
         saved.fine_tune(x, y, **{k: v for k, v in how.items() if v is not None})
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """What the checks of an export's graph say, as a `ValueError`."""
+    try:
+        yield
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(_words(error)) from error
 
@@ -217,7 +228,7 @@ def ordinary(
     """
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
     facts = card(path)
-    _freeze(model, facts.get("trainable_layers", []))
+    freeze(model, facts)
     learner = Learner(
         model,
         batch_norm=batch_norm(facts, custom_objects),
@@ -231,15 +242,21 @@ def ordinary(
         state = learner.batch_statistics(weights, state, x, step=taken)
     for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
         variable.assign(value)
+    settle(model)
     return model
 
 
-def _freeze(model: keras.Model, trainable: list[bool]) -> None:
-    """Layers as they were when the weights were written, in their order."""
-    layers = model._flatten_layers()
+def freeze(model: keras.Model, facts: dict[str, Any]) -> None:
+    """Freezes what was frozen when an export's weights were written, by its card.
+
+    That decides about the order of the weights in it.
+    """
+    layers, trainable = model._flatten_layers(), facts.get("trainable_layers", [])
     if len(layers) == len(trainable):
         for layer, flag in zip(layers, trainable):
             layer.trainable = flag
+    for index in facts.get("frozen_variables", []):
+        model.variables[index].trainable = False
 
 
 def card(path: str | pathlib.Path) -> dict[str, Any]:

@@ -39,6 +39,10 @@ class Start(abc.ABC):
             training: bool, whether dropout is active.
         """
 
+    def replaces(self, model: keras.Model) -> list[Any]:
+        """The weights that it sets for each task, be they adapted after it or not."""
+        return []
+
     def check(self, model: keras.Model) -> None:  # noqa: B027 - most take any.
         """Refuses a model that it cannot start from."""
 
@@ -110,13 +114,18 @@ class PrototypicalHead(Start):
         ]
         return started, learner.advance(state, after)
 
+    def replaces(self, model: keras.Model) -> list[Any]:
+        head = model.layers[-1]
+        return [head.kernel, head.bias]
+
     def check(self, model: keras.Model) -> None:
         last = model.layers[-1]
         if not (
             isinstance(last, keras.layers.Dense)
             and last.use_bias
             and last.activation is keras.activations.linear
-            and last.trainable
+            and last.kernel.trainable
+            and last.bias.trainable
         ):
             raise ValueError(
                 "A head from prototypes needs a model that ends in a trainable Dense "

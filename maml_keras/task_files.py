@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from maml_keras import data
+
+# What numpy throws of a file that is no archive of arrays, or not whole.
+DAMAGED = (
+    AttributeError,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Examples(NamedTuple):
@@ -60,9 +74,10 @@ def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
             f"folder of images for each class. Received: {path}, which does not exist."
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: numpy does not close what turns out to be no archive.
+        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, AttributeError) as error:
+    except DAMAGED as error:
         raise ValueError(
             f"`{option}` must be an .npz file with arrays x and y. Received: {path}, "
             "which numpy cannot read. Write it with `numpy.savez(path, x=x, y=y)`."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
+import zipfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from maml_keras import shipped, task_files
+from maml_keras.admission import SCALES_BYTES
 from maml_keras.losses import PureLoss
 
 
@@ -49,11 +53,14 @@ def adapt_file(
     if out is not None:
         # What cannot be read back is found out before anything is adapted.
         shipped.network(pathlib.Path(export) / "learner.keras")
-    sets, lines = _examples(saved, data, query, verbose)
+    sets, lines = _examples(export, saved, data, query, verbose)
     loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
-    before = _measured(saved, sets, loss)
+    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
+    for _, y in sets.values():
+        _check_labels(y, width, loss)
+    before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
     shipped.tuned(saved, *sets["yours"], steps=steps, learning_rate=learning_rate)
-    after = _measured(saved, sets, loss)
+    after = _measured(saved.serve, sets, loss)
     lines += [f"batch norm: {shipped.card(export)['batch_norm']}"]
     lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
     lines += [
@@ -69,6 +76,7 @@ def adapt_file(
 
 
 def _examples(
+    export: str | pathlib.Path,
     saved: Any,
     data: str | pathlib.Path,
     query: str | pathlib.Path | None,
@@ -85,6 +93,9 @@ def _examples(
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     ways = int(width) if y_spec.dtype.is_integer else None
     shape = tuple(x_spec.shape[1:])
+    for name, path in (("--data", data), ("--query", query)):
+        if path is not None and pathlib.Path(path).is_dir():
+            _check_scaling(export, name, path)
     mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
     arrays = mine.arrays
     sets = {"yours": shipped.fitting(saved, arrays["x"], arrays["y"])}
@@ -110,15 +121,52 @@ def _examples(
     return sets, lines
 
 
+def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:
+    """Refuses a folder for a network that scales bytes itself.
+
+    Images of a folder come in [0, 1], as those of a pool do, and nobody can know
+    whether it was trained on such.
+    """
+    # Read without Keras, which may not know the classes.
+    with zipfile.ZipFile(pathlib.Path(export) / "learner.keras") as file:
+        config = json.loads(file.read("config.json"))
+    if any(abs(scale) < SCALES_BYTES for scale in _scales(config)):
+        raise ValueError(
+            f"`{option}` must be an .npz file for this export, whose network scales "
+            f"its inputs itself. Received: the folder {path}, whose images would be "
+            "scaled to [0, 1] before. Write images as they were in training: "
+            "`numpy.savez(path, x=x, y=y)`."
+        )
+
+
+def _scales(config: Any) -> Iterator[float]:
+    """The factors of all `Rescaling` layers of a configuration."""
+    if isinstance(config, dict) and config.get("class_name") == "Rescaling":
+        scale = config["config"]["scale"]
+        if isinstance(scale, dict):  # An array or a tuple, as Keras writes them.
+            scale = scale["config"]["value"]
+        yield from np.ravel(scale)
+    parts = config.values() if isinstance(config, dict) else config
+    if isinstance(parts, (list, tuple)) or isinstance(config, dict):
+        for part in parts:
+            yield from _scales(part)
+
+
 def _measured(
-    saved: Any, sets: dict[str, tuple[Any, Any]], loss: PureLoss
+    predict: Callable[[Any], Any], sets: dict[str, tuple[Any, Any]], loss: PureLoss
 ) -> dict[tuple[str, str], float]:
-    """The metric of the export's present weights, by whose examples and name."""
+    """The metric of predictions, by whose examples and name."""
     return {
         (label, name): value
         for label, (x, y) in sets.items()
-        for name, value in [_metric(y, np.asarray(saved.serve(x)), loss)]
+        for name, value in [_metric(y, np.asarray(predict(x)), loss)]
     }
+
+
+def _at_first(saved: Any, x: Any, y: Any, query_x: Any) -> Any:
+    """Predictions before any step, where the loop may know the examples already."""
+    with shipped.in_words():
+        return saved.adapt_and_predict(x, y, query_x, steps=0)
 
 
 def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
@@ -131,14 +179,20 @@ def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
         return PureLoss(usual)
 
 
+def _check_labels(y: Any, width: int, loss: PureLoss) -> None:
+    """Refuses class numbers that the network does not have."""
+    if not loss.is_sparse_categorical:
+        return
+    counted = y[y != loss.ignored_class]
+    if np.any((counted < 0) | (counted >= width)):
+        raise ValueError(
+            f"Labels must be 0..{width - 1}. Received: {int(y.min())}..{int(y.max())}."
+        )
+
+
 def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:
     if loss.is_sparse_categorical:
-        counted, width = y != loss.ignored_class, predictions.shape[-1]
-        if np.any((y[counted] < 0) | (y[counted] >= width)):
-            raise ValueError(
-                f"Labels must be 0..{width - 1}. Received: {int(y.min())}.."
-                f"{int(y.max())}."
-            )
+        counted = y != loss.ignored_class
         right = np.argmax(predictions, axis=-1) == y
         return "accuracy", float(np.mean(right[counted])) if counted.any() else 0.0
     if loss.is_categorical:

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from maml_keras import drawing
 from maml_keras.diagnoses import Diagnosis, Finding, all_diagnoses
+from maml_keras.evaluation import check_repeatable
 from maml_keras.inner_trace import trace_inner_loop
 from maml_keras.looks import Look, learned_rates
 from maml_keras.pace import Pace
@@ -66,8 +67,8 @@ class Watch(keras.callbacks.Callback):
             "auto" for a bar where `fit` has one.
 
     Raises:
-        ValueError: if there are no episodes, `every` is not positive, or `share` is
-            negative.
+        ValueError: if there are no episodes, or they can be drawn only once, `every`
+            is not positive, or `share` is negative.
     """
 
     def __init__(
@@ -90,6 +91,8 @@ class Watch(keras.callbacks.Callback):
             episodes = {"validation": episodes}
         if not episodes:
             raise ValueError("`episodes` must name at least one dataset. Received: {}.")
+        for part in episodes.values():
+            check_repeatable(part)
         if every is not None and every < 1:
             raise ValueError(f"`every` must be positive. Received: every={every}.")
         if not share >= 0.0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ from maml_keras_cli.options import (
     command,
     text,
 )
-from maml_keras_cli.settings import Config
+from maml_keras_cli.settings import Config, as_begun
 
 
 def compare(
@@ -72,13 +72,22 @@ def compare(
     difference from the first, and writes it with a plot and `config.toml`, with which
     `maml-keras compare --config` repeats it.
     """
-    from maml_keras import comparison, experiments
+    from maml_keras import comparison, experiments, run_config
 
     chosen = experiments.get(preset)
     default = pathlib.Path("runs") / f"{preset}-compare"
     with run_folder("compare", out, default, resume=resume) as folder:
         if resume:
-            algorithms, steps, tasks = _as_begun(context, folder)
+            if "algorithms" not in run_config.read(folder):
+                raise ValueError(
+                    f"`--out` must be the folder of a comparison. Received: {folder}, "
+                    "which holds a single run. Go on with it by `maml-keras train`."
+                )
+            algorithms, seed, steps, tasks = as_begun(
+                context, folder, "algorithms", "seed", "steps", "tasks"
+            )
+            if isinstance(algorithms, list):
+                algorithms = ",".join(algorithms)
         result = comparison.compare(
             chosen,
             [name.strip() for name in algorithms.split(",")],
@@ -98,20 +107,3 @@ def compare(
         typer.echo(result)
         typer.echo(f"table, figures and plot: {folder}/comparison.*")
         typer.echo(f"TensorBoard: tensorboard --logdir {shlex.quote(str(folder))}")
-
-
-def _as_begun(context: typer.Context, folder: pathlib.Path) -> tuple[str, Any, Any]:
-    """Algorithms, steps and tasks: what is not given again is as it was."""
-    from maml_keras import run_config
-
-    begun = run_config.read(folder)
-
-    def value(name: str) -> Any:
-        source = context.get_parameter_source(name)
-        given = source is not None and source.name != "DEFAULT"
-        return context.params[name] if given else begun.get(name)
-
-    algorithms = value("algorithms")
-    if isinstance(algorithms, list):
-        algorithms = ",".join(algorithms)
-    return algorithms, value("steps"), value("tasks")

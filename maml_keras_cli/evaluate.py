@@ -57,7 +57,8 @@ def evaluate(
         download=download,
         verbose=0 if quiet else 1,
     )
-    written = runs.write_result(run, result, on=on.value)
+    # Shown first: the folder may not be ours to write to.
     typer.echo(result.table())
     typer.echo(f"{on.value} tasks: {result}")
+    written = runs.write_result(run, result, on=on.value)
     typer.echo(f"figures: {written}")

@@ -27,6 +27,7 @@ def run_folder(
         FileExistsError: if `out` holds something and `resume` is False.
         FileNotFoundError: if there is nothing to resume.
     """
+    ours = not resume and not (out and out.exists())
     if resume:
         folder = _begun(out) if out else _newest(default)
     else:
@@ -42,9 +43,10 @@ def run_folder(
             f"{quoted} --resume`."
         ) from error
     finally:
-        # Nothing was written, so the name is free again.
-        with contextlib.suppress(OSError):
-            folder.rmdir()
+        if ours:
+            # If nothing was written the name is free again.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def new_path(

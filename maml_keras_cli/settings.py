@@ -46,6 +46,22 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
     return path
 
 
+def as_begun(context: typer.Context, folder: pathlib.Path, *names: str) -> list[Any]:
+    """Options of a run that goes on: what is not given again is as it was."""
+    # It imports what takes a while, which `--help` need not wait for.
+    from maml_keras import run_config
+
+    begun = run_config.read(folder)
+
+    def value(name: str) -> Any:
+        source = context.get_parameter_source(name)
+        given = source is not None and source.name != "DEFAULT"
+        own = context.params[name]
+        return own if given else begun.get(name, own)
+
+    return [value(name) for name in names]
+
+
 def _typed(value: Any) -> Any:
     # As text, a value meets the same checks as one from the command line: 40.5 is no
     # whole number there, and would be cut to 40 here.

@@ -24,10 +24,11 @@ from maml_keras_cli.options import (
     command,
     text,
 )
-from maml_keras_cli.settings import Config
+from maml_keras_cli.settings import Config, as_begun
 
 
 def train(
+    context: typer.Context,
     preset: Preset,
     algorithm: Annotated[
         str,
@@ -83,12 +84,14 @@ def train(
     chosen = experiments.get(preset).of(algorithm)
     if epoch is not None:
         chosen = dataclasses.replace(chosen, epoch=epoch)
-    where: dict[str, Any] = {
-        "data_dir": text(data_dir and data_dir.absolute()),
-        "download": download,
-    }
     default = pathlib.Path("runs") / preset
     with run_folder("train", out, default, resume=resume) as folder:
+        if resume:
+            tasks, data_dir = as_begun(context, folder, "tasks", "data_dir")
+        where: dict[str, Any] = {
+            "data_dir": text(data_dir and pathlib.Path(data_dir).absolute()),
+            "download": download,
+        }
         maml = runs.train(
             chosen,
             folder,

@@ -1,5 +1,7 @@
 """Low-rank adapters on frozen networks (LoRA)."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -319,3 +321,24 @@ def test_the_penalty_on_a_layers_outputs_stays():
     model(x), adapted(x)
     assert float(model.losses[0]) > 0.0
     np.testing.assert_allclose(adapted.losses[0], model.losses[0], rtol=1e-5)
+
+
+def test_layers_that_cannot_be_reached_are_named():
+    def model(*head):
+        x = keras.Input([4, 3])
+        h = layers.TimeDistributed(layers.Dense(5), name="each_word")(x)
+        h = layers.GlobalAveragePooling1D()(h)
+        for layer in head:
+            h = layer(h)
+        return keras.Model(x, h)
+
+    with pytest.warns(UserWarning, match="each_word is copied without adapters"):
+        with_low_rank_adapters(model(layers.Dense(2)))
+    with pytest.raises(ValueError, match="None was found. What lies inside of each_w"):
+        with_low_rank_adapters(model())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_low_rank_adapters(
+            model(layers.Dense(2, name="head")), layers=lambda d: d.name == "head"
+        )
+        with_low_rank_adapters(pretrained())

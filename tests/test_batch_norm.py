@@ -1,5 +1,7 @@
 """Which statistics batch norm uses, what moves them, and what does not."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -221,3 +223,99 @@ def test_meta_gradients_alone_change_nothing(policy):
     before = numpy_variables(model)
     model.compute_meta_gradients(regression())
     assert_identical(before, numpy_variables(model))
+
+
+def called(times):
+    """A batch norm that is called so often in a pass, as in a siamese network."""
+    x = keras.Input([3])
+    h = keras.layers.Dense(6, activation="tanh")(x)
+    layer = keras.layers.BatchNormalization(momentum=MOMENTUM)
+    outputs = [layer(h) for _ in range(times)]
+    h = outputs[0] if times == 1 else keras.layers.Average()(outputs)
+    return keras.Model(x, keras.layers.Dense(2)(h))
+
+
+def test_a_layer_that_is_called_more_than_once_gets_its_batches_statistics():
+    once, thrice = called(1), called(3)
+    thrice.set_weights(once.get_weights())
+    x = regression()[0]["support_x"][0]
+    found = []
+    for model in (once, thrice):
+        learner = Learner(model)
+        found.append(
+            learner.batch_statistics(learner.weights(), learner.state(), tf.constant(x))
+        )
+    h = once.layers[1](x)
+    np.testing.assert_allclose(found[0][0], tf.reduce_mean(h, 0), 1e-5, 1e-6)
+    for one, three in zip(*found):
+        np.testing.assert_allclose(three, one, rtol=1e-5, atol=1e-6)  # float32
+
+
+def test_frames_of_a_series_share_their_statistics():
+    # Each frame is a call of the inner layer; all have the same values here.
+    x = keras.Input([4, 3])
+    layer = keras.layers.BatchNormalization()
+    model = keras.Model(
+        x, keras.layers.Dense(2)(keras.layers.TimeDistributed(layer)(x))
+    )
+    frame = np.random.default_rng(0).normal(5.0, 2.0, [7, 3]).astype("float32")
+    frames = np.repeat(frame[:, None], 4, axis=1)
+    adapted = maml(model, batch_norm="support").adapt(frames, np.zeros([7, 4, 2]))
+    inner = adapted.layers[1].layer
+    np.testing.assert_allclose(inner.moving_mean, frame.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(inner.moving_variance, frame.var(0), rtol=1e-3)
+
+
+class OnlyInTraining(keras.Model):
+    """A layer that passes without training do not call."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.norm = keras.layers.BatchNormalization()
+        self.other = keras.layers.BatchNormalization()
+        self.head = keras.layers.Dense(2)
+
+    def call(self, x, training=False):
+        if training:
+            x = self.norm(x)
+        return self.head(self.other(x))
+
+
+def test_a_layer_that_is_not_called_keeps_its_statistics():
+    model, x = OnlyInTraining(), regression()[0]["support_x"][0]
+    model(x, training=True)
+    model.norm.moving_mean.assign([1.0, 2.0, 3.0])
+    learner = Learner(model)
+    found = learner.batch_statistics(learner.weights(), learner.state(), tf.constant(x))
+    state = {v.path: t for v, t in zip(learner.state_variables, found)}
+    np.testing.assert_array_equal(state[model.norm.moving_mean.path], [1.0, 2.0, 3.0])
+    found = state[model.other.moving_mean.path]
+    np.testing.assert_allclose(found, x.mean(axis=0), rtol=1e-5, atol=1e-6)
+
+
+class InInferenceMode(keras.Model):
+    """Keras's idiom for a pretrained network.
+
+    Of a functional model Keras itself overrides it: `fit` hands its own on.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.base, self.head = batch_normalised(outputs=4), keras.layers.Dense(2)
+        self.base(np.zeros([1, 3]))
+        self.head.build([None, 4])
+        self.built = True
+
+    def call(self, x):
+        return self.head(self.base(x, training=False))
+
+
+def test_a_call_in_inference_mode_that_the_policy_overrides_is_told():
+    task = regression()[0]
+    with pytest.warns(UserWarning, match="`training=False`, which the batch-norm pol"):
+        maml(InInferenceMode()).compute_meta_gradients(regression())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maml(InInferenceMode(), batch_norm="frozen")(task)
+        maml(batch_normalised()).compute_meta_gradients(regression())
+        maml(batch_normalised()).predict(task, verbose=0)

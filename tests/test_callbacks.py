@@ -41,3 +41,9 @@ def test_adaptation_curves_are_those_of_evaluate_episodes(tmp_path):
 def test_a_period_of_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`every` must be positive"):
         mk.AdaptationCurves([], tmp_path, every=0)
+
+
+@pytest.mark.parametrize("make", [mk.AdaptationCurves, lambda e, d: mk.Watch(d, e)])
+def test_what_can_be_drawn_once_is_refused(make, tmp_path):
+    with pytest.raises(ValueError, match="`episodes` must be a dataset or a list"):
+        make(iter([]), tmp_path)

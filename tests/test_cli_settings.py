@@ -224,3 +224,34 @@ def test_verbose_says_what_was_chosen_and_why():
 def test_verbose_keeps_the_traceback_of_a_mistake():
     result = CliRunner().invoke(app, ["evaluate", "nowhere", "--verbose"])
     assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_a_run_that_goes_on_keeps_its_number_of_tasks(tmp_path):
+    arguments = ["train", "sinusoid", "--out", str(tmp_path / "run"), "--quiet"]
+    assert CliRunner().invoke(app, [*arguments, "--tasks", "4"]).exit_code == 0
+    begun = run_config.read(tmp_path / "run")
+    assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
+    # And its command, with which the exported card says how to repeat it.
+    assert run_config.read(tmp_path / "run") == begun
+    written = json.loads((tmp_path / "run/evaluation-2.json").read_text("utf-8"))
+    assert written["tasks"] == begun["tasks"] == 4
+
+
+def test_a_folder_that_a_user_made_stays(tmp_path):
+    (tmp_path / "mine").mkdir()
+    failed = run("train", "omniglot_5w1s", "--data-dir", tmp_path, "--out", "mine")
+    assert failed.exit_code == 1
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_figures_are_shown_where_they_cannot_be_written(tmp_path, monkeypatch):
+    assert run("train", "sinusoid", "--out", "mine").exit_code == 0
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(runs, "write_result", full)
+    result = run("evaluate", "mine")
+    assert result.exit_code == 1
+    assert "95% CI over 4 tasks" in result.output
+    assert "disk full" in result.output

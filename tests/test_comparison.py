@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from maml_keras import experiments, run_config, runs
 from maml_keras.comparison import Comparison, compare
+from maml_keras.contender import epoch_length
 from maml_keras.evaluation import Evaluation, half_width
 from maml_keras.presets import Families
 from maml_keras_cli import app
@@ -192,12 +193,13 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     assert (tmp_path / "test" / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("changed", ["preset", "seed", "iterations"])
+@pytest.mark.parametrize("changed", ["preset", "seed", "iterations", "steps"])
 def test_it_goes_on_with_what_it_began_with(changed, tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     preset = dataclasses.replace(SMALL, name="other") if changed == "preset" else SMALL
     given = {"seed": 1} if changed == "seed" else {}
     given |= {"iterations": 40} if changed == "iterations" else {}
+    given |= {"steps": 7} if changed == "steps" else {}
     with pytest.raises(ValueError, match="goes on with the settings it began with"):
         compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
 
@@ -217,6 +219,52 @@ def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
     result = compare(SMALL, ["random", "oracle"], tmp_path, **shorter)
     assert result.iterations["oracle"] == 40
     assert run_config.read(tmp_path)["iterations"] == 40
+
+
+def test_what_is_not_given_again_is_as_it_was(tmp_path):
+    asked = []
+
+    def families(**where):
+        asked.append(where["data_dir"])
+        return SMALL.families(**where)
+
+    mine = dataclasses.replace(SMALL, families=families)
+    given = {"num_tasks": 5, "verbose": 0}
+    compare(mine, ["random"], tmp_path, steps=3, data_dir="here", **given)
+    result = compare(mine, ["random", "oracle"], tmp_path, **given)
+    assert set(asked) == {"here"}
+    assert run_config.read(tmp_path)["data_dir"] == "here"
+    assert {r.steps for r in result.results.values()} == {3}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"iterations": 25}, "`iterations` must be a multiple of 20 or of 10.*Take 20"),
+        ({"iterations": 0}, "`iterations` must be a multiple"),
+        ({"num_tasks": 0}, "`num_tasks` must be positive"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused_before_training(given, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        compare(SMALL, ["random", "maml"], tmp_path / "c", verbose=0, **given)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_long_run_takes_any_multiple_of_twenty():
+    long = dataclasses.replace(SMALL, epoch=1000)
+    assert epoch_length(long, 25_020) == 25_020 // 20
+    assert epoch_length(long, 25_000) == 1_000
+    assert epoch_length(SMALL, 30) == 10  # No multiple of twenty, but of the epoch.
+
+
+def test_the_command_line_does_not_take_a_single_run_for_a_comparison(tmp_path):
+    settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
+    run_config.write(tmp_path, settings, program="train", command="")
+    arguments = ["compare", "sinusoid", "--out", str(tmp_path), "--resume"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "must be the folder of a comparison" in result.output
 
 
 def test_the_folder_of_a_single_run_is_left_alone(tmp_path):

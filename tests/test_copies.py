@@ -3,8 +3,17 @@
 import keras
 import numpy as np
 import pytest
-from helpers import FAMILIES, assert_identical, dense, family, numpy_variables, task_of
+from helpers import (
+    FAMILIES,
+    assert_identical,
+    dense,
+    family,
+    maml,
+    numpy_variables,
+    task_of,
+)
 
+from maml_keras import warm_start, with_low_rank_adapters
 from maml_keras.copies import copy_of, float64_twin
 
 
@@ -90,3 +99,33 @@ def test_copy_of_another_shape_is_refused():
     model.build([None, 3])
     with pytest.raises(ValueError, match="rebuilt from its configuration with other"):
         copy_of(model)
+
+
+def after_scaling():
+    """A network whose first layer has seen data of mean 5."""
+    scaling = keras.layers.Normalization()
+    scaling.adapt(np.random.default_rng(0).normal(5.0, 2.0, [200, 3]))
+    return keras.Sequential([keras.Input([3]), scaling, keras.layers.Dense(2)])
+
+
+def test_a_copy_normalises_by_what_the_layer_has_seen():
+    model, x = after_scaling(), np.full([4, 3], 6.0, "float32")
+    np.testing.assert_array_equal(copy_of(model)(x), model(x))
+    np.testing.assert_allclose(float64_twin(model)(x), model(x), rtol=1e-5)
+    # By mean 0 and variance 1, with which the layer was built, it would be another.
+    fresh = keras.Sequential(
+        [keras.Input([3]), keras.layers.Normalization(), keras.layers.Dense(2)]
+    )
+    assert not np.allclose(fresh.layers[0](x), model.layers[0](x), rtol=0.1)
+
+
+def test_so_does_a_model_that_takes_the_weights_of_another(tmp_path):
+    model, x = after_scaling(), np.full([4, 3], 6.0, "float32")
+    adapters = with_low_rank_adapters(model)
+    np.testing.assert_allclose(adapters(x), model(x), rtol=1e-5)  # float32
+    path = maml(model).export(tmp_path / "export")
+    fresh = keras.Sequential(
+        [keras.Input([3]), keras.layers.Normalization(), keras.layers.Dense(2)]
+    )
+    warm_start(fresh, path)
+    np.testing.assert_allclose(fresh(x), model(x), rtol=1e-5)

@@ -46,8 +46,36 @@ def test_what_is_not_there_or_no_image_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="without any"):
         data.from_folder(tmp_path)
     (tmp_path / "a").mkdir()
+    with pytest.raises(ValueError, match="which is empty"):
+        data.from_folder(tmp_path)
     (tmp_path / "a" / "0.png").write_text("broken")
     with pytest.raises(ValueError, match=r"0\.png cannot be read"):
+        data.from_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["photo.WEBP", "scan.tif"])
+def test_an_image_of_another_kind_is_named(name, tmp_path):
+    write(tmp_path / "a" / "0.png", 1)
+    (tmp_path / "a" / name).touch()
+    with pytest.raises(ValueError, match=f"Received: .*{name}. Convert"):
+        data.from_folder(tmp_path)
+
+
+def test_a_class_does_not_vanish(tmp_path):
+    write(tmp_path / "a" / "0.png", 1)
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "thumbnails").touch()
+    assert data.from_folder(tmp_path).class_names == ("a",)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "notes.txt").touch()
+    with pytest.raises(ValueError, match=r"must have images.*b, with notes.txt"):
+        data.from_folder(tmp_path)
+
+
+def test_a_broken_link_is_named(tmp_path):
+    write(tmp_path / "a" / "0.png", 1)
+    (tmp_path / "a" / "1.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(ValueError, match=r"1\.png cannot be read"):
         data.from_folder(tmp_path)
 
 

@@ -25,6 +25,7 @@ from maml_keras.evaluation import (
     evaluate_episodes,
     half_width,
 )
+from maml_keras.inner_trace import trace_inner_loop
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -330,3 +331,36 @@ def test_bytes_are_refused():
     task = {**task, "query_x": task["query_x"].astype("uint8")}
     with pytest.raises(ValueError, match=r"`query_x` must be float32"):
         evaluated(maml(dense()), (task, query_y))
+
+
+def test_a_class_that_the_head_has_not_is_refused():
+    task, labels = classification(ways=5)
+    model = maml(dense(outputs=3), loss=SCCE)
+    with pytest.raises(ValueError, match=r"must hold labels 0\.\.2.*0\.\.4"):
+        evaluated(model, (task, labels))
+    with pytest.raises(ValueError, match=r"`query_y` must hold labels 0\.\.2"):
+        trace_inner_loop(model, [(*classification(ways=3)[:1], labels[:, :6] + 1)])
+
+
+def test_which_way_is_better_is_known_or_said():
+    def score(y_true, y_pred):
+        return -keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    model, batch = maml(dense()), regression()
+    found = {
+        said: evaluated(model, batch, metric=score, higher_is_better=said)
+        for said in (None, True, False)
+    }
+    assert [f.higher_is_better for f in found.values()] == [None, True, False]
+    error = keras.metrics.mean_absolute_error
+    assert evaluated(model, batch, metric=error).higher_is_better is False
+    trace = trace_inner_loop(model, [batch], metric=score, higher_is_better=True)
+    assert trace.query().higher_is_better is True
+    assert trace.query("loss").higher_is_better is False
+
+
+def test_there_is_no_median_where_nobody_knows_what_is_worst():
+    unknown = fabricated(metric="score", higher_is_better=None)
+    assert unknown.medians[0] == pytest.approx(0.2)
+    assert np.isnan(unknown.medians[1])
+    assert unknown.summary()["median"][1] is None

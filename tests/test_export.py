@@ -250,3 +250,34 @@ def test_model_without_shapes_asks_for_a_signature(tmp_path):
     np.testing.assert_allclose(
         got, model.predict(task, verbose=0)[0], rtol=1e-5, atol=1e-5
     )
+
+
+def test_no_step_of_training_is_no_step_of_the_export(tmp_path):
+    learner, (task, _) = maml(dense(), steps=0), regression()
+    learner.export(tmp_path / "saved")
+    saved = tf.saved_model.load(str(tmp_path / "saved"))
+    one = {name: tf.constant(values[0]) for name, values in task.items()}
+    np.testing.assert_allclose(
+        saved.adapt_and_predict(**one), learner(task)[0], rtol=1e-5
+    )
+    assert not np.allclose(saved.adapt_and_predict(**one, steps=1), learner(task)[0])
+
+
+def test_the_loss_that_fine_tuning_returns_leaves_padding_out(tmp_path):
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input([4], dtype="int32"),
+            layers.Embedding(6, 3, mask_zero=True),
+            layers.Dense(2),
+        ]
+    )
+    learner = MAML(model, InnerLoop("mse", SGD(RATE), steps=1))
+    learner.export(tmp_path / "saved")
+    saved = tf.saved_model.load(str(tmp_path / "saved"))
+    x = tf.constant([[1, 2, 0, 0], [3, 0, 0, 0]])
+    y = tf.random.stateless_normal([2, 4, 2], [1, 2])
+    loss = float(saved.fine_tune(x, y))
+    errors = np.mean((saved.serve(x) - y) ** 2, axis=-1)
+    assert loss == pytest.approx(float(errors[x != 0].mean()), rel=1e-5)
+    assert loss != pytest.approx(float(errors.mean()), rel=1e-2)

@@ -234,3 +234,18 @@ def test_weighted_mean_of_masked_labels_is_that_of_keras(weights):
     found = float(PureLoss(loss)(labels, logits, weights))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     assert np.isfinite(found)
+
+
+def test_one_loss_of_several_outputs_is_of_each_of_them():
+    # As in Keras's `fit`: not their mean, as of one array that they are stacked to.
+    for loss in ("mse", losses.MeanSquaredError()):
+        one = PureLoss(loss)
+        first, second = one(REAL, OTHER), one(OTHER, 2 * REAL)
+        both = one([REAL, OTHER], [OTHER, 2 * REAL])
+        np.testing.assert_allclose(both, first + second, rtol=1e-6)
+        weighted = one([REAL, OTHER], [OTHER, 2 * REAL], WEIGHTS)
+        np.testing.assert_allclose(
+            weighted, one(REAL, OTHER, WEIGHTS) + one(OTHER, 2 * REAL, WEIGHTS), 1e-6
+        )
+    named = one({"a": REAL}, {"a": OTHER})
+    np.testing.assert_allclose(named, one(REAL, OTHER))

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import keras
 import numpy as np
@@ -24,6 +25,7 @@ from helpers import (
 
 from maml_keras import MAML, SGD, FirstOrder, InnerLoop, last_layer, task_maps
 from maml_keras.data import Sinusoid, episodes
+from maml_keras.episodic_model import _steps_of_epoch
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -51,6 +53,17 @@ def test_bytes_are_refused_unless_the_model_scales_them():
     learner = compiled(scaling())
     learner.fit(bytes_, query_y, verbose=0)
     learner.adapt(bytes_["support_x"][0], task["support_y"][0])
+
+
+def test_what_is_scaled_already_is_not_scaled_again_in_silence():
+    task, query_y = regression()
+    scaled = {k: v if k == "support_y" else np.tanh(v) for k, v in task.items()}
+    with pytest.warns(UserWarning, match="lie in .* scales them by 0.0039"):
+        compiled(scaling()).fit(scaled, query_y, verbose=0)
+    wide = {k: v if k == "support_y" else 100 * v for k, v in task.items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        compiled(scaling()).fit(wide, query_y, verbose=0)
 
 
 def test_bytes_for_queries_alone_are_refused():
@@ -667,3 +680,71 @@ def test_adapt_takes_fewer_classes_than_outputs():
 def test_adapt_refuses_impossible_steps(steps):
     with pytest.raises(ValueError, match="`steps` must be an integer"):
         maml(dense()).adapt(np.zeros([2, 3]), np.zeros([2, 2]), steps=steps)
+
+
+def test_a_generator_takes_as_many_steps_as_it_is_asked_for():
+    learner = compiled()
+    # As a `fit` on small tasks of a dataset leaves it.
+    learner.jit_compile, learner.steps_per_execution = True, 100
+
+    def endless():
+        while True:
+            yield regression()
+
+    learner.fit(endless(), steps_per_epoch=3, verbose=0)
+    assert int(learner.meta_steps) == 3
+    assert (learner.jit_compile, learner.steps_per_execution) == (False, 1)
+
+
+def test_meta_steps_of_an_epoch():
+    task, query_y = regression(tasks=10)
+    batches = tf.data.Dataset.from_tensors((task, query_y))
+    assert _steps_of_epoch(task, batch_size=4) == 3
+    assert _steps_of_epoch(task, batch_size=4, validation_split=0.2) == 2
+    assert _steps_of_epoch(task) == 1
+    assert _steps_of_epoch(batches.repeat(7)) == 7
+    assert _steps_of_epoch(batches.repeat(7), steps_per_epoch=10) == 7
+    assert _steps_of_epoch(batches.repeat(), steps_per_epoch=10) == 10
+    assert _steps_of_epoch(batches.repeat()) is None
+    assert _steps_of_epoch(iter(()), steps_per_epoch=10) == 10
+
+
+def test_what_is_frozen_since_does_not_adapt_without_compile_either():
+    learner, (task, _) = maml(dense()), regression()
+    x, y = task["support_x"][0], task["support_y"][0]
+    before, first = learner.model.layers[0].get_weights(), learner.adapt(x, y)
+    assert not np.allclose(first.layers[0].kernel, before[0])
+    learner.model.layers[0].trainable = False
+    frozen = learner.adapt(x, y)
+    assert_identical(frozen.layers[0].get_weights(), before)
+    assert not np.allclose(frozen.layers[1].kernel, learner.model.layers[1].kernel)
+
+
+def test_a_model_that_is_frozen_as_a_whole_is_refused():
+    learner, (task, _) = maml(dense()), regression()
+    learner.trainable = False
+    with pytest.raises(ValueError, match="Received: all frozen"):
+        learner.compile("sgd")
+    with pytest.raises(ValueError, match="Received: all frozen"):
+        learner.adapt(task["support_x"][0], task["support_y"][0])
+
+
+class Counting(keras.layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.mean = keras.metrics.Mean(name="sparsity")
+
+    def call(self, x):
+        self.mean.update_state(x)
+        return x
+
+
+def test_metrics_inside_of_layers_are_told_to_stay_at_zero():
+    model = keras.Sequential([keras.Input([3]), Counting(), keras.layers.Dense(2)])
+    with pytest.warns(UserWarning, match="keep metrics, which stay at zero.*counting"):
+        maml(model)
+    trained = dense()
+    trained.compile("sgd", "mse", metrics=["mae"])  # Not of its layers.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        maml(trained)

@@ -330,3 +330,22 @@ def test_names_and_what_they_refuse():
         policy = maml(batch_normalised(), batch_norm=name).batch_norm
         with pytest.raises(ValueError, match="belongs to the model"):
             maml(batch_normalised(), batch_norm=policy)
+
+
+@pytest.mark.parametrize("policy", ["per_step", "per_step_running"])
+def test_a_layer_that_is_frozen_later_takes_its_tables_along(policy):
+    model = batch_normalised()
+    learner = maml(model, batch_norm=policy, steps=2)
+    learned = len(learner.learner.variables)
+    model.layers[1].trainable = False
+    learner.compile("sgd")
+    tables = learner.batch_norm.tables[0]
+    assert not tables["gamma"].trainable
+    assert not tables["beta"].trainable
+    assert len(learner.learner.variables) == learned - 4  # Its own two, and these.
+    before = tables["beta"].numpy()
+    learner.train_on_batch(*regression())
+    np.testing.assert_array_equal(tables["beta"], before)
+    model.layers[1].trainable = True
+    learner.compile("sgd")
+    assert tables["gamma"].trainable

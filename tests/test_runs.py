@@ -112,6 +112,16 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
         runs.train(SMALL, tmp_path, seed=1, resume=True, verbose=0)
 
 
+def test_a_run_of_a_preset_of_ones_own_that_has_ended_is_as_it_is(tmp_path):
+    mine = dataclasses.replace(SMALL, name="mine", iterations=20)
+    maml = runs.train(mine, tmp_path, verbose=0)
+    written = (tmp_path / runs.MODEL).stat().st_mtime_ns
+    again = runs.train(mine, tmp_path, resume=True, verbose=0)
+    assert (tmp_path / runs.MODEL).stat().st_mtime_ns == written
+    for a, b in zip(weights(maml), weights(again)):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_resume_needs_a_run(tmp_path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(FileNotFoundError, match="interrupted run"):
@@ -121,6 +131,12 @@ def test_resume_needs_a_run(tmp_path):
 def test_iterations_that_do_not_fill_epochs_are_refused_with_the_next_number(tmp_path):
     with pytest.raises(ValueError, match="multiple of the 20.*Take 20"):
         runs.train(SMALL, tmp_path, iterations=30, verbose=0)
+
+
+def test_a_run_of_nothing_is_refused(tmp_path):
+    for iterations in (0, -5):
+        with pytest.raises(ValueError, match="`iterations` must be positive"):
+            runs.train(SMALL, tmp_path, iterations=iterations, verbose=0)
 
 
 def test_a_missing_run_is_named(tmp_path):

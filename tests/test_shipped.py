@@ -16,6 +16,7 @@ from helpers import (
 
 import maml_keras as mk
 from maml_keras import MAML, SGD, InnerLoop, conversion
+from maml_keras.export_module import _unique
 
 pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
@@ -247,3 +248,88 @@ def test_weights_come_back_to_their_own_layers(tmp_path):
     tuned = mk.fine_tune(path, task["support_x"][0], task["support_y"][0], steps=2)
     np.testing.assert_array_equal(tuned.first.kernel, model.first.kernel)
     assert np.abs(tuned.second.kernel - model.second.kernel).max() > 1e-4
+
+
+def test_one_of_several_outputs_may_be_of_classes(tmp_path):
+    x = keras.Input([3])
+    outputs = {"kind": layers.Dense(4)(x), "size": layers.Dense(1)(x)}
+    loss = {
+        "kind": keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        "size": "mse",
+    }
+    model = MAML(keras.Model(x, outputs), InnerLoop(loss, SGD(RATE), steps=2))
+    path = model.export(tmp_path / "saved")
+    inputs = np.random.default_rng(0).normal(size=[5, 3]).astype("float32")
+    targets = {"kind": np.arange(5) % 4, "size": np.ones([5, 1], "float32")}
+    tuned = mk.fine_tune(path, inputs, targets, steps=2)
+    adapted = model.adapt(inputs, targets, steps=2)
+    for key in outputs:
+        np.testing.assert_allclose(tuned(inputs)[key], adapted(inputs)[key], 1e-5)
+    assert not np.allclose(tuned(inputs)["kind"], model.model(inputs)["kind"])
+
+
+def test_a_weight_that_is_frozen_by_itself_comes_back_to_its_place(tmp_path):
+    model = keras.Sequential(
+        [keras.Input([3]), *(layers.Dense(3, use_bias=False) for _ in range(2))]
+    )
+    model.layers[0].kernel.trainable = False
+    path = MAML(model, InnerLoop("mse", SGD(RATE))).export(tmp_path / "saved")
+    back = mk.to_keras(path)
+    assert_identical(back.get_weights(), model.get_weights())
+    assert not back.layers[0].kernel.trainable
+    learner = conversion._exported(path, None)
+    assert_identical(learner.model.get_weights(), model.get_weights())
+
+
+def test_what_is_converted_has_its_own_layers_weights(tmp_path):
+    model, (task, _) = TwoAlike(), regression(outputs=3)
+    model(task["query_x"][0])
+    model.first.trainable = False
+    signature = tf.TensorSpec([None, 3]), tf.TensorSpec([None, 3])
+    path = MAML(model, InnerLoop("mse", SGD(RATE))).export(
+        tmp_path / "saved", input_signature=signature
+    )
+    found = conversion._exported(path, None).model
+    assert_identical(found.get_weights(), model.get_weights())
+
+
+def test_a_dict_of_one_input_stays_a_dict(tmp_path):
+    x = keras.Input([3], name="a")
+    model = keras.Model({"a": x}, {"out": layers.Dense(2)(x)})
+    learner = MAML(model, InnerLoop({"out": "mse"}, SGD(RATE)))
+    path = learner.export(tmp_path / "saved")
+    (task, _) = regression()
+    inputs, targets = {"a": task["support_x"][0]}, {"out": task["support_y"][0]}
+    tuned, adapted = mk.fine_tune(path, inputs, targets), learner.adapt(inputs, targets)
+    query = {"a": task["query_x"][0]}
+    np.testing.assert_allclose(tuned(query)["out"], adapted(query)["out"], 1e-5)
+
+
+def test_a_vocabulary_in_a_table_is_refused(tmp_path):
+    lookup = layers.IntegerLookup(vocabulary=[5, 7])
+    model = keras.Sequential(
+        [
+            keras.Input([2], dtype="int64"),
+            lookup,
+            layers.Embedding(4, 3),
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+    learner = MAML(model, InnerLoop("mse", SGD(RATE)))
+    for refused in (
+        lambda: learner.export(tmp_path / "saved"),
+        lambda: learner.adapt(np.array([[5, 7]]), np.zeros([1, 2], "float32")),
+        lambda: mk.with_low_rank_adapters(model),
+    ):
+        with pytest.raises(ValueError, match="IntegerLookup.*keeps its vocabulary"):
+            refused()
+    assert not (tmp_path / "saved").exists()
+
+
+def test_weights_of_like_names_stay_apart():
+    names = ["b/w", "b/w_2", "b/w", "b/w_2", "c"]
+    unique = _unique(names)
+    assert len(set(unique)) == 5
+    assert unique[:2] == names[:2]
+    assert unique[-1] == "c"

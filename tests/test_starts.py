@@ -11,10 +11,12 @@ from maml_keras import (
     SGD,
     InnerLoop,
     PrototypicalHead,
+    all_but_last_layer,
     check_meta_gradient,
     evaluate_episodes,
 )
 from maml_keras.starts import prototypical_weights
+from maml_keras.tuning import adapt_file
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -117,6 +119,43 @@ def test_save_and_export_start_at_the_prototypes_too(tmp_path):
         tf.constant(task["query_x"][0], tf.float32),
     )
     np.testing.assert_allclose(got, learner(task)[0], rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_has_the_prototypes_where_the_head_does_not_adapt(tmp_path):
+    inner = InnerLoop(
+        CROSS_ENTROPY,
+        SGD(0.1),
+        steps=2,
+        start=PrototypicalHead(),
+        adapt=all_but_last_layer(),
+    )
+    learner, (task, _) = MAML(embedding(), inner), classification()
+    learner.export(tmp_path / "export")
+    saved = tf.saved_model.load(str(tmp_path / "export"))
+    one = {
+        "support_x": tf.constant(task["support_x"][0], tf.float32),
+        "support_y": tf.constant(task["support_y"][0], tf.int32),
+    }
+    query = tf.constant(task["query_x"][0], tf.float32)
+    expected = learner(task)[0]
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(
+        saved.adapt_and_predict(**one, query_x=query), expected, **close
+    )
+    weights = saved.adapt(**one)
+    np.testing.assert_allclose(saved.predict_with(weights, query), expected, **close)
+
+
+def test_the_table_of_adapt_begins_at_the_prototypes(tmp_path):
+    learner, (task, _) = wrapped(embedding(), steps=2), classification()
+    path = learner.export(tmp_path / "export")
+    x, y = task["support_x"][0], task["support_y"][0]
+    np.savez(tmp_path / "task.npz", x=x, y=y)
+    line = adapt_file(path, tmp_path / "task.npz", steps=0).splitlines()[-1]
+    before, after = line.split()[1:3]
+    assert before == after
+    right = np.argmax(learner.adapt(x, y, steps=0)(x), -1) == y
+    assert float(before) == pytest.approx(np.mean(right), rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -195,3 +195,28 @@ def test_bytes_in_a_file_are_refused(export, tmp_path):
     result = run("adapt", export, "--data", tmp_path / "task.npz")
     assert result.exit_code == 1
     assert "Received: uint8" in result.output
+
+
+def test_a_network_that_scales_bytes_itself_takes_no_folder(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input([4, 4, 1]),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+            keras.layers.Dense(WAYS),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    path = MAML(model, InnerLoop(loss, SGD(0.5), steps=1)).export(tmp_path / "saved")
+    mine = draw(tmp_path / "mine", {0: "cat", 1: "ape"})
+    result = run("adapt", path, "--data", mine)
+    assert result.exit_code == 1
+    assert "must be an .npz file for this export, whose network scales" in result.output
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_a_file_that_was_cut_is_named(content, export, tmp_path):
+    (tmp_path / "cut.npz").write_bytes(content)
+    result = run("adapt", export, "--data", tmp_path / "cut.npz")
+    assert result.exit_code == 1
+    assert "which numpy cannot read" in result.output

@@ -12,6 +12,8 @@ from maml_keras.data.sources import resize
 from maml_keras.progress import Bar
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
+# Images that TensorFlow does not read. To pass them over would change the classes.
+OTHERS = (".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".svg")
 
 
 def from_folder(
@@ -38,7 +40,8 @@ def from_folder(
 
     Raises:
         FileNotFoundError: there is no such folder, or no image in any class.
-        ValueError: an image cannot be read, or images differ in size.
+        ValueError: an image cannot be read or is of a kind that is not, a class has
+            no image, or images differ in size.
     """
     root = pathlib.Path(path)
     if not root.is_dir():
@@ -48,12 +51,7 @@ def from_folder(
         )
     images: list[Any] = []
     labels: list[str] = []
-    files = [
-        file
-        for folder in sorted(p for p in root.iterdir() if p.is_dir())
-        for file in sorted(folder.iterdir())
-        if file.suffix.lower() in SUFFIXES
-    ]
+    files = [file for folder in _visible(root) for file in _images(folder)]
     bar = Bar(len(files), unit="image", verbose=verbose)
     for file in files:
         images.append(_read(file, size, channels))
@@ -74,14 +72,38 @@ def from_folder(
     return from_arrays(np.stack(images), numbers, class_names=list(names))
 
 
+def _visible(root: pathlib.Path) -> list[pathlib.Path]:
+    folders = (p for p in root.iterdir() if p.is_dir())
+    return sorted(p for p in folders if not p.name.startswith("."))
+
+
+def _images(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The images of a class; a class that would vanish is an error."""
+    files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    other = next((f for f in files if f.suffix.lower() in OTHERS), None)
+    if other is not None:
+        raise ValueError(
+            f"Images must be {', '.join(SUFFIXES)}. Received: {other}. Convert or "
+            "remove it."
+        )
+    images = [f for f in files if f.suffix.lower() in SUFFIXES]
+    if not images:
+        found = f"with {files[0].name} and no image" if files else "which is empty"
+        raise ValueError(
+            f"A class must have images ({', '.join(SUFFIXES)}). Received: {folder}, "
+            f"{found}. Move its images there, or remove it."
+        )
+    return images
+
+
 def _read(file: pathlib.Path, size: tuple[int, int] | None, channels: int) -> Any:
     try:
         image = tf.io.decode_image(
             tf.io.read_file(str(file)), channels=channels, expand_animations=False
         )
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:  # A broken link, or no right to read, too.
         raise ValueError(
             f"{file} cannot be read as an image with {channels} channels. Remove or "
-            f"convert it. ({str(error).splitlines()[0]})"
+            f"convert it. ({error.message.splitlines()[0]})"
         ) from error
     return (image if size is None else resize(image, size, method="bilinear")).numpy()

@@ -66,7 +66,7 @@ def mini_imagenet(
     Args:
         data_dir: the directory that holds `mini_imagenet`. Defaults to the environment
             variable TFDS_DATA_DIR.
-        download: cannot be done, and is refused.
+        download: not looked at, as nothing could be downloaded.
         verbose: 0 for silence, else a progress bar for each part.
 
     Returns:
@@ -80,7 +80,7 @@ def mini_imagenet(
     """
     folders = mini_imagenet_folders(data_dir)
     root = folders[0].parent
-    if download or not all(folder.is_dir() for folder in folders):
+    if not all(folder.is_dir() for folder in folders):
         raise DatasetNotFoundError(
             f"mini-ImageNet was not found in {str(root)!r}, and its licence does not "
             "allow a download. Get ILSVRC 2012 from image-net.org, and Ravi and "

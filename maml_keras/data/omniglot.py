@@ -3,10 +3,10 @@
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import pathlib
 import uuid
-import warnings
 import zipfile
 import zlib
 from typing import Any
@@ -17,6 +17,8 @@ import tensorflow as tf
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.sources import length, open_tfds, resize
 from maml_keras.progress import Bar
+
+logger = logging.getLogger(__name__)
 
 # Raise it when the preparation below changes, so that old caches are not read.
 FORMAT = 1
@@ -166,8 +168,9 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        warnings.warn(
-            f"Omniglot could not be cached in {str(path.parent)!r}: {error}. It will "
-            "be prepared again next time; pass a writable cache_dir to avoid that.",
-            stacklevel=3,
+        logger.warning(
+            "Omniglot could not be cached in %r: %s. It will be prepared again next "
+            "time; pass a writable cache_dir to avoid that.",
+            str(path.parent),
+            error,
         )

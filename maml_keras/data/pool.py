@@ -220,7 +220,8 @@ def from_arrays(
         raise ValueError(
             "`y` must be integers or strings. Received: dtype "
             f"{y.dtype}. Convert it, with y.astype(int) if it holds class numbers, "
-            "with y.astype(str) if it holds names."
+            "with y.astype(str) if it holds names. Numbers to predict make no pool: "
+            "write a `TaskFamily`."
         )
     labels, counts = np.unique(y, return_counts=True)
     kept = np.arange(len(labels))
