@@ -8,7 +8,7 @@ from typing import Any
 from maml_keras import data, variations
 from maml_keras.models import conv4
 from maml_keras.presets import Families, Preset, cross_entropy
-from maml_keras.variations import Variation, falling_adam
+from maml_keras.variations import Variation, steady_adam
 
 SETS: dict[str, tuple[str, Any, int, dict[int, str]]] = {
     "mini_imagenet": (
@@ -27,7 +27,7 @@ SETS: dict[str, tuple[str, Any, int, dict[int, str]]] = {
 _TRAIN_QUERIES = 15
 _SOURCES = {
     "mini_imagenet": "Finn et al. 2017, arXiv 1703.03400, table 1",
-    "cifar_fs": "Bertinetto et al. 2019, arXiv 1805.08136, table 2",
+    "cifar_fs": "Bertinetto et al. 2019, arXiv 1805.08136",
 }
 
 
@@ -69,8 +69,19 @@ def images(key: str, shots: int, *, code: bool) -> Preset:
             # MAML++'s own, whatever loss the program of MAML has.
             layer_rate=0.01,
             reptile_shots=15,
+            reptile=Variation(learning_rate=1e-3, steps=8, tasks=5, iterations=100_000),
             maml_plus_plus=Variation(
-                tasks=2, optimizer=functools.partial(falling_adam, clip=10.0)
+                tasks=2,
+                iterations=50_000,
+                model={"filters": 48},
+                optimizer=functools.partial(steady_adam, clip=10.0),
+                protocol="MAML++ has 48 filters and an outer rate that stays",
+            ),
+            cavia=Variation(
+                steps=2,
+                evaluation_steps=2,
+                tasks=16,
+                protocol="CAVIA takes 2 steps and 16 tasks",
             ),
             code=code,
         ),

@@ -166,8 +166,8 @@ class MetaCurvature(LearnedRule):
     matrix mixes its outputs, one its inputs, and one, for a convolution, the places of
     the filter. All start as identities, which is plain gradient descent.
 
-    An axis longer than 1,024, such as a vocabulary, is left as it is: its matrix
-    would be larger than the model.
+    An axis of one, whose matrix would be a number, and one longer than 1,024, such as a
+    vocabulary, are left as they are: the matrix of that would be larger than the model.
 
     Args:
         learning_rate: float, the rate that the matrices scale.

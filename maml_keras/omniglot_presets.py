@@ -66,7 +66,12 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
                 iterations=100_000 if ways == 5 else 200_000,
             ),
             maml_plus_plus=Variation(
-                tasks=8, iterations=50_000, optimizer=falling_adam
+                tasks=8,
+                iterations=50_000,
+                optimizer=falling_adam,
+                # The paper of MAML trains with one shot whatever the tests have.
+                training=functools.partial(variations.with_shots_of_tests, shots),
+                protocol=f"MAML++ trains {shots}-shot" if shots > 1 else "",
             ),
             code=code,
         ),

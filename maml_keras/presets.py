@@ -71,7 +71,8 @@ class Preset:
 
         Args:
             algorithm: str, the name of a recipe.
-            iterations: int, how long the outer schedule is; None for the preset's.
+            iterations: int, how long the outer schedule is; None for as many as the
+                preset has for that algorithm.
 
         Raises:
             ValueError: if there is no such algorithm.
@@ -79,7 +80,7 @@ class Preset:
         recipe = recipes.get(algorithm)
         variation = self.variation(algorithm)
         rate, steps = variation.learning_rate, variation.steps
-        total = self.iterations if iterations is None else iterations
+        total = self.of(algorithm).iterations if iterations is None else iterations
         maml = recipe(
             self.model(**variation.model),
             self.loss(),

@@ -245,7 +245,7 @@ class Adam(FixedRateRule):
         self.epsilon = float(epsilon)
 
     def start(self, weights: list[Any]) -> Any:
-        zeros = [tf.zeros_like(w) for w in weights]
+        zeros = [tf.zeros_like(w, dtype=_wide_type(w)) for w in weights]
         return zeros, list(zeros)
 
     def update(
@@ -259,17 +259,19 @@ class Adam(FixedRateRule):
     ) -> tuple[list[Any], Any]:
         updated, firsts, seconds = [], [], []
         for w, g, first, second in zip(weights, gradients, *state):
-            gradient = tf.cast(g, w.dtype)
+            # In half precision 0.999 is 1, and a small gradient's square is 0.
+            wide = _wide_type(w)
+            gradient = tf.cast(g, wide)
             first = self.beta_1 * first + (1.0 - self.beta_1) * gradient
             second = self.beta_2 * second + (1.0 - self.beta_2) * gradient * gradient
-            count = tf.cast(step, w.dtype) + 1.0
-            unbiased = second / (1.0 - tf.constant(self.beta_2, w.dtype) ** count)
+            count = tf.cast(step, wide) + 1.0
+            unbiased = second / (1.0 - tf.constant(self.beta_2, wide) ** count)
             some = unbiased > 0.0
             # The inner choice keeps the root's infinite slope out of the derivative.
             root = tf.where(some, tf.sqrt(tf.where(some, unbiased, 1.0)), 0.0)
-            rate = rate_of(self.learning_rate, learning_rate, w)
-            rate /= 1.0 - tf.constant(self.beta_1, w.dtype) ** count
-            updated.append(w - rate * first / (root + self.epsilon))
+            rate = rate_of(self.learning_rate, learning_rate, gradient)
+            rate /= 1.0 - tf.constant(self.beta_1, wide) ** count
+            updated.append(w - tf.cast(rate * first / (root + self.epsilon), w.dtype))
             firsts.append(first)
             seconds.append(second)
         return updated, (firsts, seconds)
@@ -277,6 +279,10 @@ class Adam(FixedRateRule):
     def get_config(self) -> dict[str, Any]:
         own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
         return {**super().get_config(), **own}
+
+
+def _wide_type(tensor: Any) -> str:
+    return str(keras.backend.result_type(tensor.dtype, "float32"))
 
 
 def rate_of(own: Any, override: Any, weight: Any) -> Any:

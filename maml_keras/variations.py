@@ -54,15 +54,22 @@ def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
 def falling_adam(
     iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """An outer rate that falls to a hundredth along a cosine, as MAML++'s does."""
+    """An outer rate that falls to a hundredth along a cosine: MAML++ on Omniglot."""
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, iterations, alpha=0.01)
     return keras.optimizers.Adam(rate, clipvalue=clip)
+
+
+def steady_adam(
+    iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
+) -> keras.optimizers.Optimizer:
+    """An outer rate that stays: the released MAML++ on mini-ImageNet."""
+    return keras.optimizers.Adam(learning_rate, clipvalue=clip)
 
 
 def annealed(iterations: int, epoch: int) -> dict[str, int]:
     """MAML++'s schedule for any length: 15 of 100 epochs on all steps.
 
-    The released configurations have 10, the paper speaks of up to 15.
+    The released configurations have 10 on Omniglot and 15 on mini-ImageNet.
     """
     epochs = max(1, round(0.15 * iterations / epoch))
     return {"steps_per_epoch": epoch, "multi_step_epochs": epochs}
@@ -74,6 +81,7 @@ def of_images(
     reptile_shots: int,
     reptile: Variation | None = None,
     maml_plus_plus: Variation | None = None,
+    cavia: Variation | None = None,
     code: bool = False,
 ) -> dict[str, Variation]:
     """What the algorithms need with images.
@@ -82,11 +90,14 @@ def of_images(
         layer_rate: where MAML++'s rates begin.
         reptile_shots: images a class that Reptile trains with.
         reptile: what else Reptile's paper has otherwise.
-        maml_plus_plus: what else MAML++'s paper has otherwise.
+        maml_plus_plus: what else MAML++'s released configuration has otherwise.
+        cavia: what CAVIA's program has otherwise; None for the preset's own steps.
         code: whether scale and offset of batch norm stay out of the inner loop.
     """
     found = {
-        "cavia": Variation(learning_rate=1.0, model={"context": 100}),
+        "cavia": replace(
+            cavia or Variation(), learning_rate=1.0, model={"context": 100}
+        ),
         "imaml": Variation(steps=16, learning_rate=0.1, evaluation_steps=16),
         "maml_plus_plus": replace(
             maml_plus_plus or Variation(),
@@ -107,6 +118,11 @@ def of_images(
         adapt = {"adapt": all_but_batch_norm()}
         found |= {name: Variation(options=adapt) for name in ("maml", "fomaml")}
     return found
+
+
+def with_shots_of_tests(shots: int, family: data.NWayKShot) -> data.NWayKShot:
+    """The family with as many shots as tests have, and as many queries as before."""
+    return family.resized(shots=shots, queries=family.queries)
 
 
 def _with_shots(shots: int, family: data.NWayKShot) -> data.NWayKShot:

@@ -122,7 +122,9 @@ def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
         ("omniglot_5w1s_code", "maml_plus_plus", 5, 8, 50_000),
         ("omniglot_5w1s", "reptile", 50, 5, 100_000),
         ("omniglot_5w1s", "maml", 3, 32, 60_000),
-        ("mini_imagenet_5w1s", "maml_plus_plus", 5, 2, 60_000),
+        ("mini_imagenet_5w1s", "maml_plus_plus", 5, 2, 50_000),
+        ("mini_imagenet_5w5s", "reptile", 50, 5, 100_000),
+        ("cifar_fs_5w1s", "cavia", 2, 16, 60_000),
         ("sinusoid", "imaml", 32, 25, 70_000),
     ],
 )
@@ -134,6 +136,35 @@ def test_an_algorithm_is_run_as_its_paper_does(
     assert found == (steps, tasks, iterations)
     # Whatever was trained, a card says whose the published figure is.
     assert "MAML (" in preset.published
+
+
+def test_maml_plus_plus_on_mini_imagenet_is_the_released_one():
+    maml = experiments.get("mini_imagenet_5w1s").build("maml_plus_plus")
+    assert float(maml.optimizer.learning_rate) == pytest.approx(1e-3)
+    assert maml.model.layers[0].filters == 48
+    # 15 of 100 epochs of 500 meta-steps count the loss of all steps.
+    assert maml.meta_gradient.phases[0].objective.epochs == 15
+    assert maml.meta_gradient.until == [15 * 500]
+    assert maml.inner.rule.learning_rate == 0.01
+
+
+def test_maml_plus_plus_trains_with_the_shots_of_the_tests():
+    pool = data.from_arrays(np.zeros([200, 28, 28, 1], "uint8"), np.arange(200) // 20)
+    family = data.NWayKShot(pool, ways=5, shots=1, queries=1)
+    preset = experiments.get("omniglot_5w5s")
+    trained = preset.variation("maml_plus_plus").training(family)
+    assert (trained.shots, trained.queries) == (5, 1)
+    assert preset.of("maml_plus_plus").protocol.endswith("MAML++ trains 5-shot")
+    one = experiments.get("omniglot_5w1s")
+    assert one.variation("maml_plus_plus").training(family).shots == 1
+    assert one.of("maml_plus_plus").protocol == one.protocol
+
+
+def test_a_model_has_the_schedule_of_its_own_length():
+    maml = experiments.get("omniglot_5w1s").build("reptile")
+    rate = maml.optimizer._learning_rate
+    assert float(rate(60_000)) == pytest.approx(0.4)
+    assert float(rate(100_000)) == 0.0
 
 
 def test_a_protocol_says_once_what_an_algorithm_has_otherwise():

@@ -43,6 +43,17 @@ def test_sgd_keeps_the_weights_type(dtype):
     assert updated.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_adam_moves_weights_of_half_precision(dtype):
+    # There 0.999 is 1, and the square of a small gradient is 0.
+    weights, gradients = [tf.ones([2], dtype)], [tf.constant([1e-4, 2.0], dtype)]
+    rule = Adam(0.1, beta_1=0.0)
+    (updated,), state = rule.update(weights, gradients, rule.start(weights), step=0)
+    assert updated.dtype == dtype
+    np.testing.assert_allclose(tf.cast(updated, tf.float32), 0.9, rtol=1e-2)
+    assert {moment.dtype for moment in tf.nest.flatten(state)} == {tf.float32}
+
+
 @pytest.mark.parametrize("rate", [-0.1, float("nan"), float("inf")])
 def test_impossible_rate_is_refused(rate):
     with pytest.raises(ValueError, match=f"`learning_rate` must be a finite.*{rate}"):
