@@ -319,3 +319,21 @@ def test_a_call_in_inference_mode_that_the_policy_overrides_is_told():
         maml(InInferenceMode(), batch_norm="frozen")(task)
         maml(batch_normalised()).compute_meta_gradients(regression())
         maml(batch_normalised()).predict(task, verbose=0)
+
+
+def test_evaluate_is_without_dropout():
+    model, (task, query_y) = maml(with_dropout()), regression()
+    model.compile("sgd")
+    expected = np.square(model.predict_on_batch(task) - query_y).mean()
+    found = model.test_on_batch(task, query_y), model.evaluate(task, query_y, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32
+
+
+def test_generators_of_a_task_start_apart():
+    layers = keras.layers
+    model = keras.Sequential([keras.Input([3]), layers.Dropout(0.5), layers.Dense(3)])
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Dense(2))
+    seeds = maml(model)._seeds(regression()[0], None)["seeds"].numpy()
+    assert seeds.shape == (2, 2, 2)  # Tasks, generators.
+    assert len(np.unique(seeds.reshape(4, 2), axis=0)) == 4

@@ -239,3 +239,10 @@ def test_adapt_refuses_a_file_that_is_no_npz(trained, tmp_path):
 def test_wrong_usage_exits_with_2():
     assert run("train").exit_code == 2
     assert run("evaluate", "x", "--steps", "-1").exit_code == 2
+
+
+def test_the_rate_of_adapting_is_chosen(trained, task_file):
+    result = run("adapt", trained[0], "--data", task_file, "--learning-rate", 0)
+    assert result.exit_code == 0, result.output
+    before, after = result.output.splitlines()[2].split()[1:3]
+    assert before == after

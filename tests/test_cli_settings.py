@@ -255,3 +255,18 @@ def test_figures_are_shown_where_they_cannot_be_written(tmp_path, monkeypatch):
     assert result.exit_code == 1
     assert "95% CI over 4 tasks" in result.output
     assert "disk full" in result.output
+
+
+def test_the_length_of_an_epoch_is_chosen():
+    # By the preset's, 10, it would be refused.
+    result = run("train", "sinusoid", "--epoch", 5, "--iterations", 15)
+    assert result.exit_code == 0, result.output
+    assert run_config.read("runs/sinusoid")["epoch"] == 5
+
+
+def test_the_steps_of_a_comparison_are_chosen():
+    arguments = ["--algorithms", "random", "--steps", 3, "--iterations", 20]
+    result = run("compare", "sinusoid", *arguments, "--out", "c")
+    assert result.exit_code == 0, result.output
+    assert "step 3" in result.output
+    assert run_config.read("c")["steps"] == 3

@@ -102,7 +102,19 @@ def test_mini_imagenet_reads_its_folders(tmp_path):
     task, _ = families.test.sample([0, 1])
     assert task["support_x"].shape == (5, 84, 84, 3)
     names = [set(family.pool.class_names) for family in families]
-    assert not names[0] & names[1] | names[1] & names[2]
+    parts = "train", "val", "test"
+    assert names == [{f"{part}{c}" for c in range(5)} for part in parts]
+
+
+def test_cifar_fs_sets_its_classes_aside(monkeypatch):
+    validation, test = image_sets.CIFAR_FS_VALIDATION, image_sets.CIFAR_FS_TEST
+    others = [f"other{i}" for i in range(64)]
+    pool = data.from_arrays(
+        np.arange(100), np.arange(100), class_names=[*test, *others, *validation]
+    )
+    monkeypatch.setattr(image_sets, "from_tfds", lambda *_, **__: pool)
+    parts = [sorted(part.class_names) for part in data.cifar_fs()]
+    assert parts == [sorted(others), sorted(validation), sorted(test)]
 
 
 @pytest.mark.parametrize("name", experiments.PRESETS)

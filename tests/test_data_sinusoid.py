@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from maml_keras.data import Sinusoid
+from maml_keras.data import Sinusoid, SinusoidOracle
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +90,13 @@ def test_wrong_arguments_are_explained(arguments, message):
 def test_wrong_seed_is_explained(seed):
     with pytest.raises(ValueError, match=r"`seed` must be an int tensor of shape"):
         Sinusoid().sample(seed)
+
+
+def test_the_oracle_is_told_the_wave():
+    family = Sinusoid(shots=3, queries=2)
+    task, query_y = SinusoidOracle(family).sample_many([1, 2], 50)
+    x, amplitude, phase = np.moveaxis(task["query_x"].numpy(), -1, 0)
+    wave = amplitude * np.sin(x - phase)
+    np.testing.assert_allclose(query_y[..., 0], wave, atol=5e-6)  # float32
+    same = family.sample_many([1, 2], 50)[0]["query_x"][..., 0]
+    np.testing.assert_array_equal(x, same)

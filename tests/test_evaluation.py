@@ -364,3 +364,8 @@ def test_there_is_no_median_where_nobody_knows_what_is_worst():
     assert unknown.medians[0] == pytest.approx(0.2)
     assert np.isnan(unknown.medians[1])
     assert unknown.summary()["median"][1] is None
+
+
+def test_a_task_diverges_above_a_hundred_times_the_first_loss():
+    loss = np.array([[1.0, 99.0], [1.0, 101.0]])
+    assert diverged_tasks(loss, loss).tolist() == [[False, False], [False, True]]

@@ -16,7 +16,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import SGD, InnerLoop, last_layer
+from maml_keras import SGD, Adam, InnerLoop, last_layer
 from maml_keras.learner import Learner
 
 
@@ -55,14 +55,14 @@ def test_steps_of_the_call_override_the_loops():
     assert len(loop.trajectory(learner, *arguments, steps=4)) == 5
 
 
-@pytest.mark.parametrize("rule", [SGD(RATE), Momentum(RATE)])
+@pytest.mark.parametrize("rule", [SGD(RATE), Momentum(RATE), Adam(RATE)])
 def test_loop_in_the_graph_ends_where_the_unrolled_one_does(rule):
     learner, arguments = started(dense(), regression())
     loop = InnerLoop("mse", rule)
     unrolled = loop.trajectory(learner, *arguments, steps=3)[-1]
     looped = loop.adapt(learner, *arguments, steps=tf.constant(3))
     for a, b in zip(unrolled.weights, looped.weights):
-        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)  # float32
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32
 
 
 def test_learning_rate_can_be_given_at_run_time():

@@ -14,7 +14,12 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import check_meta_gradient, evaluate_episodes, policies
+from maml_keras import (
+    check_meta_gradient,
+    evaluate_episodes,
+    policies,
+    trace_inner_loop,
+)
 
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
@@ -349,3 +354,37 @@ def test_a_layer_that_is_frozen_later_takes_its_tables_along(policy):
     model.layers[1].trainable = True
     learner.compile("sgd")
     assert tables["gamma"].trainable
+
+
+def with_rows_that_differ(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    own = learner.batch_norm
+    for table in [*own.learned(), *own.statistics()]:
+        rows = np.linspace(0.0, 0.5, table.numpy().size)
+        table.assign_add(rows.reshape(table.shape))
+    return learner
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_evaluation_answers_as_predict_does(policy):
+    learner = with_rows_that_differ(policy)
+    learner.compile("sgd")
+    task, query_y = regression(queries=5)
+    errors = np.square(learner.predict(task, verbose=0) - query_y).mean(axis=(1, 2))
+    result = evaluate_episodes(learner, [(task, query_y)], verbose=0)
+    np.testing.assert_allclose(result.per_episode[:, -1], errors, rtol=1e-4)
+    trace = trace_inner_loop(learner, [(task, query_y)], verbose=0)
+    np.testing.assert_allclose(trace.query_loss, result.per_episode, rtol=1e-4)
+    found = learner.evaluate(task, query_y, verbose=0)
+    np.testing.assert_allclose(found, errors.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_an_adapted_model_has_the_last_steps_tables(policy):
+    learner = with_rows_that_differ(policy)
+    task, _ = regression()
+    task["query_x"] = task["support_x"]  # Whose statistics an adapted model has.
+    adapted = learner.adapt(task["support_x"][0], task["support_y"][0])
+    np.testing.assert_allclose(
+        adapted(task["query_x"][0]), learner(task)[0], rtol=1e-4, atol=1e-5
+    )

@@ -13,7 +13,7 @@ from maml_keras import Backprop, models, recipes
 from maml_keras.meta_gradients import FirstOrder
 from maml_keras.objectives import FinalStep, MultiStep
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -51,6 +51,7 @@ def separable(seed=0):
 LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature"}
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize(
     "name",
     [
@@ -145,6 +146,7 @@ def clouds(ways, *, tasks=16, seed=0):
     return task, query_y
 
 
+@pytest.mark.journey
 def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
     def trained(recipe, outputs):
         model = keras.Sequential(
@@ -168,6 +170,7 @@ def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
         plain.fit(*clouds(3, seed=1), verbose=0)
 
 
+@pytest.mark.journey
 def test_plus_plus_goes_through_its_phases():
     estimator = recipes.maml_plus_plus(
         network(),
@@ -190,6 +193,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         recipes.get("reptil")
 
 
+@pytest.mark.journey
 def test_imaml_bounds_its_inner_gradient_where_it_is_told_to():
     model = recipes.imaml(dense(), "mse", 0.01, clip_norm=10.0)
     assert type(model.rule).__name__ == "ClipByNorm"

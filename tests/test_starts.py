@@ -163,9 +163,12 @@ def test_the_table_of_adapt_begins_at_the_prototypes(tmp_path):
     [
         (lambda: embedding(activation="softmax"), "no activation.*Dense 'head'"),
         (lambda: embedding(use_bias=False), "with a bias"),
+        (lambda: embedding(trainable=False), "a trainable Dense.*Dense 'head'"),
         (
-            lambda: keras.Sequential([keras.Input([3]), keras.layers.Flatten()]),
-            "must have trainable variables|Dense layer",
+            lambda: keras.Sequential(
+                [keras.Input([4, 4, 1]), keras.layers.Conv2D(3, 3, name="end")]
+            ),
+            "ends in a trainable Dense.*Conv2D 'end'",
         ),
     ],
 )
