@@ -221,18 +221,23 @@ class EpisodicModel(keras.Model, abc.ABC):
         with self.distribute_strategy.scope():
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
-            query_x, query_y = tf.nest.map_structure(
-                lambda t: t[:1], (task["query_x"], query_y)
-            )
-            output = self.learner(
-                self.learner.weights(),
-                self.learner.state(),
-                tf.nest.map_structure(lambda t: t[0], query_x),
-                training=False,
-            )
-            predictions = tf.nest.map_structure(lambda t: t[None], output.predictions)
-            self.compute_metrics(task, query_y, predictions)
+            one = tf.nest.map_structure(lambda t: t[:1], query_y)
+            self.compute_metrics(task, one, self._some_predictions(task["query_x"]))
             self.reset_metrics()
+
+    def _some_predictions(self, query_x: Any) -> Any:
+        """Predictions `[1, query examples, ...]`, of whatever value."""
+        declared = admission.declared_output(self.model)
+        if declared is not None:
+            queries = tf.nest.flatten(query_x)[0].shape[1]
+            return tf.zeros([1, queries, *declared.shape[1:]], declared.dtype)
+        output = self.learner(
+            self.learner.weights(),
+            self.learner.state(),
+            tf.nest.map_structure(lambda t: t[0], query_x),
+            training=False,
+        )
+        return tf.nest.map_structure(lambda t: t[None], output.predictions)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate`, on batches of episodes."""
