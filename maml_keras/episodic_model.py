@@ -12,6 +12,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras import admission, fused_steps
+from maml_keras.graph_passes import without_idle_passes
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 from maml_keras.losses import LossIdentifier, PureLoss
@@ -275,6 +276,8 @@ class EpisodicModel(keras.Model, abc.ABC):
         """As Keras's; several steps of an XLA program are one program."""
         if self.train_function is None or force:
             super().make_train_function(force=True)
+            if not (self.run_eagerly or self.jit_compile):
+                self.train_function = without_idle_passes(self.train_function)
             if self._fuses:
                 self.train_function = fused_steps.fuse(
                     self.train_step, self.steps_per_execution, self.train_function

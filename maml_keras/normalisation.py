@@ -18,7 +18,8 @@ def batch_normalised(
 
     The derivative of the plain formula passes over `x` about twenty times, because it
     goes through mean and variance apart. Their sum has a short form, in which the
-    means are products with a row of `1 / n`, and half of the passes are gone. (The
+    means are products with a row of `1 / n`, and half of the passes are gone; so has
+    the derivative of that, which a meta-gradient needs once an inner step. (The
     fused kernel that TensorFlow has is no faster in a meta-step: it writes past the
     cache, and the convolution that follows waits for it.)
 
@@ -50,36 +51,76 @@ def _by_batch(x: Any, scale: Any, offset: Any, epsilon: float) -> Any:
         scale = tf.ones([channels], x.dtype)
     if offset is None:
         offset = tf.zeros([channels], x.dtype)
-    y = _normalised(rows, scale, offset, tf.constant(epsilon, x.dtype))
-    return tf.reshape(y, tf.shape(x))
+    y = _kernel(epsilon)(rows, scale, offset)
+    return tf.reshape(y, x.shape if x.shape.is_fully_defined() else tf.shape(x))
 
 
 def _statistics(x: Any) -> tuple[Any, Any]:
     rows = tf.reshape(x, [-1, x.shape[-1]])
     mean, _, variance = _moments(rows, _averaging(rows))
-    return mean[0], variance[0]
+    return tf.reshape(mean, x.shape[-1:]), tf.reshape(variance, x.shape[-1:])
 
 
-def _kernel(x: Any, scale: Any, offset: Any, epsilon: Any) -> Any:
-    averaging = _averaging(x)
-    _, centred, variance = _moments(x, averaging)
-    rate = tf.math.rsqrt(variance + epsilon)
-    factor = scale * rate
+def _kernel(epsilon: float) -> Any:
+    """Of rows `[n, channels]`: differentiable by formulas, twice."""
 
-    def gradient(upstream: Any) -> Any:
+    def normalised(x: Any, scale: Any, offset: Any) -> Any:
+        averaging = _averaging(x)
+        _, centred, variance = _moments(x, averaging)
+        rate = tf.math.rsqrt(variance + epsilon)
+        derivative: Any = tf.custom_gradient(_derivative(averaging, centred, rate))
+
+        def gradient(upstream: Any) -> Any:
+            return derivative(upstream, x, scale)
+
+        return centred * (scale * rate) + offset, gradient
+
+    return tf.custom_gradient(normalised)
+
+
+def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
+    """The kernel's derivative, as a function that brings its own derivative along.
+
+    `centred` and `rate` are those of `x`, taken from the pass before: what depends on
+    `x` through them is in the formulas. A third derivative is that of the second, and
+    goes through them as TensorFlow finds it.
+    """
+    count, per_channel = _count(centred), centred.shape[-1:]
+
+    def first(upstream: Any, x: Any, scale: Any) -> Any:
         # With s = scale * rate and p = mean(dy * (x - mean)):
         # dx = s * (dy - mean(dy)) - (x - mean) * s * rate^2 * p.
+        factor, squared, counted = scale * rate, rate * rate, count * rate
         total = tf.linalg.matmul(averaging, upstream)
         product = tf.linalg.matmul(averaging, upstream * centred)
-        towards = factor * (upstream - total)
-        back = centred * (factor * rate * rate * product)
-        count = _count(x)
-        return towards - back, (product * rate * count)[0], (total * count)[0], None
+        pull = squared * product
+        shrunk = factor * pull
 
-    return centred * factor + offset, gradient
+        def second(towards: Any, of_scale: Any, of_offset: Any) -> Any:
+            # L / n = s (w - t a) - s rate^2 p q + b rate p + e t, where a, q and w are
+            # the means of what arrives, alone, by (x - mean) and by dy; b and e arrive
+            # for scale and offset; t = mean(dy).
+            mean = tf.linalg.matmul(averaging, towards)
+            along = tf.linalg.matmul(averaging, towards * centred)
+            both = tf.linalg.matmul(averaging, towards * upstream) - total * mean
+            rest, back = towards - mean, pull * along
+            slope = of_scale * rate - factor * squared * along
+            bent = scale * (both - 3.0 * back) + of_scale * product
+            bent = rate * squared * bent
+            return (
+                factor * rest + (centred * slope + of_offset),
+                slope * (upstream - total) - shrunk * rest - centred * bent,
+                tf.reshape(counted * (both - back), per_channel),
+            )
 
+        found = (
+            factor * (upstream - total) - centred * shrunk,
+            tf.reshape(product * counted, per_channel),
+            tf.reshape(total * count, per_channel),
+        )
+        return found, second
 
-_normalised: Any = tf.custom_gradient(_kernel)
+    return first
 
 
 def _moments(x: Any, averaging: Any) -> tuple[Any, Any, Any]:
@@ -95,8 +136,9 @@ def _averaging(x: Any) -> Any:
     Made once for all sums of a pass: each operation is traced in every inner step, and
     again in each derivative of it.
     """
-    rows = tf.shape(x)[0] if x.shape[0] is None else x.shape[0]
-    return tf.fill([1, rows], 1 / _count(x))
+    if x.shape[0] is None:
+        return tf.fill([1, tf.shape(x)[0]], 1 / _count(x))
+    return tf.fill([1, x.shape[0]], tf.constant(1 / x.shape[0], x.dtype))
 
 
 def _count(x: Any) -> Any:

@@ -97,7 +97,7 @@ def episodes(
     elif not isinstance(start, tf.Variable):
         batches = math.ceil((num_episodes - start % num_episodes) / batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.prefetch(2).with_options(_without_tuner())
 
     def starting_at(start: Any) -> Any:
         return episodes(
@@ -111,6 +111,18 @@ def episodes(
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
     return dataset
+
+
+def _without_tuner() -> Any:
+    """As many calls in parallel as there are cores, from the start to the end.
+
+    With TensorFlow's tuner an iterator that is given up may wait for the tuner's next
+    look, which comes ever later: up to a minute at the end of each `fit`, `evaluate`
+    or `evaluate_episodes`.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return options
 
 
 def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:
