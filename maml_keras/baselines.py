@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from maml_keras import data, fused_steps
 from maml_keras.data.few_shot import with_rotations
+from maml_keras.data.untuned import untuned
 from maml_keras.inner import InnerLoop
 from maml_keras.losses import LossIdentifier, PureLoss
 from maml_keras.maml import MAML
@@ -59,7 +60,7 @@ def train_jointly(
     )
     data = episodes.map(pooled, num_parallel_calls=tf.data.AUTOTUNE)
     model.fit(
-        data.prefetch(tf.data.AUTOTUNE),
+        data.prefetch(2),
         steps_per_epoch=iterations,
         shuffle=False,
         verbose=verbose,
@@ -264,7 +265,7 @@ def _pretrain_on_classes(
         .prefetch(2)
     )
     model.fit(
-        batches,
+        untuned(batches),
         steps_per_epoch=iterations,
         shuffle=False,  # Done above.
         verbose=verbose,

@@ -60,6 +60,7 @@ ORDER = [
     "export_module",
     "export",
     "fused_steps",
+    "graph_passes",
     "episodic_model",
     "maml",
     "gradient_check",

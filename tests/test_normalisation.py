@@ -35,25 +35,46 @@ def values(shape):
 
 
 def derivatives(normalise, inputs, of):
-    """First and second derivatives of a function that is not linear in the output."""
-    with tf.GradientTape() as outer:
-        outer.watch(inputs)
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            loss = tf.reduce_sum(tf.sin(normalise(*inputs)[of]))
-        first = tape.gradient(loss, inputs, unconnected_gradients="zero")
-        mixed = tf.add_n([tf.reduce_sum(tf.sin(3.0 * g)) for g in first])
-    return [*first, *outer.gradient(mixed, inputs, unconnected_gradients="zero")]
+    """Three orders of derivatives of a function that is not linear in the output."""
+    zeros = tf.UnconnectedGradients.ZERO
+    with tf.GradientTape() as outermost:
+        outermost.watch(inputs)
+        with tf.GradientTape() as outer:
+            outer.watch(inputs)
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                loss = tf.reduce_sum(tf.sin(normalise(*inputs)[of]))
+            first = tape.gradient(loss, inputs, unconnected_gradients=zeros)
+            mixed = tf.add_n([tf.reduce_sum(tf.sin(3.0 * g)) for g in first])
+        second = outer.gradient(mixed, inputs, unconnected_gradients=zeros)
+        mixed = tf.add_n([tf.reduce_sum(tf.cos(g)) for g in second])
+    third = outermost.gradient(mixed, inputs, unconnected_gradients=zeros)
+    return [*first, *second, *third]
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("shape", [(7,), (4, 3), (3, 4, 4)], ids=str)
 @pytest.mark.parametrize("of", [0, 1, 2], ids=["y", "mean", "variance"])
-def test_both_derivatives_are_those_of_the_formula(shape, of):
+def test_three_orders_of_derivatives_are_those_of_the_formula(shape, of, compiled):
     inputs = values(shape)
     expected = derivatives(plain, inputs, of)
-    assert max(np.abs(e).max() for e in expected[3:]) > 0.01  # There is a second one.
-    for got, want in zip(derivatives(kernel, inputs, of), expected):
-        np.testing.assert_allclose(got, want, atol=1e-12)  # float64
+    for order in (1, 2):  # There is a second one, and a third.
+        parts = expected[3 * order : 3 * order + 3]
+        assert max(np.abs(part).max() for part in parts) > 1e-6
+    run = tf.function(derivatives) if compiled else derivatives
+    for got, want in zip(run(kernel, inputs, of), expected):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-9)  # float64
+
+
+def test_an_unknown_number_of_examples_is_the_same():
+    inputs = values((7,))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64)])
+    def open_ended(x):
+        return derivatives(kernel, (x, *inputs[1:]), 0)
+
+    for got, want in zip(open_ended(inputs[0]), derivatives(plain, inputs, 0)):
+        np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-9)  # float64
 
 
 @pytest.mark.parametrize("center", [True, False])

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.seeds import seed_from
+from maml_keras.data.untuned import untuned
 
 TASK_KEYS = {"support_x", "support_y", "query_x"}
 
@@ -97,7 +98,7 @@ def episodes(
     elif not isinstance(start, tf.Variable):
         batches = math.ceil((num_episodes - start % num_episodes) / batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    dataset = dataset.prefetch(2).with_options(_without_tuner())
+    dataset = untuned(dataset.prefetch(2))
 
     def starting_at(start: Any) -> Any:
         return episodes(
@@ -111,18 +112,6 @@ def episodes(
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
     return dataset
-
-
-def _without_tuner() -> Any:
-    """As many calls in parallel as there are cores, from the start to the end.
-
-    With TensorFlow's tuner an iterator that is given up may wait for the tuner's next
-    look, which comes ever later: up to a minute at the end of each `fit`, `evaluate`
-    or `evaluate_episodes`.
-    """
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    return options
 
 
 def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.sources import length, open_tfds, resize
+from maml_keras.data.untuned import untuned
 from maml_keras.progress import Bar
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
         return small, ink, row["label"], row["alphabet"], row["alphabet_char_id"]
 
     drawings: dict[tuple[int, bytes], tuple[Any, ...]] = {}
-    mapped = dataset.map(drawing, num_parallel_calls=tf.data.AUTOTUNE)
+    mapped = untuned(dataset.map(drawing, num_parallel_calls=tf.data.AUTOTUNE))
     bar = Bar(length(dataset), unit="drawing", verbose=verbose)
     for done, (small, ink, *labels) in enumerate(mapped.as_numpy_iterator(), start=1):
         # Equality is decided before resizing, which may merge different drawings.

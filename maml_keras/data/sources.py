@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.untuned import untuned
 from maml_keras.progress import Bar
 
 
@@ -194,7 +195,8 @@ def from_tfds(
     if class_limit is not None:
         dataset = dataset.filter(lambda row: row[label_key] < class_limit)
     images, labels = collect(
-        dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE), verbose=verbose
+        untuned(dataset.map(example, num_parallel_calls=tf.data.AUTOTUNE)),
+        verbose=verbose,
     )
     feature = features[label_key]
     names = getattr(feature, "names", None)
