@@ -46,13 +46,16 @@ def _short() -> Iterator[None]:
     # neither the rounds nor the memory. This one is the thread's.
     here = context.context()
     before = here.function_call_options
-    here.function_call_options = context.FunctionCallOptions(
+    ours = context.FunctionCallOptions(
         before.executor_type, _shortened(before.config_proto_serialized)
     )
+    here.function_call_options = ours
     try:
         yield
     finally:
-        here.function_call_options = before
+        # Or the user has set something meanwhile, say in a layer.
+        if here.function_call_options is ours:
+            here.function_call_options = before
 
 
 def _shortened(serialized: bytes) -> Any:

@@ -97,13 +97,15 @@ def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
         shrunk = factor * pull
 
         def second(towards: Any, of_scale: Any, of_offset: Any) -> Any:
-            # L / n = s (w - t a) - s rate^2 p q + b rate p + e t, where a, q and w are
-            # the means of what arrives, alone, by (x - mean) and by dy; b and e arrive
-            # for scale and offset; t = mean(dy).
+            # L / n = s w - s rate^2 p q + b rate p + e mean(dy), where q and w are the
+            # covariances of what arrives with x and with dy; b and e arrive for scale
+            # and offset.
             mean = tf.linalg.matmul(averaging, towards)
             along = tf.linalg.matmul(averaging, towards * centred)
-            both = tf.linalg.matmul(averaging, towards * upstream) - total * mean
             rest, back = towards - mean, pull * along
+            # Not the mean of products less the product of means: where dy is constant,
+            # as that of a mean is, the difference would be of rounding errors.
+            both = tf.linalg.matmul(averaging, rest * upstream)
             slope = of_scale * rate - factor * squared * along
             bent = scale * (both - 3.0 * back) + of_scale * product
             bent = rate * squared * bent
@@ -138,7 +140,7 @@ def _averaging(x: Any) -> Any:
     """
     if x.shape[0] is None:
         return tf.fill([1, tf.shape(x)[0]], 1 / _count(x))
-    return tf.fill([1, x.shape[0]], tf.constant(1 / x.shape[0], x.dtype))
+    return tf.fill([1, x.shape[0]], tf.constant(1 / max(x.shape[0], 1), x.dtype))
 
 
 def _count(x: Any) -> Any:

@@ -15,9 +15,7 @@ from maml_keras.graph_passes import without_idle_passes
 def passes():
     """The settings that functions called now are optimised with."""
     serialized = context.context().function_call_options.config_proto_serialized
-    return tf.compat.v1.ConfigProto.FromString(
-        serialized
-    ).graph_options.rewrite_options
+    return tf.compat.v1.ConfigProto.FromString(serialized).graph_options.rewrite_options
 
 
 def fitted(**kwargs):

@@ -1,6 +1,7 @@
 """episodes: a task family as a `tf.data.Dataset` of batches."""
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from maml_keras.data.family import TaskFamily
 from maml_keras.data.seeds import seed_from
 from maml_keras.data.untuned import untuned
 
+# Each is a whole batch in memory, however many cores there are.
+BATCHES_AT_ONCE = min(4, os.cpu_count() or 1)
 TASK_KEYS = {"support_x", "support_y", "query_x"}
 
 
@@ -42,7 +45,8 @@ def episodes(
 
     Returns:
         A `tf.data.Dataset` of `({"support_x", "support_y", "query_x"}, query_y)`,
-        each `[tasks, examples, ...]`. Its attribute `starting_at` is a function
+        each `[tasks, examples, ...]`. TensorFlow's tuner is off, in what is made of it
+        too: with it, iterators may end late. Its attribute `starting_at` is a function
         `start -> Dataset`: the same stream from elsewhere. (Like any attribute it
         does not survive a further transformation.)
 
@@ -86,7 +90,7 @@ def episodes(
         .rebatch(batch_size, drop_remainder=num_episodes is None)
         .map(
             lambda row: tasks.fill(row["plan"]),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=BATCHES_AT_ONCE,
             deterministic=True,
         )
     )
