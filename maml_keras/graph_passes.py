@@ -11,8 +11,8 @@ from tensorflow.python.eager import context
 
 # Of a meta-step on processors these find next to nothing, in a third of a first step's
 # time: the derivatives need what fused kernels leave out, the layout is the processor's
-# already, and what a task map's loop repeats depends on the task. So does a second round.
-# Steps of convolutions, dense layers, attention and LSTMs take as long without them.
+# already, and what a task map's loop repeats depends on the task. Nor does a second
+# round. Convolutions, dense layers, attention and LSTMs take as long without them.
 IDLE = ("layout_optimizer", "loop_optimization", "remapping", "implementation_selector")
 _DEFAULT, _OFF, _ONE, _NO_CHANGE = 0, 2, 1, 1
 
