@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from maml_keras import export_checks, export_signature
 from maml_keras.export_snapshot import Snapshot
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
+from maml_keras.step_report import StepReport
 
 
 class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
@@ -54,6 +56,8 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         ]
         # How many steps the weights in place are from the initialisation.
         self.steps_taken = tf.Variable(0, name="steps_taken", trainable=False)
+        # How far a call of `fine_tune` is, for whoever waits for it.
+        self.progress = tf.Variable([0.0, 0.0], name="progress", trainable=False)
         self._name_what_adapts(learner, inner)
         changing = [*self.trainable_variables, *self._settled.values()]
         self.snapshot = Snapshot([*changing, self.steps_taken])
@@ -115,6 +119,9 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             return tf.function(function, input_signature=signature, autograph=False)
 
         loop = shared(self._adapt, [support_x, support_y, *how])
+        # That of `fine_tune` is one of its own: what changes nothing must not report.
+        report = StepReport(self.progress).write
+        told = shared(functools.partial(self._adapt, report=report), [x, y, *how])
         answer = shared(self._predict, [weights, x, count])
 
         # Closures, because a tf.function's defaults are part of its signature.
@@ -131,7 +138,9 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             "ignored": inner.loss.ignored_class,
         }
 
-        def checked(names: Any, x: Any, y: Any, steps: Any, rate: Any) -> Any:
+        def checked(
+            names: Any, x: Any, y: Any, steps: Any, rate: Any, *, loop: Any = loop
+        ) -> Any:
             x, y = export_checks.support(names, x, y, **fits)
             how = export_checks.settings(steps, rate, learned=learned)
             return export_checks.adapted(loop(x, y, *how))
@@ -165,11 +174,11 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
-            weights = checked(("x", "y"), x, y, steps, learning_rate)
+            weights = checked(("x", "y"), x, y, steps, learning_rate, loop=told)
             taken = self.steps_taken + steps
             predictions = _masked(*answer(weights, x, taken))
             loss = export_checks.loss(inner.loss(y, predictions))
-            # All of it has been found good before any of it is written.
+            # All of it has been found good before any weight is written.
             with tf.control_dependencies([loss, *weights.values()]):
                 for name, i in self._adapted.items():
                     self.trainable_variables[i].assign(tf.identity(weights[name]))
@@ -212,7 +221,9 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
 
         return {public: signature(name) for public, name in names.items()}
 
-    def _adapt(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> dict[str, Any]:
+    def _adapt(
+        self, x: Any, y: Any, steps: Any, learning_rate: Any, report: Any = None
+    ) -> dict[str, Any]:
         """The weights after some steps, a tensor for each of `_adapted`, by name."""
         learner = self._learner()
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
@@ -226,6 +237,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
                 y,
                 steps=steps,
                 learning_rate=learning_rate,
+                report=report,
             )
         settled = learner.settled(point.weights, state, x, training=False, step=steps)
         return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -195,6 +196,19 @@ class InnerLoop:
             training: bool, whether dropout is active.
             learning_rate: None, or a scalar that overrides the rule's own.
         """
+        return self._stepped(learner, point, x, y, step, training, learning_rate)[0]
+
+    def _stepped(
+        self,
+        learner: Learner,
+        point: Point,
+        x: Any,
+        y: Any,
+        step: Any,
+        training: bool,
+        learning_rate: Any,
+    ) -> tuple[Point, Any]:
+        """The point after a step, and the support loss before it."""
         chosen = self.selected(learner, point.weights)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(chosen)
@@ -222,12 +236,13 @@ class InnerLoop:
         # As in Keras's optimizers, what the loss ignores stays, and stays the tensor it
         # is: whoever differentiates sees that nothing depends on it.
         chosen = [w if g is None else m for w, g, m in zip(chosen, found, moved)]
-        return Point(
+        stepped = Point(
             self.merged(learner, point.weights, chosen),
             learner.advance(point.state, after),
             rule_state,
             point.anchor,
         )
+        return stepped, loss
 
     @as_written
     def trajectory(
@@ -268,25 +283,31 @@ class InnerLoop:
         *,
         steps: Any,
         learning_rate: Any = None,
+        report: Callable[[Any, Any], Any] | None = None,
     ) -> Point:
         """The last point after `steps` steps, a number known only at run time.
 
         A loop in the graph: it compiles once for every number of steps, and is meant
         for adaptation, not for being differentiated.
+
+        Args:
+            learner: the model as a pure function.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            x: support inputs `[examples, ...]`.
+            y: support targets `[examples, ...]`.
+            steps: int tensor.
+            learning_rate: None, or a scalar that overrides the rule's own.
+            report: None, or `f(steps taken, support loss)`, whose operation runs after
+                each step.
         """
         first = self.start(learner, weights, state, x, y, training=False)
 
         def body(k: Any, point: Point) -> tuple[Any, Point]:
-            stepped = self.step(
-                learner,
-                point,
-                x,
-                y,
-                step=k,
-                training=False,
-                learning_rate=learning_rate,
-            )
-            return k + 1, stepped
+            stepped, loss = self._stepped(learner, point, x, y, k, False, learning_rate)
+            told = [report(k + 1, loss)] if report else []
+            with tf.control_dependencies(told):
+                return tf.identity(k + 1), stepped
 
         steps = tf.cast(steps, tf.int32)
         _, last = tf.while_loop(

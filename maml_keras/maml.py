@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import random
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,6 +19,7 @@ from maml_keras.inner import InnerLoop, check_steps
 from maml_keras.learner import Learner, Output
 from maml_keras.meta_gradients import Backprop, MetaGradient
 from maml_keras.rules import checked_rate
+from maml_keras.step_report import StepReport
 from maml_keras.task_maps import TaskMap
 
 
@@ -304,6 +307,7 @@ class MAML(EpisodicModel):
         *,
         steps: int | None = None,
         learning_rate: float | None = None,
+        verbose: str | int = "auto",
     ) -> keras.Model:
         """An ordinary model, adapted to one task; this one stays as it is.
 
@@ -314,6 +318,7 @@ class MAML(EpisodicModel):
             support_y: targets `[examples, ...]`.
             steps: int, inner steps; None for as many as in training.
             learning_rate: float that overrides the rule's own.
+            verbose: 0 for silence, else a progress bar once two seconds have passed.
 
         Returns:
             A `keras.Model` of the wrapped model's class. An ordinary model predicts
@@ -332,16 +337,32 @@ class MAML(EpisodicModel):
             self.learner, self.inner.loss, support_x, support_y
         )
         if self._adapt_function is None:
-            self._adapt_function = tf.function(
-                self._adapted, autograph=False, reduce_retracing=True
-            )
+            self._adapt_function = self._compiled_adapt()
         rate = (
             None if learning_rate is None else tf.constant(checked_rate(learning_rate))
         )
-        values = self._adapt_function(support_x, support_y, tf.constant(steps), rate)
+        values = self._adapt_function(support_x, support_y, steps, rate, verbose)
         return copy_of(self.model, [value.numpy() for value in values])
 
-    def _adapted(self, x: Any, y: Any, steps: Any, learning_rate: Any) -> list[Any]:
+    def _compiled_adapt(self) -> Callable[..., list[Any]]:
+        """What `adapt` calls; a plain function, so that Keras saves none of it."""
+        report = StepReport()
+        compiled = tf.function(
+            functools.partial(self._adapted, report.write),
+            autograph=False,
+            reduce_retracing=True,
+        )
+
+        def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
+            with report.shown(steps, verbose=verbose):
+                values: list[Any] = compiled(x, y, tf.constant(steps), rate)
+            return values
+
+        return adapted
+
+    def _adapted(
+        self, report: Any, x: Any, y: Any, steps: Any, learning_rate: Any
+    ) -> list[Any]:
         learner = self.learner
         last = self.inner.adapt(
             learner,
@@ -351,6 +372,7 @@ class MAML(EpisodicModel):
             y,
             steps=steps,
             learning_rate=learning_rate,
+            report=report,
         )
         state = learner.state()
         if learner.batch_norm.uses_batch_statistics(training=False):

@@ -64,5 +64,5 @@ class Bar:
     def finish(self, done: int) -> None:
         """Ends the line, where less was done than the total, or nobody knew that."""
         if self.shown and self._bar.target != done:
-            self._bar.target = done
+            self._bar.target = done or self._bar.target
             self._bar.update(done, finalize=True)

@@ -18,6 +18,7 @@ from maml_keras import episode, policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import settle
 from maml_keras.learner import Learner
+from maml_keras.step_report import StepReport
 
 # What is read here of a SavedModel, beside its lists of variables.
 FUNCTIONS = ("serve", "fine_tune", "steps_taken")
@@ -50,6 +51,7 @@ def fine_tune(
     steps: int | None = None,
     learning_rate: float | None = None,
     custom_objects: dict[str, Any] | None = None,
+    verbose: str | int = "auto",
 ) -> keras.Model:
     """An export's initialisation adapted to one task, as an ordinary model.
 
@@ -64,6 +66,7 @@ def fine_tune(
         steps: int, gradient steps; None for as many as in training.
         learning_rate: float; None for the inner loop's own.
         custom_objects: as in `keras.saving.load_model`.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         A `keras.Model`, not compiled. It predicts with moving statistics. Where the
@@ -76,7 +79,8 @@ def fine_tune(
     """
     saved = load(path)
     x, y = fitting(saved, x, y)
-    tuned(saved, x, y, steps=steps, learning_rate=learning_rate)
+    steps = card(path)["inner_loop"]["steps"] if steps is None else steps
+    tuned(saved, x, y, steps=steps, learning_rate=learning_rate, verbose=verbose)
     return ordinary(path, saved, x, custom_objects=custom_objects)
 
 
@@ -189,16 +193,25 @@ def fitting(
 
 
 def tuned(
-    saved: Any, x: Any, y: Any, *, steps: int | None, learning_rate: float | None
+    saved: Any,
+    x: Any,
+    y: Any,
+    *,
+    steps: int,
+    learning_rate: float | None,
+    verbose: str | int = "auto",
 ) -> None:
     """Fine-tunes a loaded export in memory.
 
     Raises:
         ValueError: in the words of the export's own checks.
     """
-    how = {"steps": steps, "learning_rate": learning_rate}
-    with in_words():
-        saved.fine_tune(x, y, **{k: v for k, v in how.items() if v is not None})
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    # An export of an earlier version may not tell how far it is.
+    place = getattr(saved, "progress", None)
+    bar = StepReport(place).shown(steps, verbose=verbose if place is not None else 0)
+    with in_words(), bar:
+        saved.fine_tune(x, y, steps=steps, **rate)
 
 
 @contextlib.contextmanager

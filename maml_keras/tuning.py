@@ -37,7 +37,8 @@ def adapt_file(
         steps: int, gradient steps.
         learning_rate: float; None for the inner loop's own.
         out: None, or the `.keras` file to write the adapted network to.
-        verbose: 0 for silence, else a progress bar where images are read.
+        verbose: 0 for silence, else a progress bar while images are read, and one
+            of the steps, once two seconds have passed.
 
     Returns:
         A table of the accuracy for classes, else of the export's own loss, before and
@@ -59,7 +60,13 @@ def adapt_file(
     for _, y in sets.values():
         _check_labels(y, width, loss)
     before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
-    shipped.tuned(saved, *sets["yours"], steps=steps, learning_rate=learning_rate)
+    shipped.tuned(
+        saved,
+        *sets["yours"],
+        steps=steps,
+        learning_rate=learning_rate,
+        verbose=verbose,
+    )
     after = _measured(saved.serve, sets, loss)
     lines += [f"batch norm: {shipped.card(export)['batch_norm']}"]
     lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]

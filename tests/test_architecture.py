@@ -20,6 +20,7 @@ PROGRAM = pathlib.Path(maml_keras_cli.__file__).parent
 # From the bottom to the top: a module may import those before it.
 ORDER = [
     "progress",
+    "step_report",
     "scoped_override",
     "as_written",
     "exact_moments",
