@@ -5,7 +5,8 @@ and their best weights, the long ways to them from random weights, the meta-lear
 start as it moves to the point common to all, and a task it has never met, learned in a
 few steps. Then the same with a network that learns sinusoids. Prints how many steps,
 examples and seconds a new task takes from each start, and draws `common_point` and
-`sinusoid`, each as PNG and as GIF, `gradient_descent.png` and `two_loops.png`.
+`sinusoid`, each as PNG and as GIF, `gradient_descent.png`, `two_loops.png` and, of
+those numbers, `convergence.png`.
 
     python examples/common_point.py    # a minute
 """
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
-from common_point_parts import convergence, plane, waves
+from common_point_parts import convergence, plane, totals, waves
 from common_point_parts.drawing import JOINT, META, RANDOM
 from common_point_parts.lines import SHOWN, Pieces, line
 
@@ -129,7 +130,9 @@ def race(
     return {name: measure(start, batch) for name, start in starts.items()}
 
 
-def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plane.Scene:
+def in_the_plane(
+    problem: Problem, maml: mk.MAML, joint: Any, path: Any, results: Any
+) -> plane.Scene:
     """Losses, ways and meta-training in the plane of the two weights."""
     walk, (_, losses_of) = convergence.walker(maml), convergence.judge(maml)
     slopes, offsets = np.linspace(-1.6, 9.0, 213), np.linspace(-1.0, 6.5, 151)
@@ -165,6 +168,7 @@ def in_the_plane(problem: Problem, maml: mk.MAML, joint: Any, path: Any) -> plan
         np.concatenate([points([w[None] for w in weights]) for weights in path]),
         problem.steps_per_epoch,
         tasks,
+        results,
     )
 
 
@@ -220,13 +224,14 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         )
         print(convergence.table(results, limit=problem.limit), "\n", flush=True)
         if problem.name == "lines":
-            scene = in_the_plane(problem, maml, joint, path)
+            scene = in_the_plane(problem, maml, joint, path, results)
             written = plane.draw(scene, options.out)
         else:
             scene = one_wave(problem, maml, results, amplitude=3.5, phase=0.8)
             written = waves.draw(scene, options.out)
         print(*written, sep="\n")
         found[problem.name] = results
+    print(totals.draw(found, options.out))
     return found
 
 

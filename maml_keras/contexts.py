@@ -18,7 +18,7 @@ class Zero(keras.constraints.Constraint):
 class ContextLayer(keras.layers.Layer):
     """A layer with context parameters, a vector that starts at zero.
 
-    Adapt it alone, with `matching("context")`. Outer optimizers keep it at zero, so
+    Adapt it alone, with `matching("/context$")`. Outer optimizers keep it at zero, so
     that what is learned about one task is not kept for the next.
 
     Args:

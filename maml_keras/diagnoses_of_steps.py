@@ -168,7 +168,11 @@ class VanishedGradient(Diagnosis):
 
 
 def _peaks(trace: InnerTrace) -> Any:
-    """Each layer's mean gradient norm at the inner step where it is largest."""
-    if not trace.gradient_norms.shape[1]:
+    """Each layer's mean gradient norm at the inner step where it is largest.
+
+    Diverged tasks are left out: beside their norms those of a healthy layer are small.
+    """
+    norms = trace.gradient_norms[~trace.diverged.any(axis=1)]
+    if not norms.size:
         return np.zeros([0])
-    return trace.gradient_norms.mean(axis=0).max(axis=0)
+    return norms.mean(axis=0).max(axis=0)

@@ -98,8 +98,10 @@ def test_quiet_means_no_bars(trained, task_file, tmp_path, monkeypatch):
         shown[how] = ended.output + adapted.output
     assert "8/8" in shown[()]
     assert "20/20" in shown[()]
+    assert "10/10" in shown[()]  # The steps of adaptation.
     assert "/8" not in shown["--quiet",]
     assert "20/20" not in shown["--quiet",]
+    assert "10/10" not in shown["--quiet",]
 
 
 def test_adapt_prints_before_and_after_and_writes_the_network(

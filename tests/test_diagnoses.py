@@ -168,6 +168,18 @@ def test_a_gradient_that_vanished_is_named():
     assert found(*[look(gradients=(1e-4, 1.0))] * 3) == []  # Small is not gone.
 
 
+def test_diverged_tasks_say_nothing_of_vanished_gradients():
+    vanished = mk.diagnoses.VanishedGradient()
+    for lost_norm in (1e9, np.nan):
+        healthy, dead = np.ones([2, TASKS, 2, 2])
+        dead[..., 0] = 0.0
+        for norms in (healthy, dead):
+            norms[:3, :, 1] = lost_norm
+        healthy, dead = look(gradients=healthy, lost=3), look(gradients=dead, lost=3)
+        assert vanished([healthy, healthy]) is None
+        assert "'net/conv'" in str(vanished([dead, dead]))
+
+
 @pytest.mark.parametrize(
     "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
 )

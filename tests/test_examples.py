@@ -215,7 +215,8 @@ def assert_readable(*paths):
 def test_the_point_common_to_all_tasks_is_computed(pictures, tmp_path):
     problem = pictures.lines()
     maml, joint, path = pictures.train(problem, seed=0)
-    scene = pictures.in_the_plane(problem, maml, joint, path)
+    results = pictures.race(problem, maml, joint, tasks=20, seed=0)
+    scene = pictures.in_the_plane(problem, maml, joint, path, results)
     theta, random = scene.path[-1], scene.starts[pictures.RANDOM]
     np.testing.assert_array_equal(scene.path[0], random)
     for task in scene.tasks.values():
@@ -229,11 +230,11 @@ def test_the_point_common_to_all_tasks_is_computed(pictures, tmp_path):
             assert len(losses) == len(task.ways[start])
     # The common point itself, of which the tasks know nothing.
     assert np.linalg.norm(theta - problem.family.common) < 0.5
-    results = pictures.race(problem, maml, joint, tasks=20, seed=0)
     found = {name: np.median(result.steps) for name, result in results.items()}
     assert found[pictures.META] < found[pictures.JOINT]
     assert found[pictures.META] < found[pictures.RANDOM]
     assert_readable(*pictures.plane.draw(scene, tmp_path))
+    assert_readable(pictures.totals.draw({"lines": results}, tmp_path))
 
 
 @pytest.mark.slow
@@ -245,5 +246,5 @@ def test_sinusoids_are_learned_in_fewer_steps_from_theta(pictures, tmp_path, cap
     examples = {name: np.median(result.examples) for name, result in results.items()}
     assert examples[pictures.META] <= examples[pictures.RANDOM]
     assert_readable(*tmp_path.glob("*.png"), *tmp_path.glob("*.gif"))
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 7
     assert "| meta-learned |" in capsys.readouterr().out

@@ -196,12 +196,28 @@ def test_a_rule_belongs_to_one_set_of_shapes():
         MAML(dense(units=7), InnerLoop("mse", rule))
 
 
-def test_more_steps_than_trained_are_evaluated_with_the_last_rates():
-    model = wrapped(PerStepSGD)
-    result = evaluate_episodes(model, [regression()], steps=5, verbose=0)
-    plain = maml(model.model, steps=5)
-    expected = evaluate_episodes(plain, [regression()], steps=5, verbose=0)
-    np.testing.assert_allclose(result.curve, expected.curve, rtol=1e-5)
+def test_more_steps_than_trained_go_by_the_last_rates(tmp_path):
+    # A rule of five steps whose last rates are all alike knows no step beyond its own.
+    model, (task, query_y) = dense(), regression()
+    short = wrapped(PerStepSGD, model=model)
+    rates = np.random.default_rng(0).uniform(0.05, 0.5, short.rule.rates.shape)
+    short.rule.rates.assign(rates)
+    full = wrapped(PerStepSGD, model=model, steps=5)
+    full.rule.rates.assign([rates[0], *[rates[1]] * 4])
+    expected = full(task)
+    assert not np.allclose(short(task), expected, rtol=1e-3)  # Only two steps.
+
+    one = task["support_x"][0], task["support_y"][0]
+    answer = short.adapt(*one, steps=5)(task["query_x"][0])
+    np.testing.assert_allclose(answer, expected[0], rtol=1e-5, atol=1e-6)
+    curves = [
+        evaluate_episodes(m, [(task, query_y)], steps=5, verbose=0).curve
+        for m in (short, full)
+    ]
+    np.testing.assert_allclose(*curves, rtol=1e-5)
+    saved = tf.saved_model.load(str(short.export(tmp_path / "export", verbose=0)))
+    answer = saved.adapt_and_predict(*one, task["query_x"][0], steps=5)
+    np.testing.assert_allclose(answer, expected[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_plain_loss_agrees():

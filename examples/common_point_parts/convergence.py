@@ -216,16 +216,17 @@ def table(results: dict[str, Convergence], *, limit: int) -> str:
     ]
     for name, result in results.items():
         cells = [
-            _cell(result.steps, f"> {limit:,}"),
-            _cell(result.examples, f"> {SIZES[0]}"),
-            _cell(1000 * result.seconds, "never"),
+            cell(result.steps, f"> {limit:,}"),
+            cell(result.examples, f"> {SIZES[0]}"),
+            cell(1000 * result.seconds, "never"),
             f"{np.isfinite(result.steps).mean():.0%}",
         ]
         lines.append(f"| {' | '.join([name, *cells])} |")
     return "\n".join(lines)
 
 
-def _cell(values: Any, never: str) -> str:
+def cell(values: Any, never: str) -> str:
+    """The median and its interval in brackets; `never` where they are infinite."""
     middle, low, high = (
         f"{value:,.3g}" if np.isfinite(value) else never for value in median(values)
     )

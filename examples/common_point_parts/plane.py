@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
-from common_point_parts import drawing
+from common_point_parts import convergence, drawing, totals
 from common_point_parts.drawing import (
     COLORS,
     GREY,
@@ -58,6 +58,7 @@ class Scene(NamedTuple):
         path: `[epochs + 1, 2]`, what is meta-learned, over meta-training.
         epoch: int, meta-steps of an epoch.
         tasks: by name.
+        results: by start a `Convergence` of many new tasks.
     """
 
     slopes: Any
@@ -67,6 +68,7 @@ class Scene(NamedTuple):
     path: Any
     epoch: int
     tasks: dict[str, Task]
+    results: dict[str, convergence.Convergence]
 
 
 def draw(scene: Scene, folder: pathlib.Path) -> list[pathlib.Path]:
@@ -197,6 +199,14 @@ def _frames(scene: Scene) -> Iterator[tuple[Any, int]]:
         )
         _race(axes, scene, k)
         yield figure, 4000 if k == last else 400
+    figure, panels = plt.subplots(3, 1, figsize=(7.2, 5.5), layout="constrained")
+    tasks = next(iter(scene.results.values())).losses.shape[1]
+    figure.suptitle(
+        f"4  {tasks} new tasks: median, 95% CI",
+        x=0.02, ha="left", weight="bold", fontsize=15,
+    )  # fmt: skip
+    totals.panels(panels, scene.results)
+    yield figure, 6000
 
 
 def _frame(scene: Scene, title: str, caption: str) -> tuple[Any, Any]:
