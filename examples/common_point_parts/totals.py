@@ -15,7 +15,8 @@ SHORT = {RANDOM: "random θ", JOINT: "trained on all", META: "meta-learned θ"}
 def draw(found: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
     """Writes the picture: a row of panels for each problem."""
     figure = plt.figure(figsize=(12.6, 2.9 * len(found)), layout="constrained")
-    for part, (name, results) in zip(figure.subfigures(len(found)), found.items()):
+    parts = figure.subfigures(len(found), squeeze=False)
+    for part, (name, results) in zip(parts[:, 0], found.items()):
         tasks = len(next(iter(results.values())).steps)
         part.suptitle(
             f"{tasks} new {name}: median, 95% CI", x=0.01, ha="left", weight="bold"
