@@ -101,12 +101,11 @@ def train(problem: Problem, seed: int) -> tuple[mk.MAML, keras.Model, list[Any]]
         epochs=problem.epochs,
         steps_per_epoch=problem.steps_per_epoch,
         callbacks=[recorder],
-        verbose=0,
+        # A bar for each of many short epochs says nothing.
+        verbose="auto" if problem.epochs == 1 else 0,
     )
     joint, (updates, rate) = problem.network(), problem.joint
-    train_jointly(
-        joint, "mse", episodes, iterations=updates, learning_rate=rate, verbose=0
-    )
+    train_jointly(joint, "mse", episodes, iterations=updates, learning_rate=rate)
     return maml, joint, recorder.weights
 
 

@@ -29,10 +29,10 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
         maml = mk.recipes.get(name)(mk.models.mlp(), "mse", 0.01)
         maml.compile("adam")
         episodes = mk.data.episodes(tasks, batch_size=25, seed=1)
-        maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=0)
+        maml.fit(episodes, steps_per_epoch=options.meta_steps)
         new = mk.data.episodes(tasks, batch_size=100, seed=2)
         results[name] = mk.evaluate_episodes(
-            maml, new, steps=5, num_tasks=options.tasks, verbose=0
+            maml, new, steps=5, num_tasks=options.tasks
         )
 
     first, reference = next(iter(results.items()))

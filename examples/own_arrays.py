@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
 
     def measured() -> mk.Evaluation:
         new = mk.data.episodes(new_tasks, batch_size=50, seed=2)
-        return mk.evaluate_episodes(maml, new, steps=3, num_tasks=200, verbose=0)
+        return mk.evaluate_episodes(maml, new, steps=3, num_tasks=200)
 
     results = {"before meta-training": measured()}
     maml.compile(keras.optimizers.Adam(3e-3), metrics=["accuracy"])

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> mk.Evaluation:
     maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
 
     new = mk.data.episodes(new_tasks, batch_size=50, seed=2)
-    result = mk.evaluate_episodes(maml, new, steps=3, num_tasks=200, verbose=0)
+    result = mk.evaluate_episodes(maml, new, steps=3, num_tasks=200)
     print(f"\non {test.num_classes} classes it has never seen:\n{result.table()}")
     return result
 

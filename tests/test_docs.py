@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import itertools
+import json
 import pathlib
 import re
 import unicodedata
@@ -180,3 +181,42 @@ def test_figures_are_those_of_the_readme():
     assert len(rows) == 4
     for row in rows:
         assert row in (DOCS / "exactness.md").read_text("utf-8")
+
+
+TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_tables_of_choosing_are_the_measured_ones(path):
+    page = (DOCS / "choosing.md").read_text("utf-8")
+    results = json.loads(path.read_text("utf-8"))
+    command = results.pop("command").split(" --out ")[0]
+    assert f"`{command}`" in page
+    if path.stem.endswith("_steps"):  # Two accuracies and a difference, in a sentence.
+        for result in results.values():
+            assert accuracy(result, 5) in page
+        mean, half = results["maml_plus_plus"]["difference"]
+        assert f"{mean:+.1%} ± {half:.1%}" in page
+        return
+    for name, result in results.items():
+        assert row(name, result, first="maml") in page
+
+
+def accuracy(result, step):
+    return f"{result['mean'][step]:.1%} ± {result['half_width_95'][step]:.1%}"
+
+
+def row(name, result, *, first):
+    """A line of a table of `maml-keras compare`, its last column left out."""
+    steps, tasks, lost = result["steps"], result["tasks"], result["diverged_tasks"]
+    kind = ".1%" if result["metric"] == "accuracy" else ".3g"
+    cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]
+    for k in sorted({k for k in (0, 1, 5, 10) if k < steps[-1]} | {steps[-1]}):
+        cell = f"{result['mean'][k]:{kind}} ± {result['half_width_95'][k]:{kind}}"
+        cells.append(cell + (f" ({tasks - lost[k]} tasks)" if lost[k] else ""))
+    cells.append(f"{result['median'][-1]:{kind}}")
+    cells.append(f"{lost[-1]} of {tasks}" if lost[-1] else "0")
+    mean, half = result["difference"]
+    forms = ("+.1%", ".1%") if kind == ".1%" else ("+.3g", ".2g")
+    cells.append("" if name == first else f"{mean:{forms[0]}} ± {half:{forms[1]}}")
+    return f"| {' | '.join(cells)} |"

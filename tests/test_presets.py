@@ -110,6 +110,8 @@ def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
     name = "sinusoid" + (f"_{shots}" if shots != 10 else "") + "_code" * code
     preset = experiments.get(name)
     assert [f.shots for f in preset.families()] == [10, 10, shots]
+    queries = shots if code else 10
+    assert [f.queries for f in preset.families()] == [10, 10, queries]
     rate = preset.build().inner.rule.learning_rate
     assert rate == (0.001 if code else 0.01)
 
