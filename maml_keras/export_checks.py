@@ -6,6 +6,7 @@ optimiser can drop it, and nothing is computed from, or assigned after, a bad in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -51,8 +52,7 @@ def support(
     x: Any,
     y: Any,
     *,
-    classes: int | None,
-    ignored: int | None = None,
+    labels: Callable[[Any], list[tuple[Any, int, int | None]]],
 ) -> tuple[Any, Any]:
     """Inputs and targets that fit each other.
 
@@ -60,8 +60,8 @@ def support(
         names: the arguments' names for the messages.
         x: tensor `[examples, ...]`, or a nest of such.
         y: tensor `[examples, ...]`, or a nest of such.
-        classes: int, for class numbers: how many there are. None for other targets.
-        ignored: None, or the class number of examples that do not count.
+        labels: finds in targets each array of class numbers, with how many classes
+            there are and the number of those that do not count, or None.
     """
     x, y = inputs(names[0], x), inputs(names[1], y)
     count, targets = _examples(tf.nest.flatten(x)[0]), tf.nest.flatten(y)
@@ -76,8 +76,7 @@ def support(
             ],
         )
     ]
-    if classes is not None:
-        checks.append(_labels(names[1], targets[0], classes, ignored))
+    checks += [_labels(names[1], *found) for found in labels(y)]
     x, y = _after(checks, (x, y))
     return x, y
 

@@ -131,17 +131,14 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             return answer(self._in_place(), x, taken)[0]
 
         answers = compiled("serve", serve, [x])
-        nested = tf.nest.is_nested(answers)
-        sparse = inner.loss.is_sparse_categorical and not nested
-        fits = {
-            "classes": int(answers.shape[-1]) if sparse else None,
-            "ignored": inner.loss.ignored_class,
-        }
+
+        def labels(y: Any) -> Any:
+            return inner.loss.class_numbers(y, answers)
 
         def checked(
             names: Any, x: Any, y: Any, steps: Any, rate: Any, *, loop: Any = loop
         ) -> Any:
-            x, y = export_checks.support(names, x, y, **fits)
+            x, y = export_checks.support(names, x, y, labels=labels)
             how = export_checks.settings(steps, rate, learned=learned)
             return export_checks.adapted(loop(x, y, *how))
 

@@ -102,6 +102,28 @@ class PureLoss:
             return function.keywords.get("ignore_class")
         return getattr(function, "ignore_class", None)
 
+    def class_numbers(
+        self, y_true: Any, y_pred: Any
+    ) -> list[tuple[Any, int, int | None]]:
+        """Each array of class numbers, how many classes there are, and the ignored one.
+
+        Args:
+            y_true: targets, `[examples, ...]`, or a nest of such for several outputs.
+            y_pred: predictions or their specs, of which only the shapes are looked at.
+        """
+        if self._parts is not None:
+            keys = self._parts if isinstance(self._parts, dict) else range(len(y_true))
+            return [
+                found
+                for key in keys
+                for found in self._parts[key].class_numbers(y_true[key], y_pred[key])
+            ]
+        all_at_once = tf.nest.is_nested(y_pred) and not self._of_each
+        if all_at_once or not self.is_sparse_categorical:
+            return []
+        pairs = zip(tf.nest.flatten(y_true), tf.nest.flatten(y_pred))
+        return [(y, int(output.shape[-1]), self.ignored_class) for y, output in pairs]
+
     def __call__(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None
     ) -> tf.Tensor:

@@ -431,6 +431,29 @@ def test_the_card_describes_every_function(tmp_path):
     assert described["reset"]["arguments"] == {}
 
 
+@pytest.mark.parametrize("form", [dict, list])
+def test_labels_of_several_outputs_are_of_their_classes(form, tmp_path):
+    x = keras.Input([3])
+    heads = {n: keras.layers.Dense(n, name=f"of_{n}")(x) for n in (2, 4)}
+    values = keras.layers.Dense(1, name="value")(x)
+    outputs = {"two": heads[2], "four": heads[4], "value": values}
+    sparse = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = {"two": sparse, "four": sparse, "value": "mse"}
+    good = {"two": [0, 1], "four": [3, 0], "value": [[5.0], [9.0]]}
+    if form is list:
+        outputs, loss, good = (list(it.values()) for it in (outputs, loss, good))
+    maml = MAML(keras.Model(x, outputs), InnerLoop(loss, SGD(RATE)))
+    saved = tf.saved_model.load(str(maml.export(tmp_path / "saved", verbose=0)))
+    support_x, before = np.zeros([2, 3], "float32"), variables(saved)
+    saved.adapt(support_x, good)
+    for key, number, message in (("two", 2, r"0\.\.1"), ("four", -1, r"0\.\.3")):
+        bad = dict(good) if form is dict else list(good)
+        bad[key if form is dict else ["two", "four"].index(key)] = [number, 0]
+        with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+            saved.fine_tune(support_x, bad)
+        assert_identical(before, variables(saved))
+
+
 def test_signatures_have_names(tmp_path):
     maml = MAML(multi_input(), InnerLoop("mse", SGD(RATE)))
     saved = tf.saved_model.load(str(maml.export(tmp_path / "saved")))
