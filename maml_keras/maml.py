@@ -347,15 +347,20 @@ class MAML(EpisodicModel):
     def _compiled_adapt(self) -> Callable[..., list[Any]]:
         """What `adapt` calls; a plain function, so that Keras saves none of it."""
         report = StepReport()
-        compiled = tf.function(
-            functools.partial(self._adapted, report.write),
-            autograph=False,
-            reduce_retracing=True,
-        )
+        compiled: dict[Any, Any] = {}
 
         def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
+            # One for each number of axes: of two TensorFlow would make one that knows
+            # none, which layers refuse.
+            axes = tuple(len(leaf.shape) for leaf in tf.nest.flatten((x, y)))
+            if axes not in compiled:
+                compiled[axes] = tf.function(
+                    functools.partial(self._adapted, report.write),
+                    autograph=False,
+                    reduce_retracing=True,
+                )
             with report.shown(steps, verbose=verbose):
-                values: list[Any] = compiled(x, y, tf.constant(steps), rate)
+                values: list[Any] = compiled[axes](x, y, tf.constant(steps), rate)
             return values
 
         return adapted

@@ -441,6 +441,17 @@ def test_adapt_is_traced_once_for_every_number_of_steps():
     assert counted.calls == traced > 0
 
 
+def test_adapt_takes_another_number_of_axes_after_the_first():
+    # Keras adds the channel of images by itself.
+    wrapped = maml(images())
+    x = np.random.default_rng(0).normal(size=[5, 6, 6, 1]).astype("float32")
+    y = np.ones([5, 2], "float32")
+    for order in ((x, x[..., 0]), (x[..., 0], x)):
+        first, second = (wrapped.adapt(it, y).get_weights() for it in order)
+        for a, b in zip(first, second):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
 class CountedSteps(MAML):
     traces = 0
 
