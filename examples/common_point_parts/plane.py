@@ -199,14 +199,7 @@ def _frames(scene: Scene) -> Iterator[tuple[Any, int]]:
         )
         _race(axes, scene, k)
         yield figure, 4000 if k == last else 400
-    figure, panels = plt.subplots(3, 1, figsize=(7.2, 5.5), layout="constrained")
-    tasks = next(iter(scene.results.values())).losses.shape[1]
-    figure.suptitle(
-        f"4  {tasks} new tasks: median, 95% CI",
-        x=0.02, ha="left", weight="bold", fontsize=15,
-    )  # fmt: skip
-    totals.panels(panels, scene.results)
-    yield figure, 6000
+    yield totals.frame(scene.results, "4  {} new tasks", (3, 1), (7.2, 5.5)), 6000
 
 
 def _frame(scene: Scene, title: str, caption: str) -> tuple[Any, Any]:

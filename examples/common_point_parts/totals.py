@@ -17,12 +17,30 @@ def draw(found: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
     figure = plt.figure(figsize=(12.6, 2.9 * len(found)), layout="constrained")
     parts = figure.subfigures(len(found), squeeze=False)
     for part, (name, results) in zip(parts[:, 0], found.items()):
-        tasks = len(next(iter(results.values())).steps)
-        part.suptitle(
-            f"{tasks} new {name}: median, 95% CI", x=0.01, ha="left", weight="bold"
-        )
+        _title(part, f"{{}} new {name}", results)
         panels(part.subplots(1, 3, sharey=True), results)
     return drawing.png(figure, folder / "convergence.png")
+
+
+def frame(results: Any, title: str, grid: tuple[int, int], size: Any) -> Any:
+    """The last frame of a film: a figure of the three panels.
+
+    Args:
+        results: by start a `Convergence`.
+        title: str, with a place for the number of tasks.
+        grid: rows and columns of panels.
+        size: inches of the film's other frames.
+    """
+    figure, axes = plt.subplots(*grid, sharey=True, figsize=size, layout="constrained")
+    _title(figure, title, results, fontsize=15)
+    panels(axes, results)
+    return figure
+
+
+def _title(figure: Any, title: str, results: Any, **style: Any) -> None:
+    tasks = len(next(iter(results.values())).steps)
+    text = f"{title.format(tasks)}: median, 95% CI"
+    figure.suptitle(text, x=0.02, ha="left", weight="bold", **style)
 
 
 def panels(axes: Any, results: dict[str, convergence.Convergence]) -> None:

@@ -80,16 +80,7 @@ def _frames(scene: Scene) -> Iterator[tuple[Any, int]]:
             drawing.corner(axes, [(loss + note, color)])
         panels[0].legend(loc="lower left", fontsize=9)
         yield figure, 4000 if k == last else 700 if k < 4 else 300
-    figure, panels = plt.subplots(1, 3, figsize=(9, 4.2), layout="constrained")
-    tasks = next(iter(scene.results.values())).losses.shape[1]
-    figure.suptitle(
-        f"{tasks} new sinusoids: median, 95% CI",
-        x=0.02, ha="left", weight="bold", fontsize=14,
-    )  # fmt: skip
-    totals.panels(panels, scene.results)
-    for axes in panels[1:]:
-        axes.set_yticklabels([])
-    yield figure, 6000
+    yield totals.frame(scene.results, "{} new sinusoids", (1, 3), (9, 4.2)), 6000
 
 
 def _learned(scene: Scene, start: str) -> float:
