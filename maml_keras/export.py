@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import export_signature, policies
+from maml_keras import export_signature, policies, written_derivative
 from maml_keras.copies import check_no_tables
 from maml_keras.export_module import ExportedLearner
 from maml_keras.inner import InnerLoop
@@ -68,7 +68,8 @@ def write(
     # Written beside it and moved: a reader never finds half an export.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         new = pathlib.Path(folder) / path.name
-        tf.saved_model.save(root, str(new), signatures=root.signatures())
+        with written_derivative.saving():
+            tf.saved_model.save(root, str(new), signatures=root.signatures())
         done()
         learner.model.save(new / "learner.keras")
         text = json.dumps(

@@ -287,8 +287,8 @@ class InnerLoop:
     ) -> Point:
         """The last point after `steps` steps, a number known only at run time.
 
-        A loop in the graph: it compiles once for every number of steps, and is meant
-        for adaptation, not for being differentiated.
+        A loop in the graph: it compiles once for every number of steps. It can be
+        differentiated, but `trajectory` is made for that and faster.
 
         Args:
             learner: the model as a pure function.

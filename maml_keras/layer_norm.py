@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.scoped_override import ScopedOverride
+from maml_keras.written_derivative import with_derivative
 
 
 def written_out() -> contextlib.AbstractContextManager[None]:
@@ -99,10 +100,10 @@ def _products(a: Any, b: Any) -> Any:
     return tf.linalg.matmul(ones, a * b)[0], gradient
 
 
-_normalised: Any = tf.custom_gradient(_kernel)
-_pulled_back: Any = tf.custom_gradient(_pull_back)
-_scaled: Any = tf.custom_gradient(_product)
-_column_products: Any = tf.custom_gradient(_products)
+_normalised = with_derivative(_kernel)
+_pulled_back = with_derivative(_pull_back)
+_scaled = with_derivative(_product)
+_column_products = with_derivative(_products)
 
 
 def _row_means(x: Any) -> Any:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_keras.written_derivative import with_derivative
+
 
 def batch_normalised(
     x: Any, scale: Any, offset: Any, *, epsilon: float
@@ -68,14 +70,14 @@ def _kernel(epsilon: float) -> Any:
         averaging = _averaging(x)
         _, centred, variance = _moments(x, averaging)
         rate = tf.math.rsqrt(variance + epsilon)
-        derivative: Any = tf.custom_gradient(_derivative(averaging, centred, rate))
+        derivative = with_derivative(_derivative(averaging, centred, rate))
 
         def gradient(upstream: Any) -> Any:
             return derivative(upstream, x, scale)
 
         return centred * (scale * rate) + offset, gradient
 
-    return tf.custom_gradient(normalised)
+    return with_derivative(normalised)
 
 
 def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:

@@ -24,6 +24,7 @@ ORDER = [
     "scoped_override",
     "as_written",
     "exact_moments",
+    "written_derivative",
     "normalisation",
     "batch_norm",
     "per_step_batch_norm",
