@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from maml_keras.copies import check_no_tables, settle
-from maml_keras.low_rank import LowRank, is_adaptable
+from maml_keras.low_rank import LowRank, check_rank, is_adaptable
 from maml_keras.low_rank_attention import LowRankAttention, projections
 
 
@@ -38,7 +38,9 @@ def with_low_rank_adapters(
         A `keras.Model` with the same inputs and outputs.
 
     Raises:
-        ValueError: if Keras cannot clone the model or no layer fits.
+        TypeError: if `layers` cannot be called.
+        ValueError: if the model is not built or has adapters, Keras cannot clone it, no
+            layer fits, or `rank` is not positive.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
 
@@ -47,6 +49,7 @@ def with_low_rank_adapters(
     >>> sum(v.shape[0] * v.shape[1] for v in adapted.trainable_variables)
     32
     """
+    _check(model, rank, layers)
     wrapped: list[str] = []
     unreached: list[str] = []
 
@@ -98,6 +101,28 @@ def with_low_rank_adapters(
     _take_weights(adapted, model)
     settle(adapted)
     return adapted
+
+
+def _check(model: keras.Model, rank: int, layers: Any) -> None:
+    """Refuses what no copy can be made of."""
+    check_rank(rank)
+    if layers is not None and not callable(layers):
+        raise TypeError(
+            "`layers` must be a function of a layer that returns a bool, such as "
+            f"`lambda layer: layer.name in names`. Received: layers={layers!r}."
+        )
+    if not model.built:
+        raise ValueError(
+            f"`model` must be built. Model '{model.name}' is not: call it once on a "
+            "batch of data, or give it a `keras.Input`."
+        )
+    adapters = LowRank, LowRankAttention
+    having = [x.name for x in model._flatten_layers() if isinstance(x, adapters)]
+    if having:
+        raise ValueError(
+            f"`model` must have no adapters yet. Model '{model.name}' has: "
+            f"{', '.join(having)}. Begin with the network that they were made for."
+        )
 
 
 def _inside(layer: Any) -> list[keras.layers.Layer]:

@@ -40,8 +40,9 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
     check_scaled(learner.model, task, hint=TRAINING)
-    _warn_of_scaling_twice(learner.model, task["support_x"])
+    _warn_of_scaling(learner.model, task["support_x"])
     _check_examples_axis(learner.model, task["support_x"])
+    _check_sizes(learner.model, task["support_x"])
     if inner.loss.is_sparse_categorical and not tf.nest.is_nested(query_y):
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -172,6 +173,22 @@ def _check_examples_axis(model: keras.Model, x: Any) -> None:
             )
 
 
+def _check_sizes(model: keras.Model, x: Any) -> None:
+    """Refuses examples of another size than the model declares."""
+    for declared, leaf in _paired(model, x):
+        expected, found = tuple(declared.shape[1:]), tuple(leaf.shape[2:])
+        # With an axis more or less Keras adds or takes it, where it can.
+        if len(expected) == len(found) and any(
+            e not in (None, f) for e, f in zip(expected, found)
+        ):
+            raise ValueError(
+                f"`support_x` must hold examples of shape {expected}, as the input of "
+                f"model '{model.name}' is. Received: {found}, in "
+                f"shape={tuple(leaf.shape)}, which is [tasks, examples, ...]. Make "
+                "examples of that shape, or a model for these."
+            )
+
+
 # A layer with a smaller factor is meant for bytes.
 SCALES_BYTES = 0.1
 # Before training nobody has scaled anything yet.
@@ -182,15 +199,14 @@ TRAINING = (
 
 def _check_scaled(model: keras.Model, name: str, x: Any, *, hint: str = "") -> None:
     """Refuses bytes for inputs of floats, unless a layer of the model scales them."""
-    scaling = keras.layers.Rescaling, keras.layers.Normalization
-    if any(isinstance(layer, scaling) for layer in model._flatten_layers()):
+    if _scales(model):
         return
     for declared, leaf in _paired(model, x):
         episode.check_scaled(name, leaf, declared.dtype, hint=hint)
 
 
-def _warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
-    """Images in [0, 1] for a network that divides by 255 itself."""
+def _warn_of_scaling(model: keras.Model, x: Any) -> None:
+    """Images in [0, 1] for a network that divides by 255 itself, or 0..255 for none."""
     scaling = [
         layer
         for layer in model._flatten_layers()
@@ -199,6 +215,12 @@ def _warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
     ]
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     floats = [leaf for leaf in leaves if leaf.dtype.kind == "f" and leaf.size]
+    if not _scales(model) and any(map(_looks_like_bytes, floats)):
+        warnings.warn(
+            "The inputs are images of whole numbers up to 255, as floats, and no layer "
+            f"of '{model.name}' scales them. {TRAINING}",
+            stacklevel=2,
+        )
     if scaling and floats and all(np.abs(leaf).max() <= 1.0 for leaf in floats):
         warnings.warn(
             f"The inputs lie in [-1, 1], and the layer '{scaling[0].name}' scales them "
@@ -207,6 +229,22 @@ def _warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
             '`images.astype("float32")`.',
             stacklevel=2,
         )
+
+
+def _scales(model: keras.Model) -> bool:
+    """True if a layer is there that scales inputs."""
+    scaling = keras.layers.Rescaling, keras.layers.Normalization
+    return any(isinstance(layer, scaling) for layer in model._flatten_layers())
+
+
+def _looks_like_bytes(images: Any) -> bool:
+    """True of floats `[tasks, examples, height, width, ...]` that were bytes."""
+    return (
+        images.ndim >= 4
+        and 128 <= images.max() <= 255
+        and images.min() >= 0
+        and not np.any(images % 1)
+    )
 
 
 def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:

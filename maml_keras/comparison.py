@@ -81,7 +81,7 @@ class Comparison:
                 [
                     name,
                     f"{self.iterations[name]:,}",
-                    f"{self.seconds[name]:.0f}",
+                    _seconds(self.seconds[name]),
                     *cells,
                     _form(result, result.medians[-1]),
                     _of_all(result.diverged[-1], result),
@@ -157,7 +157,7 @@ def compare(
         data_dir: str, where TFDS data sets lie.
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
-        command: str, noted in the folder.
+        command: str, noted in the folder; by default the call in Python.
         announce: called with a line such as `"anil (3 of 6)"` as each begins.
 
     Returns:
@@ -191,6 +191,7 @@ def compare(
         "data_dir": data_dir,
     }
     settings = _continued(folder, settings)
+    command = command or _call(settings)
     iterations, seconds = settings["iterations"], settings["seconds"]
     if settings["steps"] is not None:
         # Looks at validation tasks, too: the curve ends where the table does.
@@ -272,9 +273,21 @@ def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]
     return {**settings, **kept, "data_dir": where}
 
 
+def _call(settings: dict[str, Any]) -> str:
+    """The call in Python, for whoever wants the figures again."""
+    named = {key: settings[key] for key in ("iterations", "seconds", "steps", "seed")}
+    said = {**named, "num_tasks": settings["tasks"]}.items()
+    keywords = "".join(f", {key}={value}" for key, value in said if value is not None)
+    return f"compare({settings['preset']}, {settings['algorithms']}, folder{keywords})"
+
+
 def _plain(figures: tuple[float, float]) -> list[float | None]:
     # JSON has no NaN: None says that no such figure exists.
     return [figure if np.isfinite(figure) else None for figure in figures]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10.0 else f"{value:.2g}"
 
 
 def _mean_cell(result: Evaluation, step: int) -> str:

@@ -113,6 +113,7 @@ def convert(
 
     Raises:
         ImportError: if a package is missing, with what to install.
+        TypeError: if `model` is no model.
         ValueError: if the format is not known, the network has no form in it, or the
             runtime's answers differ by more than `tolerance`; nothing is written then.
 
@@ -123,6 +124,12 @@ def convert(
     >>> done.format, done.difference < 1e-5
     ('onnx', True)
     """
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a keras.Model. Received: {type(model).__name__}. A file "
+            "or an export is converted by `maml_keras.conversion.convert_file` or "
+            "`maml-keras export SOURCE --format onnx`, or after `mk.to_keras(source)`."
+        )
     subject = model.learner if isinstance(model, MAML) else model
     return _converted(subject, path, format, examples, tolerance, verbose)
 

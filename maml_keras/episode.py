@@ -12,6 +12,7 @@ PLAIN = (
     " Labelled arrays become tasks by `data.from_arrays` and `data.NWayKShot`; plain "
     "inputs are for `maml.adapt(support_x, support_y).predict(x)`."
 )
+NUMBER = "Number the classes from 0: `np.unique(y, return_inverse=True)[1]`."
 
 
 def check_batch(task: Any, query_y: Any = None) -> None:
@@ -35,6 +36,8 @@ query_x. Received: ['support_x'].
         received, hint = type(task).__name__, PLAIN
         if isinstance(task, dict):
             received, hint = str(sorted(task)), ""
+            if "query_y" in task:
+                hint = " The query targets stand beside it: `(task, query_y)`."
         raise ValueError(
             f"A task must be a dict with exactly the keys {', '.join(KEYS)}. "
             f"Received: {received}.{hint}"
@@ -122,8 +125,8 @@ def check_targets(query_y: Any) -> None:
     if query_y is None:
         raise ValueError(
             "A batch must be a pair (task, query_y), the task a dict of "
-            f"{', '.join(KEYS)}. Received: no query_y. (Keras takes a pair of tuples "
-            "for inputs without targets.)"
+            f"{', '.join(KEYS)}. Received: no query_y, which stands beside the dict and "
+            "not in it. (Keras takes a pair of tuples for inputs without targets.)"
         )
 
 
@@ -188,9 +191,9 @@ def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None
     wrong = labels[labels % 1 != 0] if numeric else labels.reshape(-1)
     if len(wrong):
         came = f"{labels.dtype} values such as {wrong[0]}"
-        hint = "Number the classes, e.g. with `np.unique(y, return_inverse=True)`."
+        hint = NUMBER
     elif labels.ndim > len(output) and labels.shape[-1] == output[-1] > 1:
-        came = f"shape={labels.shape}, which looks like one-hot rows"
+        came = f"rows of {output[-1]} numbers, which look one-hot"
         hint = "Pass `y.argmax(-1)`, or use `CategoricalCrossentropy`."
     else:
         return
@@ -211,13 +214,17 @@ def check_labels(name: str, labels: Any, width: int) -> None:
     >>> check_labels("support_y", np.array([0, 1, 2, 2]), 3)
     """
     labels = np.asarray(labels)
-    ways = int(labels.max()) + 1
-    if labels.min() < 0 or ways != width:
-        raise ValueError(
-            f"An episode must have as many ways as the model has outputs. Received: "
-            f"`{name}` with labels {int(labels.min())}..{ways - 1}, but {width} "
-            f"outputs. Make episodes with ways={width}, or a model with {ways} outputs."
-        )
+    lowest, ways = int(labels.min()), int(labels.max()) + 1
+    if lowest == 0 and ways == width:
+        return
+    if lowest == 0 and len(np.unique(labels)) == ways:
+        advice = f"Make episodes with ways={width}, or a model with {ways} outputs."
+    else:
+        advice = f"{NUMBER} In each task they are 0..ways - 1."
+    raise ValueError(
+        "An episode must have as many ways as the model has outputs. Received: "
+        f"`{name}` with labels {lowest}..{ways - 1}, but {width} outputs. {advice}"
+    )
 
 
 def check_label_range(name: str, labels: Any, width: int) -> None:
@@ -228,7 +235,7 @@ def check_label_range(name: str, labels: Any, width: int) -> None:
     if labels.min() < 0 or labels.max() >= width:
         raise ValueError(
             f"`{name}` must hold labels 0..{width - 1}. Received: labels "
-            f"{int(labels.min())}..{int(labels.max())}."
+            f"{int(labels.min())}..{int(labels.max())}. {NUMBER}"
         )
 
 

@@ -225,10 +225,13 @@ def evaluate_episodes(
         values.append(value.numpy())
         losses.append(loss.numpy())
         queries = int(tf.nest.flatten(query_y)[0].shape[1])
+        if not done:
+            bar.target = expected(episodes, len(values[-1]), num_tasks)
         done += len(values[-1])
         # Of all tasks so far, as in the result: Keras's own would be of the last batch.
-        last = np.concatenate([part[:, -1] for part in values])
-        shown = [(name, _mean(last[np.isfinite(last)]))]
+        so_far, loss = np.concatenate(values), np.concatenate(losses)
+        kept = ~diverged_tasks(loss, so_far)[:, -1]
+        shown = [(name, _mean(so_far[kept, -1]))]
         bar.update(done, shown)
         if done >= num_tasks:
             break
@@ -237,11 +240,10 @@ def evaluate_episodes(
         bar.update(done, shown, finalize=True)
     if not done:
         raise ValueError("`episodes` must hold at least one batch. Received: none.")
-    per_episode, loss = np.concatenate(values), np.concatenate(losses)
     return Evaluation(
         metric=name,
-        per_episode=per_episode,
-        diverged_tasks=diverged_tasks(loss, per_episode),
+        per_episode=so_far,
+        diverged_tasks=diverged_tasks(loss, so_far),
         batch_norm=maml.learner.batch_norm.name,
         queries=queries,
         higher_is_better=direction(name, higher_is_better),
@@ -273,6 +275,25 @@ def batches(episodes: Any) -> Any:
             "Received: one batch itself. Put it into a list: `[batch]`."
         )
     return episodes
+
+
+def expected(episodes: Any, batch_size: int, num_tasks: int) -> int:
+    """How many tasks a bar should count to, once the first batch is there.
+
+    Args:
+        episodes: what the batches come from.
+        batch_size: int, tasks of the first batch.
+        num_tasks: int, how many are wanted.
+
+    >>> expected([None, None, None], 4, 600)
+    12
+    """
+    if isinstance(episodes, tf.data.Dataset):
+        count = int(episodes.cardinality())
+    else:
+        count = len(episodes) if hasattr(episodes, "__len__") else -1
+    # Less than zero is without an end, or not known.
+    return num_tasks if count < 0 else min(num_tasks, count * batch_size)
 
 
 def check_repeatable(episodes: Any) -> None:

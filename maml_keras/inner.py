@@ -81,9 +81,11 @@ class InnerLoop:
         rematerialize: bool = False,
     ) -> None:
         if not isinstance(rule, UpdateRule):
+            keras_own = isinstance(rule, keras.optimizers.Optimizer)
             raise TypeError(
-                "`rule` must be an UpdateRule, such as `SGD(0.01)`. Received: "
-                f"rule={rule!r} of type {type(rule).__name__}."
+                "`rule` must be an UpdateRule, such as `maml_keras.SGD(0.01)`. "
+                f"Received: rule={rule!r} of type {type(rule).__name__}."
+                + (" An optimizer of Keras is for `compile`." if keras_own else "")
             )
         if adapt is not None and not isinstance(adapt, Selector):
             raise TypeError(

@@ -15,6 +15,7 @@ from maml_keras.evaluation import (
     Evaluation,
     batches,
     diverged_tasks,
+    expected,
     first_tasks,
 )
 from maml_keras.inner import Point, check_steps
@@ -174,7 +175,10 @@ def trace_inner_loop(
         if maml._outer_loss.is_sparse_categorical:
             ignored = maml._outer_loss.ignored_class
             shares += [_largest_share(y[y != ignored]) for y in query_y.numpy()]
-        done += len(parts[-1]["query_loss"])
+        size = len(parts[-1]["query_loss"])
+        if not done:
+            bar.expect(expected(episodes, size, num_tasks))
+        done += size
         last = np.concatenate([part["query_metric"][:, -1] for part in parts])
         finite = last[np.isfinite(last)]
         bar.update(done, {name: float(finite.mean()) if finite.size else np.nan})

@@ -16,6 +16,14 @@ def is_adaptable(layer: Any) -> bool:
     }
 
 
+def check_rank(rank: Any) -> None:
+    """Refuses a rank that is not a positive integer."""
+    if int(rank) != rank or rank < 1:
+        raise ValueError(
+            f"`rank` must be a positive integer, such as 4. Received: rank={rank!r}."
+        )
+
+
 @keras.saving.register_keras_serializable(package="maml_keras")
 class LowRank(keras.layers.Layer):
     """A frozen layer whose kernel is moved by a product of two thin matrices.
@@ -36,6 +44,9 @@ class LowRank(keras.layers.Layer):
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
     """
 
+    # Products of the kernel and of thin matrices, with or without a task axis.
+    vectorizes = True
+
     def __init__(
         self,
         layer: keras.layers.Layer,
@@ -53,8 +64,7 @@ class LowRank(keras.layers.Layer):
                 "`layer` must be a Dense or an EinsumDense, with its `call`. Received: "
                 f"{type(layer).__name__} '{layer.name}'."
             )
-        if int(rank) < 1:
-            raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
+        check_rank(rank)
         self.layer = layer
         self.rank = int(rank)
         self.alpha = float(rank if alpha is None else alpha)

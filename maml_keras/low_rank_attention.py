@@ -40,6 +40,9 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
     """
 
+    # As Keras's own does, and its projections.
+    vectorizes = True
+
     def __init__(
         self,
         *,

@@ -45,6 +45,9 @@ class Preset:
         cosine: bool, whether the outer rate falls to zero along a cosine.
         clip: float, bound of each entry of the meta-gradient; None for none.
         variations: what an algorithm needs otherwise, by its name.
+
+    Raises:
+        TypeError: if `model`, `loss` or `families` is no function.
     """
 
     name: str
@@ -65,6 +68,17 @@ class Preset:
     cosine: bool = False
     clip: float | None = None
     variations: Mapping[str, Variation] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        made = keras.Model, keras.losses.Loss
+        for name in ("model", "loss", "families"):
+            value = getattr(self, name)
+            if not callable(value) or isinstance(value, made):
+                raise TypeError(
+                    f"`{name}` must be a function that makes it, so that each run "
+                    f"begins with its own, such as `lambda: {value!r}`. Received: "
+                    f"{name}={value!r}."
+                )
 
     def build(self, algorithm: str = "maml", iterations: int | None = None) -> MAML:
         """The model of an algorithm, compiled and untrained.

@@ -61,6 +61,10 @@ class Bar:
         if self.shown:
             self._bar.update(done, list(values.items()))
 
+    def expect(self, total: int) -> None:
+        """There is so much to do, as turned out."""
+        self._bar.target = total
+
     def finish(self, done: int) -> None:
         """Ends the line, where less was done than the total, or nobody knew that."""
         if self.shown and self._bar.target != done:

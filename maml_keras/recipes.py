@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,9 @@ from maml_keras.selectors import (
     matching,
 )
 from maml_keras.starts import PrototypicalHead
+
+# The weights of `ContextInput` and `ContextFilm`.
+CONTEXT = r"/context$"
 
 # Every recipe takes a built model, the inner loss, the inner learning rate and the
 # number of inner steps; `options` are those of `MAML`.
@@ -210,11 +214,20 @@ def cavia(
     """CAVIA: only context parameters adapt, from zero for every task.
 
     The model has to hold a context layer: `models.mlp(context=5)`, or
-    `models.ContextInput` or `models.ContextFilm` in one of your own.
+    `ContextInput` or `ContextFilm` in one of your own.
+
+    Raises:
+        ValueError: if it holds none.
 
     Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
     """
-    adapt = matching(r"/context$")
+    adapt = matching(CONTEXT)
+    if not any(re.search(CONTEXT, v.path) for v in model.trainable_variables):
+        raise ValueError(
+            f"`model` must hold a context layer. Model '{model.name}' has none: take "
+            "`models.mlp(context=5)`, or put a `ContextInput` or `ContextFilm` into "
+            "your own."
+        )
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, **options)
 

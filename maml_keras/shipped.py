@@ -17,6 +17,7 @@ import tensorflow as tf
 from maml_keras import episode, policies
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import settle
+from maml_keras.inner import check_steps
 from maml_keras.learner import Learner
 from maml_keras.step_report import StepReport
 
@@ -80,6 +81,7 @@ def fine_tune(
     saved = load(path)
     x, y = fitting(saved, x, y)
     steps = card(path)["inner_loop"]["steps"] if steps is None else steps
+    check_steps(steps)
     tuned(saved, x, y, steps=steps, learning_rate=learning_rate, verbose=verbose)
     return ordinary(path, saved, x, custom_objects=custom_objects)
 
@@ -111,12 +113,13 @@ def warm_start(
         )
     source = to_keras(path, custom_objects=custom_objects).weights
     for index, pair in enumerate(itertools.zip_longest(model.weights, source)):
-        own, other = map(_described, pair)
-        if own[1] != other[1]:
+        own, other = (None if w is None else tuple(w.shape) for w in pair)
+        if own != other:
+            in_model, in_export = map(_described, pair)
             raise ValueError(
-                f"`model` must have the weights of the export. Weight {index} differs: "
-                f"{' '.join(own)} in the model, {' '.join(other)} in the export. No "
-                "weight was changed."
+                "`model` must have the weights of the export, in their order. Weight "
+                f"{index} differs: {in_model} in the model, {in_export} in the export. "
+                "No weight was changed."
             )
     for own, other in zip(model.weights, source):
         own.assign(other)
@@ -311,8 +314,8 @@ def network(
         ) from error
 
 
-def _described(weight: Any) -> tuple[str, str]:
-    return (weight.path, str(tuple(weight.shape))) if weight is not None else ("no", "")
+def _described(weight: Any) -> str:
+    return "none" if weight is None else f"{weight.path} {tuple(weight.shape)}"
 
 
 def _array(name: str, value: Any, spec: Any) -> Any:
@@ -326,7 +329,7 @@ def _array(name: str, value: Any, spec: Any) -> Any:
         raise ValueError(f"Array `{name}` must hold an example. Received: none.")
     if array.dtype.kind not in "biuf":
         hint = (
-            " Number the classes from 0: `np.unique(names, return_inverse=True)[1]`."
+            f" {episode.NUMBER}"
             if spec.dtype.is_integer and array.dtype.kind in "US"
             else ""
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import logging
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -67,6 +68,7 @@ class Watch(keras.callbacks.Callback):
             "auto" for a bar where `fit` has one.
 
     Raises:
+        TypeError: if `log_dir` is no path.
         ValueError: if there are no episodes, or they can be drawn only once, `every`
             is not positive, or `share` is negative.
     """
@@ -87,6 +89,11 @@ class Watch(keras.callbacks.Callback):
         verbose: str | int = "auto",
     ) -> None:
         super().__init__()
+        if not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                "`log_dir` must be a folder's path; the episodes come after it. "
+                f"Received: log_dir of type {type(log_dir).__name__}."
+            )
         if not isinstance(episodes, Mapping):
             episodes = {"validation": episodes}
         if not episodes:

@@ -205,8 +205,18 @@ def test_what_cannot_be_adapted_is_refused():
         with_low_rank_adapters(bare)
     with pytest.raises(TypeError, match="must be a Dense.*Flatten"):
         LowRank(layers.Flatten())
-    with pytest.raises(ValueError, match="`rank` must be positive.*rank=0"):
-        LowRank(layers.Dense(2), 0)
+    for rank in (0, 1.5):
+        message = f"`rank` must be a positive integer.*rank={rank}"
+        with pytest.raises(ValueError, match=message):
+            LowRank(layers.Dense(2), rank)
+        with pytest.raises(ValueError, match=f"^{message}"):
+            with_low_rank_adapters(pretrained(), rank)
+    with pytest.raises(TypeError, match=r"`layers` must be a function.*\['dense'\]"):
+        with_low_rank_adapters(pretrained(), layers=["dense"])
+    with pytest.raises(ValueError, match="`model` must be built"):
+        with_low_rank_adapters(keras.Sequential([layers.Dense(2)]))
+    with pytest.raises(ValueError, match="no adapters yet.*has: .*_low_rank"):
+        with_low_rank_adapters(with_low_rank_adapters(pretrained(), 2))
 
 
 def attentive(mask=False):

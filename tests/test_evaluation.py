@@ -283,6 +283,27 @@ def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
     assert f"{result.curve[-1]:.4f}" in shown.rpartition("6/6")[2]
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["list", "dataset"])
+def test_the_bar_counts_to_what_there_is(listed, capsys):
+    batches = [regression(tasks=2, seed=seed) for seed in range(3)]
+    if not listed:
+        whole = tf.nest.map_structure(lambda *a: np.concatenate(a), *batches)
+        batches = tf.data.Dataset.from_tensor_slices(whole).batch(2)
+    evaluate_episodes(maml(dense()), batches, num_tasks=600, verbose=1)
+    shown = capsys.readouterr().out
+    assert "2/6" in shown
+    assert "/600" not in shown
+
+
+def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):
+    task, query_y = regression(tasks=4)
+    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    result = evaluate_episodes(maml(dense()), [(task, query_y)], verbose=1)
+    assert result.diverged[-1] == 1
+    assert np.isfinite(result.per_episode).all()
+    assert f"{result.mean:.4f}" in capsys.readouterr().out
+
+
 def test_accuracy_takes_targets_as_the_loss_does():
     task, labels = classification(ways=3)
     rows = np.eye(3, dtype="float32")

@@ -243,6 +243,11 @@ def test_paths_and_formats_that_do_not_fit(tmp_path, path, options, message):
         mk.convert(dense(), tmp_path / path, **options)
 
 
+def test_a_path_is_no_network(tmp_path):
+    with pytest.raises(TypeError, match="must be a keras.Model.*convert_file"):
+        mk.convert(str(tmp_path), tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch, suffix):
     kind = {f.suffix: f for f in formats.FORMATS.values()}[suffix]

@@ -141,8 +141,12 @@ def test_impossible_steps_are_refused(steps):
 
 
 def test_keras_optimizer_as_rule_is_refused():
-    with pytest.raises(TypeError, match=r"must be an UpdateRule.*SGD\(0.01\)"):
+    with pytest.raises(
+        TypeError, match=r"must be an UpdateRule.*maml_keras.SGD\(0.01\).*`compile`"
+    ):
         InnerLoop("mse", keras.optimizers.SGD())
+    with pytest.raises(TypeError, match=r"must be an UpdateRule.*type float\.$"):
+        InnerLoop("mse", 0.01)
 
 
 def test_selector_of_another_kind_is_refused():

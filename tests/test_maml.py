@@ -66,6 +66,62 @@ def test_what_is_scaled_already_is_not_scaled_again_in_silence():
         compiled(scaling()).fit(wide, query_y, verbose=0)
 
 
+@pytest.mark.parametrize(
+    ("images", "layer"),
+    [
+        (lambda draw: draw.integers(0, 256, [2, 5, 4, 4, 1]), keras.layers.Flatten()),
+        (lambda draw: 255 * draw.random([2, 5, 4, 4, 1]), keras.layers.Flatten()),
+        (lambda draw: draw.integers(0, 2, [2, 5, 4, 4, 1]), keras.layers.Flatten()),
+        (
+            lambda draw: draw.integers(0, 256, [2, 5, 4, 4, 1]),
+            keras.layers.Rescaling(1 / 255),
+        ),
+    ],
+    ids=["bytes", "fractions", "small", "scaled"],
+)
+def test_bytes_as_floats_are_doubted(images, layer, request):
+    x = images(np.random.default_rng(0)).astype("float32")
+    task = {"support_x": x, "support_y": np.zeros([2, 5, 2]), "query_x": x}
+    model = [keras.Input([4, 4, 1]), layer, keras.layers.Flatten()]
+    learner = compiled(keras.Sequential([*model, keras.layers.Dense(2)]))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
+    doubted = [w for w in said if "whole numbers up to 255" in str(w.message)]
+    assert len(doubted) == ("[bytes]" in request.node.name)
+
+
+def test_examples_of_another_size_are_refused_before_any_layer():
+    task, query_y = regression((4,))
+    message = r"examples of shape \(3,\).* Received: \(4,\), in shape=\(2, 4, 4\)"
+    with pytest.raises(ValueError, match=message):
+        compiled().fit(task, query_y, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        ([1, 2, 3, 1, 2, 3], r"labels 1\.\.3, .*Number the classes from 0"),
+        ([0, 1, 4, 0, 1, 4], r"labels 0\.\.4, .*Number the classes from 0"),
+        ([0, 1, 1, 0, 1, 0], r"labels 0\.\.1, .*or a model with 2 outputs"),
+        ([0, 1, 2, 3, 0, 1], r"labels 0\.\.3, .*or a model with 4 outputs"),
+    ],
+)
+def test_labels_that_do_not_fit_are_answered_with_what_helps(labels, advice):
+    task, query_y = classification()
+    task["support_y"] = np.tile(labels, [2, 1])
+    learner = maml(dense(outputs=3), loss=SCCE)
+    learner.compile("sgd")
+    with pytest.raises(ValueError, match=advice):
+        learner.fit(task, query_y, verbose=0)
+
+
+def test_query_targets_in_the_dict_are_answered_with_their_place():
+    task, query_y = regression()
+    with pytest.raises(ValueError, match="no query_y, which stands beside the dict"):
+        compiled().fit({**task, "query_y": query_y}, verbose=0)
+
+
 def test_bytes_for_queries_alone_are_refused():
     task, query_y = regression()
     task["query_x"] = task["query_x"].astype("uint8")

@@ -1,8 +1,10 @@
 """The presets are the papers' experiments."""
 
+import dataclasses
 import os
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -196,6 +198,15 @@ def test_the_rates_of_maml_plus_plus_start_where_its_configurations_have_them(
 ):
     rule = experiments.get(name).build("maml_plus_plus", 1_000).inner.rule
     np.testing.assert_allclose(rule.rates, rate)
+
+
+@pytest.mark.parametrize(
+    "given", [{"loss": "mse"}, {"model": keras.Sequential()}, {"families": None}]
+)
+def test_a_preset_of_things_that_should_be_made_anew_is_refused(given):
+    (name,) = given
+    with pytest.raises(TypeError, match=f"`{name}` must be a function that makes it"):
+        dataclasses.replace(experiments.get("sinusoid"), **given)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -170,6 +170,11 @@ def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
         plain.fit(*clouds(3, seed=1), verbose=0)
 
 
+def test_a_network_without_a_context_is_refused():
+    with pytest.raises(ValueError, match=r"context layer.*`models.mlp\(context=5\)`"):
+        recipes.cavia(network(), CROSS_ENTROPY)
+
+
 @pytest.mark.journey
 def test_plus_plus_goes_through_its_phases():
     estimator = recipes.maml_plus_plus(

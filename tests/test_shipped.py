@@ -118,7 +118,8 @@ def test_several_inputs_are_tuned(tmp_path):
         ({"y": [0, 1, 1.5, 0]}, "`y` must hold integers that fit int32"),
         ({"y": [0, 1, 2**32, 0]}, "`y` must hold integers that fit int32"),
         ({"y": [0, 1, 2, 0]}, "^`y` must hold class numbers 0..1. Received: .* 2$"),
-        ({"steps": -1}, "^`steps` must be an integer, 0 or more. Received: -1$"),
+        ({"steps": -1}, "^`steps` must be an integer, 0 or more. Received: steps=-1"),
+        ({"steps": 2.5}, "^`steps` must be an integer, 0 or more. Received: steps=2.5"),
         ({"learning_rate": float("nan")}, "^`learning_rate` must be a finite number"),
     ],
 )
@@ -172,11 +173,11 @@ def test_any_model_with_the_same_weights_starts_warm(classifier):
         ),
         (
             lambda: keras.Sequential([dense(), layers.Dense(1)]),
-            "Weight 4 differs: .* in the model, no  in the export",
+            "Weight 4 differs: .* in the model, none in the export",
         ),
         (
             lambda: keras.Sequential([keras.Input([3]), layers.Dense(4)]),
-            "Weight 2 differs: no  in the model",
+            "Weight 2 differs: none in the model",
         ),
         (lambda: keras.Sequential([layers.Dense(4)]), "must be built"),
     ],

@@ -20,7 +20,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import auto, task_maps
+from maml_keras import auto, task_maps, with_low_rank_adapters
 
 layers = keras.layers
 NAMES = ["sequential", "parallel", "vectorized"]
@@ -179,6 +179,25 @@ def test_layer_vectorises_and_matches_sequential(name, second_order):
     sequential = maml(model, task_map="sequential", **order)
     loss, expected = sequential.compute_meta_gradients(batch)
     wrapped = maml(model, task_map="auto", **order)
+    assert isinstance(
+        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
+    )
+    got_loss, got = wrapped.compute_meta_gradients(batch)
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
+    for a, b in zip(got, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dense", "attention"])
+def test_adapters_vectorise_and_match_sequential(name):
+    model = with_low_rank_adapters(FAMILIES[name].build(), 2)
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # Away from zero, so that both matter.
+        variable.assign(generator.normal(size=variable.shape))
+    shape = tuple(model.input_shape[1:])
+    batch = tensors(regression(shape))
+    loss, expected = maml(model, task_map="sequential").compute_meta_gradients(batch)
+    wrapped = maml(model, task_map="auto")
     assert isinstance(
         wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
     )

@@ -210,6 +210,11 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path):
         mk.Watch(tmp_path, arguments[0], **arguments[1])
 
 
+def test_the_folder_comes_before_the_episodes(tmp_path):
+    with pytest.raises(TypeError, match="`log_dir` must be a folder's path.*list"):
+        mk.Watch([], tmp_path)
+
+
 def images_run(logs):
     """A watched run on images with class numbers, which learns a rate per weight."""
     keras.utils.set_random_seed(0)
