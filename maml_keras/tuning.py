@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from maml_keras import shipped, task_files
 from maml_keras.admission import SCALES_BYTES
+from maml_keras.episode import NUMBER
 from maml_keras.losses import PureLoss
 
 
@@ -57,8 +58,8 @@ def adapt_file(
     sets, lines = _examples(export, saved, data, query, verbose)
     loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
-    for _, y in sets.values():
-        _check_labels(y, width, loss)
+    for label, (_, y) in sets.items():
+        _check_labels("y" if label == "yours" else "query_y", y, width, loss)
     before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
     shipped.tuned(
         saved,
@@ -186,14 +187,15 @@ def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
         return PureLoss(usual)
 
 
-def _check_labels(y: Any, width: int, loss: PureLoss) -> None:
+def _check_labels(name: str, y: Any, width: int, loss: PureLoss) -> None:
     """Refuses class numbers that the network does not have."""
     if not loss.is_sparse_categorical:
         return
     counted = y[y != loss.ignored_class]
     if np.any((counted < 0) | (counted >= width)):
         raise ValueError(
-            f"Labels must be 0..{width - 1}. Received: {int(y.min())}..{int(y.max())}."
+            f"`{name}` must hold labels 0..{width - 1}. Received: labels "
+            f"{int(y.min())}..{int(y.max())}. {NUMBER}"
         )
 
 

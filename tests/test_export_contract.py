@@ -37,6 +37,11 @@ def variables(saved):
     return [v.numpy() for variables in lists for v in variables]
 
 
+def everything(saved):
+    """All that a call may change: how far a `fine_tune` that ran was, as well."""
+    return [*variables(saved), saved.progress.numpy()]
+
+
 def first(batch):
     """The first task's arguments by name."""
     return tf.nest.map_structure(lambda a: a[0], batch[0])
@@ -57,6 +62,16 @@ def classifier(tmp_path_factory):
     model = dense(outputs=WAYS)
     MAML(model, InnerLoop(CROSS_ENTROPY, MetaSGD(RATE), steps=2)).export(path)
     return tf.saved_model.load(str(path)), first(classification(ways=WAYS))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """An export of images, with convolutions, batch norm and class numbers."""
+    path = tmp_path_factory.mktemp("reader") / "saved"
+    model = images(keras.layers.BatchNormalization(), outputs=WAYS)
+    MAML(model, InnerLoop(CROSS_ENTROPY, SGD(RATE), steps=2)).export(path)
+    task = first(classification((6, 6, 1), ways=WAYS))
+    return tf.saved_model.load(str(path)), task
 
 
 # What is refused, and in which words --------------------------------------------------
@@ -257,7 +272,12 @@ def broken_call(draw, calls):
     return function, arguments
 
 
-@pytest.mark.parametrize("kind", ["regressor", "classifier"])
+def called(saved, name):
+    of, _, signature = name.partition(" ")
+    return saved.signatures[signature] if signature else getattr(saved, of)
+
+
+@pytest.mark.parametrize("kind", ["regressor", "classifier", "reader"])
 def test_malformed_calls_raise_and_change_nothing(kind, request):
     saved, good = request.getfixturevalue(kind)
     x, y, query = good["support_x"], good["support_y"], good["query_x"]
@@ -268,16 +288,19 @@ def test_malformed_calls_raise_and_change_nothing(kind, request):
         "predict_with": {"weights": saved.adapt(x, y), "x": query, "steps": 2},
         "adapt_and_predict": {**good, **how},
         "fine_tune": {"x": x, "y": y, **how},
+        # As a server calls them.
+        "signature serving_default": {"x": query},
+        "signature adapt_and_predict": {**good, **how},
     }
-    before, served = variables(saved), saved.serve(query).numpy()
+    before, served = everything(saved), saved.serve(query).numpy()
     draw = np.random.default_rng(0)
     errors = TypeError, ValueError, tf.errors.InvalidArgumentError
     for _ in range(250):
         function, arguments = broken_call(draw, calls)
         with pytest.raises(errors):  # noqa: PT012 - the failure shows the call.
-            getattr(saved, function)(**arguments)
+            called(saved, function)(**arguments)
             pytest.fail(f"{function} took {arguments}")
-        assert_identical(before, variables(saved))
+        assert_identical(before, everything(saved))
     assert_identical([served], [saved.serve(query).numpy()])
 
 

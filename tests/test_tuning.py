@@ -116,7 +116,7 @@ def test_a_file_of_numbers_needs_labels_in_range(export, tmp_path):
     np.savez(tmp_path / "task.npz", x=np.zeros([2, 4, 4, 1]), y=[0, WAYS])
     result = run("adapt", export, "--data", tmp_path / "task.npz")
     assert result.exit_code == 1
-    assert "Labels must be 0..2" in result.output
+    assert "`y` must hold labels 0..2" in result.output
 
 
 def test_a_folder_needs_an_export_that_takes_images(tmp_path):
