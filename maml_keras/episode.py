@@ -125,8 +125,8 @@ def check_targets(query_y: Any) -> None:
     if query_y is None:
         raise ValueError(
             "A batch must be a pair (task, query_y), the task a dict of "
-            f"{', '.join(KEYS)}. Received: no query_y, which stands beside the dict and "
-            "not in it. (Keras takes a pair of tuples for inputs without targets.)"
+            f"{', '.join(KEYS)}. Received: no query_y, which stands beside the dict "
+            "and not in it. (Keras takes a pair of tuples for inputs without targets.)"
         )
 
 
