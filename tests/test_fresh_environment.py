@@ -14,6 +14,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALL, COMMANDS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)[:2]
+*LINES, DEMO, SUITE = INSTALL.strip().splitlines()
+PYTHON = pathlib.Path(sys.base_prefix) / "bin"
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -39,11 +41,20 @@ def environment(tmp_path_factory):
     clone = tmp_path_factory.mktemp("clone")
     ignored = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, clone, dirs_exist_ok=True, ignore=ignored)
-    python = pathlib.Path(sys.base_prefix) / "bin"
-    # The last two lines train for minutes and run the suite itself.
-    for line in INSTALL.strip().splitlines()[:-2]:
-        shell(line, clone, python)
+    for line in LINES:
+        shell(line, clone, PYTHON)
     return clone / ".venv/bin"
+
+
+def test_the_demo_runs_as_it_stands(environment):
+    printed = shell(DEMO, environment.parents[1], PYTHON)
+    assert "MAML" in printed
+
+
+@pytest.mark.timeout(3600)
+def test_the_suite_runs_as_it_stands(environment):
+    printed = shell(SUITE, environment.parents[1], PYTHON)
+    assert re.search(r"\d{4} passed", printed)
 
 
 def test_code_and_commands_run_as_they_stand(environment, tmp_path):

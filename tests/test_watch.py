@@ -246,6 +246,17 @@ def answer(address, question=None):
     return urllib.request.urlopen(asked, timeout=60).read().decode()
 
 
+def pictures_of_pages(address, folder, profile):
+    """Each page below TensorBoard's bar, right of the column of runs, in pixels."""
+    folder.mkdir()
+    found = {}
+    for name in browser.PAGES:
+        picture = folder / f"{name}.png"
+        browser.page(f"{address}/#{name}", profile, picture=picture)
+        found[name] = np.asarray(keras.utils.load_img(picture), dtype=float)[100:, 400:]
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(browser.CHROMIUM is None, reason="chromium is not installed")
 def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
@@ -286,12 +297,7 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
         histograms = json.loads(answer(f"{plugin}/histograms/tags"))
         assert any("inner_rates/" in t for t in histograms["images/adaptation"])
         assert "diagnoses" in answer(f"{plugin}/text/tags")
-        for name in browser.PAGES:
-            picture = tmp_path / f"{name}.png"
-            browser.page(f"{address}/#{name}", profile, picture=picture)
-            pixels = np.asarray(keras.utils.load_img(picture), dtype=float)
-            # Below TensorBoard's bar, right of the column of runs.
-            assert pixels[100:, 400:].std() > 5, name
+        drawn = pictures_of_pages(address, tmp_path / "drawn", profile)
         # All that the page HParams shows of each contender.
         experiment = json.loads(answer(f"{plugin}/hparams/experiment", {}))
         shown = {info["displayName"] for info in experiment["metricInfos"]}
@@ -312,3 +318,10 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
             values = {m["name"]["tag"]: m["value"] for m in group["metricValues"]}
             assert values["test/accuracy"] == pytest.approx(result.mean)
             assert values["train/seconds"] == 1.0
+    with tf.summary.create_file_writer(str(tmp_path / "bare" / "run")).as_default():
+        tf.summary.scalar("something", 1.0, step=0)
+    with browser.tensorboard(tmp_path / "bare") as address:
+        bare = pictures_of_pages(address, tmp_path / "bare pictures", profile)
+    for name in browser.PAGES:
+        # The share of pixels that something of the run is drawn on.
+        assert (np.abs(drawn[name] - bare[name]).max(-1) > 20).mean() > 0.02, name
