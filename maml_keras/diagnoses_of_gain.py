@@ -22,7 +22,7 @@ class LabelLeak(Diagnosis):
 
     Without its support set a network cannot know which class is called 0. Found if the
     mean accuracy at step 0 exceeds that of a guess by 4 standard errors over tasks, and
-    by 2 points. Judged where targets are class numbers. A start that has seen the
+    by 2 points. Judged where targets are classes. A start that has seen the
     support set, such as `PrototypicalHead`, is not judged.
     """
 

@@ -21,7 +21,13 @@ from maml_keras.evaluation import (
 from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
 from maml_keras.maml import MAML
-from maml_keras.metrics import Metric, direction, mean_of_task, named_metric
+from maml_keras.metrics import (
+    Metric,
+    class_numbers,
+    direction,
+    mean_of_task,
+    named_metric,
+)
 from maml_keras.progress import Bar
 from maml_keras.recording import along, recorded
 from maml_keras.task_maps import parallel
@@ -47,7 +53,7 @@ class InnerTrace:
         update_norms: `[tasks, K, layers]`, of the changes of the weights.
         layers: paths of the layers that adapt.
         chance: the accuracy of a guess, the mean share of a task's most frequent class
-            in its query set; None where targets are no class numbers.
+            in its query set; None where targets are no classes.
         queries: int, query examples of a task.
         batch_norm: str, the policy.
         examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
@@ -172,9 +178,9 @@ def trace_inner_loop(
         if done < EXAMPLES:
             kept = {**task, "query_y": query_y, "predictions": predictions}
             examples.append(first_tasks(EXAMPLES - done, kept))
-        if maml._outer_loss.is_sparse_categorical:
-            ignored = maml._outer_loss.ignored_class
-            shares += [_largest_share(y[y != ignored]) for y in query_y.numpy()]
+        if maml._outer_loss.is_sparse_categorical or maml._outer_loss.is_categorical:
+            classes = (class_numbers(maml._outer_loss, y) for y in query_y.numpy())
+            shares += map(_largest_share, classes)
         size = len(parts[-1]["query_loss"])
         if not done:
             bar.expect(expected(episodes, size, num_tasks))

@@ -27,7 +27,7 @@ def named_metric(
     Args:
         loss: the outer loss, which says what targets are.
         metric: `"accuracy"`, `"loss"` or a function `f(y_true, y_pred)`; None for the
-            accuracy of class numbers, and the loss of all else.
+            accuracy of class numbers and one-hot rows, and the loss of all else.
 
     Raises:
         ValueError: if there is no such metric, or none for these targets.
@@ -36,7 +36,8 @@ def named_metric(
     ('loss', None)
     """
     if metric is None:
-        metric = "accuracy" if loss.is_sparse_categorical else "loss"
+        classes = loss.is_sparse_categorical or loss.is_categorical
+        metric = "accuracy" if classes else "loss"
     if metric == "loss":
         return "loss", None
     if metric == "accuracy":
@@ -54,6 +55,20 @@ def named_metric(
         "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
         f"Received: metric={metric!r}."
     )
+
+
+def class_numbers(loss: PureLoss, y: Any) -> Any:
+    """The classes of targets, as numbers, but those that the loss ignores.
+
+    Args:
+        loss: a categorical loss, which says what targets are.
+        y: array `[examples, ...]`.
+
+    >>> import numpy as np
+    >>> class_numbers(PureLoss("categorical_crossentropy"), np.eye(3)[[2, 0]])
+    array([2, 0])
+    """
+    return y.argmax(axis=-1) if loss.is_categorical else y[y != loss.ignored_class]
 
 
 def direction(name: str, said: bool | None = None) -> bool | None:

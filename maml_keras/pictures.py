@@ -45,8 +45,8 @@ class Fits(View):
 class Episodes(View):
     """A fixed episode with its predictions before and after: the image `episode`.
 
-    For images with class numbers. A row for each class; a frame is green where the
-    prediction is right, and a wrong one says which class was predicted.
+    For images with class numbers or one-hot rows. A row for each class; a frame is
+    green where the prediction is right, and a wrong one says which class was predicted.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -56,8 +56,8 @@ class Episodes(View):
         e = {name: array[0] for name, array in trace.examples.items()}
         classes = e["predictions"].argmax(axis=-1)  # [K + 1, queries]
         image = drawing.episode(
-            (e["support_x"], e["support_y"].ravel()),
-            (e["query_x"], e["query_y"].ravel()),
+            (e["support_x"], _classes(e["support_y"])),
+            (e["query_x"], _classes(e["query_y"])),
             {drawing.after(k): classes[k] for k in (0, trace.steps)},
             title=_title(look),
         )
@@ -116,12 +116,17 @@ def _is_curve(trace: InnerTrace) -> bool:
 
 
 def _are_images(examples: dict[str, Any]) -> bool:
-    """Images with one class number each."""
+    """Images with one class each."""
     if not _are_arrays(examples):
         return False
     x, y = examples["query_x"], examples["query_y"]
-    one = y.shape[2:] in ((), (1,))
+    one = y.shape[2:] in ((), (1,), examples["predictions"].shape[3:])
     return bool(one and x.ndim == 5 and x.shape[-1] in (1, 3))
+
+
+def _classes(y: Any) -> Any:
+    """Class numbers of targets `[n]`, `[n, 1]` or one-hot `[n, classes]`."""
+    return y.argmax(axis=-1) if y.ndim == 2 and y.shape[1] > 1 else y.ravel()
 
 
 def _are_arrays(examples: dict[str, Any]) -> bool:

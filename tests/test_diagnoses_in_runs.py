@@ -142,15 +142,34 @@ def test_a_layer_whose_gradient_vanished_is_named(tmp_path):
     assert "head'" not in text
 
 
-@pytest.mark.parametrize("leaks", [False, True])
-def test_labels_that_leak_are_found_and_others_are_not(leaks, tmp_path):
+class OneHot(TaskFamily):
+    """The tasks of another family, with one-hot rows of two classes as targets."""
+
+    chunk = 64
+
+    def __init__(self, tasks):
+        self.tasks = tasks
+
+    def sample(self, seed):
+        task, query_y = self.tasks.sample(seed)
+        return {**task, "support_y": tf.one_hot(task["support_y"], 2)}, tf.one_hot(
+            query_y, 2
+        )
+
+
+@pytest.mark.parametrize("one_hot", [False, True], ids=["numbers", "rows"])
+@pytest.mark.parametrize("leaks", [False, True], ids=["sound", "leaking"])
+def test_labels_that_leak_are_found_and_others_are_not(leaks, one_hot, tmp_path):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(2)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.5)))
-    found, watch = titles(
-        maml, Clusters(leaks), tmp_path, optimizer=keras.optimizers.Adam(0.1)
-    )
+    losses = keras.losses
+    kind = losses.SparseCategoricalCrossentropy
+    tasks = Clusters(leaks)
+    if one_hot:
+        kind, tasks = losses.CategoricalCrossentropy, OneHot(tasks)
+    maml = mk.MAML(model, mk.InnerLoop(kind(from_logits=True), mk.SGD(0.5)))
+    adam = keras.optimizers.Adam(0.1)
+    found, watch = titles(maml, tasks, tmp_path, optimizer=adam)
     assert ("Labels leak" in found) == leaks, watch.findings
     if leaks:
         assert "where a guess has 50.0%" in watch.findings["Labels leak"][1].text

@@ -91,6 +91,22 @@ def test_it_says_what_evaluate_episodes_says_of_classes():
     )
 
 
+def test_one_hot_rows_are_classes_as_numbers_are():
+    model = helpers.dense(outputs=3)
+    task, labels = helpers.classification(tasks=3)
+    rows = np.eye(3, dtype="float32")
+    of_rows = {**task, "support_y": rows[task["support_y"]]}, rows[labels]
+    kinds = "SparseCategoricalCrossentropy", "CategoricalCrossentropy"
+    losses = [getattr(keras.losses, kind)(from_logits=True) for kind in kinds]
+    by_number, by_row = (
+        mk.trace_inner_loop(mk.MAML(model, mk.InnerLoop(loss, mk.SGD(RATE))), [batch])
+        for loss, batch in zip(losses, [(task, labels), of_rows])
+    )
+    assert by_row.metric == by_number.metric == "accuracy"
+    assert by_row.chance == by_number.chance == pytest.approx(1 / 3)
+    np.testing.assert_array_equal(by_row.query_metric, by_number.query_metric)
+
+
 def test_only_layers_that_adapt_have_norms_and_no_step_has_none():
     inner = mk.InnerLoop("mse", mk.SGD(RATE), adapt=mk.last_layer())
     maml = mk.MAML(helpers.dense(), inner)

@@ -215,8 +215,15 @@ def test_the_folder_comes_before_the_episodes(tmp_path):
         mk.Watch([], tmp_path)
 
 
-def images_run(logs):
-    """A watched run on images with class numbers, which learns a rate per weight."""
+def in_rows(task, query_y):
+    """The same tasks, with one-hot rows of three classes as targets."""
+    return {**task, "support_y": tf.one_hot(task["support_y"], 3)}, tf.one_hot(
+        query_y, 3
+    )
+
+
+def images_run(logs, one_hot=False):
+    """A watched run on images of three classes, which learns a rate per weight."""
     keras.utils.set_random_seed(0)
     x = np.random.default_rng(0).uniform(size=[60, 8, 8, 1]).astype("float32")
     pool = mk.data.from_arrays(x, np.arange(60) % 6)
@@ -225,17 +232,36 @@ def images_run(logs):
         [keras.Input([8, 8, 1]), keras.layers.Flatten(), keras.layers.Dense(3)]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    train = mk.data.episodes(family, batch_size=4, seed=1)
+    fixed = mk.data.episodes(family, batch_size=10, seed=2, num_episodes=20)
+    if one_hot:
+        train, fixed = train.map(in_rows), fixed.map(in_rows)
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     maml = mk.MAML(model, mk.InnerLoop(loss, mk.MetaSGD(0.1), steps=2))
     maml.compile("adam", jit_compile=False)
-    fixed = mk.data.episodes(family, batch_size=10, seed=2, num_episodes=20)
     maml.fit(
-        mk.data.episodes(family, batch_size=4, seed=1),
+        train,
         steps_per_epoch=2,
         epochs=2,
         verbose=0,
         callbacks=[mk.Watch(logs, fixed, every=1)],
     )
     return mk.evaluate_episodes(maml, fixed, num_tasks=20, verbose=0)
+
+
+def test_an_episode_of_images_is_drawn_from_numbers_as_from_rows(tmp_path):
+    pytest.importorskip("matplotlib")
+    drawn = []
+    for one_hot in (False, True):
+        logs = tmp_path / str(one_hot)
+        images_run(logs, one_hot)
+        _, _, png = last(events(logs / "adaptation/validation"), "episode")
+        drawn.append(tf.io.decode_png(png).numpy().astype(int))
+    red, green, blue = (drawn[0][..., channel] for channel in range(3))
+    # Frames: wrong answers in red, right ones in green.
+    assert (red - np.maximum(green, blue) > 60).sum() > 100
+    assert (green - np.maximum(red, blue) > 30).sum() > 100
+    np.testing.assert_array_equal(*drawn)
 
 
 def answer(address, question=None):
