@@ -42,7 +42,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     check_scaled(learner.model, task, hint=TRAINING)
     _warn_of_scaling(learner.model, task["support_x"])
     _check_examples_axis(learner.model, task["support_x"])
-    _check_sizes(learner.model, task["support_x"])
+    _check_sizes(learner.model, "support_x", task["support_x"], axes=2)
     if inner.loss.is_sparse_categorical and not tf.nest.is_nested(query_y):
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -134,6 +134,7 @@ def check_evaluated(
         ValueError: naming the entry, what was expected and what came.
     """
     check_scaled(learner.model, task)
+    _check_sizes(learner.model, "support_x", task["support_x"], axes=2)
     outputs = getattr(learner.model, "outputs", None) or []
     if len(outputs) != 1:
         return
@@ -156,6 +157,7 @@ def _check_inputs(model: keras.Model, x: Any) -> None:
                 f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, with "
                 "an axis more. Of a batch of tasks take one: `support_x[0]`."
             )
+    _check_sizes(model, "support_x", x, axes=1)
 
 
 def _check_examples_axis(model: keras.Model, x: Any) -> None:
@@ -173,18 +175,29 @@ def _check_examples_axis(model: keras.Model, x: Any) -> None:
             )
 
 
-def _check_sizes(model: keras.Model, x: Any) -> None:
-    """Refuses examples of another size than the model declares."""
+def _check_sizes(model: keras.Model, name: str, x: Any, *, axes: int) -> None:
+    """Refuses examples of another size than the model declares.
+
+    Args:
+        model: the wrapped model.
+        name: str, the entry's name for the message.
+        x: inputs, of one task or of several.
+        axes: int, how many axes come before those of an example.
+
+    Raises:
+        ValueError: saying both sizes.
+    """
     for declared, leaf in _paired(model, x):
-        expected, found = tuple(declared.shape[1:]), tuple(leaf.shape[2:])
+        expected, found = tuple(declared.shape[1:]), tuple(leaf.shape[axes:])
         # With an axis more or less Keras adds or takes it, where it can.
         if len(expected) == len(found) and any(
             e not in (None, f) for e, f in zip(expected, found)
         ):
             raise ValueError(
-                f"`support_x` must hold examples of shape {expected}, as the input of "
+                f"`{name}` must hold examples of shape {expected}, as the input of "
                 f"model '{model.name}' is. Received: {found}, in "
-                f"shape={tuple(leaf.shape)}, which is [tasks, examples, ...]. Make "
+                f"shape={tuple(leaf.shape)}, which is "
+                f"{'[tasks, examples, ...]' if axes > 1 else '[examples, ...]'}. Make "
                 "examples of that shape, or a model for these."
             )
 

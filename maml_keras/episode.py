@@ -12,7 +12,10 @@ PLAIN = (
     " Labelled arrays become tasks by `data.from_arrays` and `data.NWayKShot`; plain "
     "inputs are for `maml.adapt(support_x, support_y).predict(x)`."
 )
-NUMBER = "Number the classes from 0: `np.unique(y, return_inverse=True)[1]`."
+NUMBER = (
+    "Number the classes of each task from 0, alike in support and query: "
+    "`np.searchsorted(np.unique(support_y), y)`."
+)
 
 
 def check_batch(task: Any, query_y: Any = None) -> None:
@@ -146,7 +149,8 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
     """Refuses bytes for an input of floats: nobody knows how they are to be scaled.
 
     Episodes scale images of bytes to [0, 1]; what comes past them would be 255 times
-    as large as in training, and no error would tell.
+    as large as in training, and no error would tell. Images of other whole numbers are
+    bytes that NumPy made wider, as `np.array` of a list does.
 
     Args:
         name: str, the entry's name for the message.
@@ -159,8 +163,12 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
 
     >>> check_scaled("x", np.zeros([2, 8, 8, 1], "float32"), "float32")
     """
-    came = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-    if tf.as_dtype(came) == tf.uint8 and tf.as_dtype(dtype).is_floating:
+    if not tf.as_dtype(dtype).is_floating:
+        return
+    came = tf.as_dtype(
+        value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+    )
+    if came == tf.uint8 or (came.is_integer and _are_images(value)):
         how = "scaled" if hint else "scaled as in training"
         hint = hint or (
             f"Pass `{name} / 255.0` if the network was trained on [0, 1], as "
@@ -168,9 +176,15 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
             "was trained on 0..255."
         )
         raise ValueError(
-            f"`{name}` must be {tf.as_dtype(dtype).name}, {how}. Received: uint8. "
-            f"{hint}"
+            f"`{name}` must be {tf.as_dtype(dtype).name}, {how}. Received: "
+            f"{came.name}. {hint}"
         )
+
+
+def _are_images(value: Any) -> bool:
+    """True of whole numbers `[.., examples, height, width, channels]` up to 255."""
+    value = np.asarray(value)
+    return bool(value.ndim >= 4 and value.size and 1 < value.max() <= 255)
 
 
 def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None:
@@ -190,7 +204,10 @@ def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None
     numeric = labels.dtype.kind not in "OSU"
     wrong = labels[labels % 1 != 0] if numeric else labels.reshape(-1)
     if len(wrong):
-        came = f"{labels.dtype} values such as {wrong[0]}"
+        # TensorFlow hands strings on as bytes.
+        named = isinstance(wrong[0], (bytes, str))
+        first = wrong[0].decode() if isinstance(wrong[0], bytes) else wrong[0]
+        came = f"{'names' if named else f'{labels.dtype} values'} such as {first}"
         hint = NUMBER
     elif labels.ndim > len(output) and labels.shape[-1] == output[-1] > 1:
         came = f"rows of {output[-1]} numbers, which look one-hot"
@@ -217,10 +234,11 @@ def check_labels(name: str, labels: Any, width: int) -> None:
     lowest, ways = int(labels.min()), int(labels.max()) + 1
     if lowest == 0 and ways == width:
         return
-    if lowest == 0 and len(np.unique(labels)) == ways:
+    tasks = labels.reshape(-1, labels.shape[-1])
+    if lowest == 0 and all(len(np.unique(task)) == ways for task in tasks):
         advice = f"Make episodes with ways={width}, or a model with {ways} outputs."
     else:
-        advice = f"{NUMBER} In each task they are 0..ways - 1."
+        advice = NUMBER
     raise ValueError(
         "An episode must have as many ways as the model has outputs. Received: "
         f"`{name}` with labels {lowest}..{ways - 1}, but {width} outputs. {advice}"

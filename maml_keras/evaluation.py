@@ -225,17 +225,16 @@ def evaluate_episodes(
         values.append(value.numpy())
         losses.append(loss.numpy())
         queries = int(tf.nest.flatten(query_y)[0].shape[1])
-        if not done:
-            bar.target = expected(episodes, len(values[-1]), num_tasks)
         done += len(values[-1])
         # Of all tasks so far, as in the result: Keras's own would be of the last batch.
         so_far, loss = np.concatenate(values), np.concatenate(losses)
-        kept = ~diverged_tasks(loss, so_far)[:, -1]
-        shown = [(name, _mean(so_far[kept, -1]))]
+        shown = [(name, mean_after(loss, so_far))]
+        rest = batches_left(episodes, len(values))
+        bar.target = expected(done, rest, len(values[-1]), num_tasks)
         bar.update(done, shown)
         if done >= num_tasks:
             break
-    if 0 < done < num_tasks:  # The episodes ended: so does the line.
+    if 0 < done < bar.target:  # The episodes ended: so does the line.
         bar.target = done
         bar.update(done, shown, finalize=True)
     if not done:
@@ -277,23 +276,37 @@ def batches(episodes: Any) -> Any:
     return episodes
 
 
-def expected(episodes: Any, batch_size: int, num_tasks: int) -> int:
-    """How many tasks a bar should count to, once the first batch is there.
+def batches_left(episodes: Any, seen: int) -> int | None:
+    """How many batches come after those seen; None if nobody knows, or without end.
 
-    Args:
-        episodes: what the batches come from.
-        batch_size: int, tasks of the first batch.
-        num_tasks: int, how many are wanted.
-
-    >>> expected([None, None, None], 4, 600)
-    12
+    >>> batches_left([None, None, None], 1)
+    2
     """
     if isinstance(episodes, tf.data.Dataset):
         count = int(episodes.cardinality())
     else:
         count = len(episodes) if hasattr(episodes, "__len__") else -1
-    # Less than zero is without an end, or not known.
-    return num_tasks if count < 0 else min(num_tasks, count * batch_size)
+    return None if count < 0 else max(count - seen, 0)
+
+
+def expected(done: int, rest: int | None, batch_size: int, num_tasks: int) -> int:
+    """How many tasks a bar should count to.
+
+    Args:
+        done: int, tasks so far.
+        rest: int, batches that are left, or None.
+        batch_size: int, tasks of the last batch.
+        num_tasks: int, how many are wanted.
+
+    >>> expected(4, 2, 4, 600), expected(4, 2, 4, 10), expected(4, None, 4, 600)
+    (12, 10, 600)
+    """
+    return num_tasks if rest is None else min(num_tasks, done + rest * batch_size)
+
+
+def mean_after(loss: Any, values: Any) -> float:
+    """Mean after the last step over the tasks that did not diverge, for a bar."""
+    return _mean(values[~diverged_tasks(loss, values)[:, -1], -1])
 
 
 def check_repeatable(episodes: Any) -> None:

@@ -14,9 +14,11 @@ from maml_keras import admission, episode
 from maml_keras.evaluation import (
     Evaluation,
     batches,
+    batches_left,
     diverged_tasks,
     expected,
     first_tasks,
+    mean_after,
 )
 from maml_keras.inner import Point, check_steps
 from maml_keras.learner import Learner
@@ -182,12 +184,13 @@ def trace_inner_loop(
             classes = (class_numbers(maml._outer_loss, y) for y in query_y.numpy())
             shares += map(_largest_share, classes)
         size = len(parts[-1]["query_loss"])
-        if not done:
-            bar.expect(expected(episodes, size, num_tasks))
         done += size
-        last = np.concatenate([part["query_metric"][:, -1] for part in parts])
-        finite = last[np.isfinite(last)]
-        bar.update(done, {name: float(finite.mean()) if finite.size else np.nan})
+        bar.expect(expected(done, batches_left(episodes, len(parts)), size, num_tasks))
+        loss, values = (
+            np.concatenate([part[key] for part in parts])
+            for key in ("query_loss", "query_metric")
+        )
+        bar.update(done, {name: mean_after(loss, values)})
         if done >= num_tasks:
             break
     if not done:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import shipped, task_files
+from maml_keras import episode, shipped, task_files
 from maml_keras.admission import SCALES_BYTES
-from maml_keras.episode import NUMBER
 from maml_keras.losses import PureLoss
 
 
@@ -58,8 +57,10 @@ def adapt_file(
     sets, lines = _examples(export, saved, data, query, verbose)
     loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
-    for label, (_, y) in sets.items():
-        _check_labels("y" if label == "yours" else "query_y", y, width, loss)
+    if loss.is_sparse_categorical:
+        for label, (_, y) in sets.items():
+            name = "y" if label == "yours" else "query_y"
+            episode.check_label_range(name, y[y != loss.ignored_class], width)
     before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
     shipped.tuned(
         saved,
@@ -185,18 +186,6 @@ def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
     except (TypeError, ValueError):
         # An old card, or a function that Keras does not know here.
         return PureLoss(usual)
-
-
-def _check_labels(name: str, y: Any, width: int, loss: PureLoss) -> None:
-    """Refuses class numbers that the network does not have."""
-    if not loss.is_sparse_categorical:
-        return
-    counted = y[y != loss.ignored_class]
-    if np.any((counted < 0) | (counted >= width)):
-        raise ValueError(
-            f"`{name}` must hold labels 0..{width - 1}. Received: labels "
-            f"{int(y.min())}..{int(y.max())}. {NUMBER}"
-        )
 
 
 def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:

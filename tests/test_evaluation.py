@@ -293,6 +293,15 @@ def test_the_bar_counts_to_what_there_is(listed, capsys):
     shown = capsys.readouterr().out
     assert "2/6" in shown
     assert "/600" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_bar_does_not_run_over_where_the_first_batch_is_the_smallest(capsys):
+    batches = [regression(tasks=tasks) for tasks in (1, 3, 2)]
+    evaluate_episodes(maml(dense()), batches, num_tasks=600, verbose=1)
+    shown = capsys.readouterr().out
+    assert all(count in shown for count in ("1/3", "4/7", "6/6"))
+    assert shown.count("\n") == 1
 
 
 def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):

@@ -61,7 +61,6 @@ def test_every_example_is_tested_and_listed():
     assert sorted(listed) == there
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", JOURNEYS)
 def test_journeys_run(name, quick, capsys):
     results = load(name).main(["--meta-steps", "2"])
@@ -87,7 +86,6 @@ def test_journeys_arrive(name):
         assert sign * (after.mean - worse) > margin
 
 
-@pytest.mark.slow
 def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     arguments = ["--algorithms", "maml,fomaml", "--meta-steps", "2", "--tasks", "100"]
     results = load("compare_algorithms").main(arguments)
@@ -98,7 +96,6 @@ def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     assert fomaml.split("|")[-2].split()[0] == f"{gap[:, -1].mean():+.3f}"
 
 
-@pytest.mark.slow
 def test_the_export_is_used_where_the_library_is_not(quick, tmp_path, capsys):
     found = load("export_and_fine_tune").main(
         ["--meta-steps", "200", "--out", str(tmp_path / "export")]
@@ -111,7 +108,6 @@ def test_the_export_is_used_where_the_library_is_not(quick, tmp_path, capsys):
     assert "without the library" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_folder_of_images_is_made_and_learned(quick, tmp_path, capsys):
     found = load("own_folder").main(["--meta-steps", "2", "--out", str(tmp_path)])
     assert len(list(tmp_path.glob("*/*.png"))) == 250
