@@ -102,7 +102,7 @@ def draw(points: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     curves = [
         ("tasks of a batch", [("tasks", "tasks", "")]),
@@ -130,11 +130,12 @@ def draw(points: dict[str, list[dict[str, Any]]], path: pathlib.Path) -> None:
                 axis.set_yscale("log")
             else:
                 axis.set_ylim(0, 1.1 * axis.get_ylim()[1])
+            if quantity == "ms":
+                axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+                axis.yaxis.set_minor_locator(ticker.NullLocator())
             for side in (axis.xaxis, axis.yaxis):
-                side.set_major_formatter("{x:g}")
+                side.set_major_formatter("{x:,g}")
             axis.xaxis.set_minor_formatter("")
-            if quantity == "ms" and label == "parameters":  # Less than a decade.
-                axis.yaxis.set_minor_formatter("{x:g}")
             axis.set(xlabel=label, ylabel=title)
             axis.grid(alpha=0.3)
             if len(lines) > 1:

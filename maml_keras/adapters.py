@@ -38,7 +38,7 @@ def with_low_rank_adapters(
         A `keras.Model` with the same inputs and outputs.
 
     Raises:
-        TypeError: if `layers` cannot be called.
+        TypeError: if `model` is no model, or `layers` cannot be called.
         ValueError: if the model is not built or has adapters, Keras cannot clone it, no
             layer fits, or `rank` is not positive.
 
@@ -51,12 +51,14 @@ def with_low_rank_adapters(
     """
     _check(model, rank, layers)
     wrapped: list[str] = []
+    asked: list[str] = []
     unreached: list[str] = []
 
     def attention(
         layer: keras.layers.MultiHeadAttention,
     ) -> keras.layers.Layer | None:
         inside = [dense for _, dense in projections(layer)]
+        asked.extend(d.name for d in inside)
         adapted = [d.name for d in inside if layers is None or layers(d)]
         if not adapted:
             return None
@@ -71,6 +73,8 @@ def with_low_rank_adapters(
                 return with_adapters
         copy = type(layer).from_config(layer.get_config())
         copy.trainable = False
+        if is_adaptable(layer):
+            asked.append(layer.name)
         if not is_adaptable(layer) or not (layers is None or layers(layer)):
             if type(layer) is not keras.layers.MultiHeadAttention and any(
                 is_adaptable(inner) and (layers is None or layers(inner))
@@ -93,7 +97,8 @@ def with_low_rank_adapters(
     if not wrapped:
         raise ValueError(
             f"Model '{model.name}' must have a Dense or EinsumDense layer to adapt "
-            "that `layers` accepts. None was found."
+            "that `layers` accepts. None was found"
+            + (f" among {', '.join(asked)}." if asked else ".")
             + (f" {_unreached(unreached)}" if unreached else "")
         )
     if unreached:
@@ -103,9 +108,13 @@ def with_low_rank_adapters(
     return adapted
 
 
-def _check(model: keras.Model, rank: int, layers: Any) -> None:
+def _check(model: Any, rank: Any, layers: Any) -> None:
     """Refuses what no copy can be made of."""
     check_rank(rank)
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"`model` must be a keras.Model. Received: {type(model).__name__}."
+        )
     if layers is not None and not callable(layers):
         raise TypeError(
             "`layers` must be a function of a layer that returns a bool, such as "

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import episode
+from maml_keras import declared, episode, scaling
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 from maml_keras.losses import PureLoss
@@ -39,10 +38,13 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     episode.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
         episode.check_values(name, value)
-    check_scaled(learner.model, task, hint=TRAINING)
-    _warn_of_scaling(learner.model, task["support_x"])
-    _check_examples_axis(learner.model, task["support_x"])
-    _check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    scaling.check(learner.model, task, hint=scaling.TRAINING)
+    scaling.warn_of_bytes(learner.model, task["support_x"])
+    scaling.warn_of_scaling_twice(learner.model, task["support_x"])
+    declared.check_examples_axis(learner.model, task["support_x"])
+    declared.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    if inner.loss.is_elementwise and not tf.nest.is_nested(query_y):
+        declared.check_targets(learner.model, inner.loss, task["support_y"])
     if inner.loss.is_sparse_categorical and not tf.nest.is_nested(query_y):
         example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
         output = _output_shape(learner, example)
@@ -98,21 +100,6 @@ def checked_support(
     return x, y
 
 
-def check_scaled(model: keras.Model, task: dict[str, Any], *, hint: str = "") -> None:
-    """Refuses bytes for inputs of floats, unless a layer of the model scales them.
-
-    Args:
-        model: the wrapped model.
-        task: dict of `support_x` and `query_x`, of which only the types are looked at.
-        hint: what to do, where there is no training yet that tells.
-
-    Raises:
-        ValueError: naming the entry, with what to do.
-    """
-    for name in ("support_x", "query_x"):
-        _check_scaled(model, name, task[name], hint=hint)
-
-
 def check_evaluated(
     learner: Learner,
     inner: PureLoss,
@@ -133,8 +120,9 @@ def check_evaluated(
     Raises:
         ValueError: naming the entry, what was expected and what came.
     """
-    check_scaled(learner.model, task)
-    _check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    scaling.check(learner.model, task)
+    declared.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    scaling.warn_of_bytes(learner.model, task["support_x"])
     outputs = getattr(learner.model, "outputs", None) or []
     if len(outputs) != 1:
         return
@@ -149,128 +137,16 @@ def check_evaluated(
 
 def _check_inputs(model: keras.Model, x: Any) -> None:
     """Refuses what a model that tells its inputs would take for something else."""
-    _check_scaled(model, "support_x", x)
-    for declared, leaf in _paired(model, x):
-        if len(leaf.shape) == len(declared.shape) + 1:
+    scaling.check_entry(model, "support_x", x)
+    for own, leaf in declared.paired(model, x):
+        if len(leaf.shape) == len(own.shape) + 1:
             raise ValueError(
                 "`support_x` must be of one task, [examples, ...]: for this model "
-                f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, with "
+                f"{tuple(own.shape)}. Received: shape={tuple(leaf.shape)}, with "
                 "an axis more. Of a batch of tasks take one: `support_x[0]`."
             )
-    _check_sizes(model, "support_x", x, axes=1)
-
-
-def _check_examples_axis(model: keras.Model, x: Any) -> None:
-    """Refuses one task of numbers, which looks like many tasks of one example."""
-    for declared, leaf in _paired(model, x):
-        shape = tuple(leaf.shape)
-        if (
-            len(shape) == len(declared.shape) == 2
-            and shape[1] == declared.shape[1] == 1
-        ):
-            raise ValueError(
-                "`support_x` must be [tasks, examples, 1] for this model. Received: "
-                f"shape={shape}. Of one task make a batch: `x[None]`; to tasks of one "
-                "number each give the last axis: `x[..., None]`."
-            )
-
-
-def _check_sizes(model: keras.Model, name: str, x: Any, *, axes: int) -> None:
-    """Refuses examples of another size than the model declares.
-
-    Args:
-        model: the wrapped model.
-        name: str, the entry's name for the message.
-        x: inputs, of one task or of several.
-        axes: int, how many axes come before those of an example.
-
-    Raises:
-        ValueError: saying both sizes.
-    """
-    for declared, leaf in _paired(model, x):
-        expected, found = tuple(declared.shape[1:]), tuple(leaf.shape[axes:])
-        # With an axis more or less Keras adds or takes it, where it can.
-        if len(expected) == len(found) and any(
-            e not in (None, f) for e, f in zip(expected, found)
-        ):
-            raise ValueError(
-                f"`{name}` must hold examples of shape {expected}, as the input of "
-                f"model '{model.name}' is. Received: {found}, in "
-                f"shape={tuple(leaf.shape)}, which is "
-                f"{'[tasks, examples, ...]' if axes > 1 else '[examples, ...]'}. Make "
-                "examples of that shape, or a model for these."
-            )
-
-
-# A layer with a smaller factor is meant for bytes.
-SCALES_BYTES = 0.1
-# Before training nobody has scaled anything yet.
-TRAINING = (
-    "Divide by 255, or begin the network with a `keras.layers.Rescaling(1 / 255)`."
-)
-
-
-def _check_scaled(model: keras.Model, name: str, x: Any, *, hint: str = "") -> None:
-    """Refuses bytes for inputs of floats, unless a layer of the model scales them."""
-    if _scales(model):
-        return
-    for declared, leaf in _paired(model, x):
-        episode.check_scaled(name, leaf, declared.dtype, hint=hint)
-
-
-def _warn_of_scaling(model: keras.Model, x: Any) -> None:
-    """Images in [0, 1] for a network that divides by 255 itself, or 0..255 for none."""
-    scaling = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.Rescaling)
-        and np.all(np.abs(layer.scale) < SCALES_BYTES)
-    ]
-    leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
-    floats = [leaf for leaf in leaves if leaf.dtype.kind == "f" and leaf.size]
-    if not _scales(model) and any(map(_looks_like_bytes, floats)):
-        warnings.warn(
-            "The inputs are images of whole numbers up to 255, as floats, and no layer "
-            f"of '{model.name}' scales them. {TRAINING}",
-            stacklevel=2,
-        )
-    if scaling and floats and all(np.abs(leaf).max() <= 1.0 for leaf in floats):
-        warnings.warn(
-            f"The inputs lie in [-1, 1], and the layer '{scaling[0].name}' scales them "
-            f"by {scaling[0].scale}: images of bytes are divided by 255 when a task is "
-            "drawn from a pool. Leave that layer out, or make the pool of floats: "
-            '`images.astype("float32")`.',
-            stacklevel=2,
-        )
-
-
-def _scales(model: keras.Model) -> bool:
-    """True if a layer is there that scales inputs."""
-    scaling = keras.layers.Rescaling, keras.layers.Normalization
-    return any(isinstance(layer, scaling) for layer in model._flatten_layers())
-
-
-def _looks_like_bytes(images: Any) -> bool:
-    """True of floats `[tasks, examples, height, width, ...]` that were bytes."""
-    return (
-        images.ndim >= 4
-        and 128 <= images.max() <= 255
-        and images.min() >= 0
-        and not np.any(images % 1)
-    )
-
-
-def _paired(model: keras.Model, x: Any) -> list[tuple[Any, Any]]:
-    """The model's declared inputs, each with what `x` has for it.
-
-    Nothing for a model of one's own, and for a nest that the model itself refuses.
-    """
-    inputs, leaves = list(getattr(model, "inputs", None) or []), tf.nest.flatten(x)
-    if inputs and isinstance(x, dict) and not isinstance(model.input, dict):
-        # Keras takes them by the inputs' names, and not in the order of the keys.
-        names = {declared.name: declared for declared in inputs}
-        return [(names[key], leaf) for key, leaf in x.items() if key in names]
-    return list(zip(inputs, leaves)) if len(inputs) == len(leaves) else []
+    declared.check_sizes(model, "support_x", x, axes=1)
+    scaling.warn_of_bytes(model, x)
 
 
 def _counted(loss: PureLoss, labels: Any) -> Any:
@@ -288,19 +164,10 @@ def _whole(value: Any) -> Any:
     return value
 
 
-def declared_output(model: keras.Model) -> Any:
-    """What a model says of its one output: shape `[None, ...]` and dtype; or None."""
-    outputs = getattr(model, "outputs", None) or []
-    if len(outputs) != 1 or None in outputs[0].shape[1:]:
-        return None
-    nest = getattr(model, "_outputs_struct", None)
-    return None if isinstance(nest, (dict, list, tuple)) else outputs[0]
-
-
 def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:
-    declared = declared_output(learner.model)
-    if declared is not None:  # A pass outside of a graph takes a tenth of a second.
-        return tuple(declared.shape)
+    own = declared.output(learner.model)
+    if own is not None:  # A pass outside of a graph takes a tenth of a second.
+        return tuple(own.shape)
     output = learner(learner.weights(), learner.state(), example, training=False)
     return tuple(map(int, output.predictions.shape))
 

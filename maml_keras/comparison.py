@@ -157,7 +157,7 @@ def compare(
         data_dir: str, where TFDS data sets lie.
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
-        command: str, noted in the folder; by default the call in Python.
+        command: str, noted in the folder; by default this call.
         announce: called with a line such as `"anil (3 of 6)"` as each begins.
 
     Returns:
@@ -275,10 +275,10 @@ def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]
 
 def _call(settings: dict[str, Any]) -> str:
     """The call in Python, for whoever wants the figures again."""
-    named = {key: settings[key] for key in ("iterations", "seconds", "steps", "seed")}
-    said = {**named, "num_tasks": settings["tasks"]}.items()
-    keywords = "".join(f", {key}={value}" for key, value in said if value is not None)
-    return f"compare({settings['preset']}, {settings['algorithms']}, folder{keywords})"
+    names = "iterations", "seconds", "steps", "seed", "data_dir"
+    said = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
+    keywords = "".join(f", {k}={v!r}" for k, v in said.items() if v is not None)
+    return f"compare(preset, {settings['algorithms']}, folder{keywords})"
 
 
 def _plain(figures: tuple[float, float]) -> list[float | None]:

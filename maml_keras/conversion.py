@@ -230,7 +230,14 @@ def _converted(
         bar.update(1)
         difference = float("nan")
         if tolerance is not None:
-            difference = _difference(network, kind, new, specs, x)
+            try:
+                difference = _difference(network, kind, new, specs, x)
+            except Exception as error:
+                raise ValueError(
+                    f"{kind.version} must run what was written of model "
+                    f"'{model.name}', and does not. {kind.limits} "
+                    f"({type(error).__name__}: {_first_line(error)})"
+                ) from error
             if not difference <= tolerance:
                 raise ValueError(
                     f"{kind.version} must answer as Keras does, within "

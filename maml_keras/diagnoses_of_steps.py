@@ -30,7 +30,8 @@ class RateTooLarge(Diagnosis):
     title = "The inner rate is too large"
     remedy = (
         "Divide it by 3, or keep gradients short: "
-        "`ClipByNorm(rule, 10.0)`; learned rates want a lower outer rate."
+        "`ClipByNorm(rule, 10.0)`; learned rates want a lower outer rate. Inputs and "
+        "targets want to be of size one: standardise those that are not."
     )
     section = "the-loss-is-nan-or-tasks-diverge"
 

@@ -11,11 +11,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, fused_steps
+from maml_keras import admission, declared, fused_steps
 from maml_keras.graph_passes import without_idle_passes
 from maml_keras.inner import InnerLoop
 from maml_keras.learner import Learner
 from maml_keras.losses import LossIdentifier, PureLoss
+from maml_keras.rules import UpdateRule
 from maml_keras.task_maps import TaskMap
 
 # Functions that other modules trace for a model, and keep in its `__dict__`.
@@ -69,6 +70,7 @@ class EpisodicModel(keras.Model, abc.ABC):
             **kwargs: `metrics`, `run_eagerly`, ...
 
         Raises:
+            TypeError: if `optimizer` is a rule of the inner loop.
             ValueError: if `loss_weights` are given, or layers were frozen or released
                 that a learned rule has, or lacks, rates for.
         """
@@ -76,6 +78,12 @@ class EpisodicModel(keras.Model, abc.ABC):
             raise ValueError(
                 "`loss_weights` is not supported. Received: loss_weights="
                 f"{kwargs['loss_weights']!r}. Weigh the terms inside the loss."
+            )
+        if isinstance(optimizer, UpdateRule):
+            raise TypeError(
+                "`optimizer` must be one of Keras's, such as "
+                f"`keras.optimizers.SGD(0.01)`. Received: {optimizer!r}, a rule of "
+                "maml_keras, which is for `InnerLoop`."
             )
         # As in Keras, layers frozen since then count from now on.
         self._renew(force=True)
@@ -228,10 +236,10 @@ class EpisodicModel(keras.Model, abc.ABC):
 
     def _some_predictions(self, query_x: Any) -> Any:
         """Predictions `[1, query examples, ...]`, of whatever value."""
-        declared = admission.declared_output(self.model)
-        if declared is not None:
+        own = declared.output(self.model)
+        if own is not None:
             queries = tf.nest.flatten(query_x)[0].shape[1]
-            return tf.zeros([1, queries, *declared.shape[1:]], declared.dtype)
+            return tf.zeros([1, queries, *own.shape[1:]], own.dtype)
         output = self.learner(
             self.learner.weights(),
             self.learner.state(),

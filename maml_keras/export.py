@@ -130,7 +130,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         # Of one's own its class, by which `to_keras` makes it again.
         **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
         "versions": {
-            "maml_keras": _version("maml_keras"),
+            "maml_keras": version("maml_keras"),
             "tensorflow": tf.__version__,
             "keras": keras.__version__,
             "python": platform.python_version(),
@@ -138,7 +138,8 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """Of an installed package, or that it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

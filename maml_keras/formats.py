@@ -15,6 +15,19 @@ import keras
 import tensorflow as tf
 
 from maml_keras.recurrence import unrolled
+from maml_keras.scoped_override import ScopedOverride
+
+
+def _gelu(
+    _: None, original: Any, features: Any, approximate: bool = False, name: Any = None
+) -> Any:
+    if approximate:
+        return original(features, approximate=True, name=name)
+    # TensorFlow's own has `erfc`, which ONNX does not.
+    return 0.5 * features * (1.0 + tf.math.erf(features * 0.5**0.5))
+
+
+_exact_gelu = ScopedOverride(tf.nn, "gelu", _gelu)
 
 
 class Format(abc.ABC):
@@ -83,7 +96,7 @@ class Onnx(Format):
     limits = "Operations that tf2onnx does not know have no form in ONNX."
 
     def write(self, network: keras.Model, specs: Any, path: pathlib.Path) -> None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _exact_gelu.scope():
             # Keras looks for `numpy.object`, at which NumPy warns.
             warnings.simplefilter("ignore", FutureWarning)
             network.export(

@@ -10,6 +10,12 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+ELEMENTWISE = (
+    "binary_crossentropy huber huber_loss log_cosh mean_absolute_error "
+    "mean_absolute_percentage_error mean_squared_error "
+    "mean_squared_logarithmic_error poisson"
+).split()
+
 LossIdentifier: TypeAlias = (
     str | keras.losses.Loss | Callable[[Any, Any], Any] | dict[str, Any] | list[Any]
 )
@@ -93,6 +99,11 @@ class PureLoss:
             "categorical_focal_crossentropy",
         )
         return by_name or isinstance(function, kinds)
+
+    @property
+    def is_elementwise(self) -> bool:
+        """True of the losses of Keras that compare each output with a target."""
+        return self._parts is None and self._of_each and self.name in ELEMENTWISE
 
     @property
     def ignored_class(self) -> int | None:

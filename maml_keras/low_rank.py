@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -18,7 +19,8 @@ def is_adaptable(layer: Any) -> bool:
 
 def check_rank(rank: Any) -> None:
     """Refuses a rank that is not a positive integer."""
-    if int(rank) != rank or rank < 1:
+    whole = isinstance(rank, numbers.Integral) and not isinstance(rank, bool)
+    if not whole or rank < 1:
         raise ValueError(
             f"`rank` must be a positive integer, such as 4. Received: rank={rank!r}."
         )

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras import admission, auto, episode, policies
+from maml_keras import admission, auto, episode, policies, scaling
 from maml_keras.as_written import as_written
 from maml_keras.batch_norm import BatchNormPolicy
 from maml_keras.copies import copy_of
@@ -141,7 +141,7 @@ class MAML(EpisodicModel):
         """The mean query loss, if there are targets, and the predictions of all."""
         task = batch["task"]
         episode.check_batch(task, batch.get("query_y"))
-        admission.check_scaled(self.model, task)
+        scaling.check(self.model, task)
         weights = self.learner.weights()
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
@@ -240,7 +240,7 @@ class MAML(EpisodicModel):
         batch = episode.elements(task, query_y, sample_weight)
         task = batch["task"]
         episode.check_batch(task, batch["query_y"])
-        admission.check_scaled(self.model, task, hint=admission.TRAINING)
+        scaling.check(self.model, task, hint=scaling.TRAINING)
         learner, weights = self.learner, self.learner.weights()
         elements = {**batch, **self._seeds(task, seed)}
         iteration = tf.convert_to_tensor(self.meta_steps.value)
@@ -409,7 +409,9 @@ class MAML(EpisodicModel):
         """
         from maml_keras.export import write
 
-        facts = {"meta_gradient": self.meta_gradient.title(self.inner)}
+        facts: dict[str, Any] = {"meta_gradient": self.meta_gradient.title(self.inner)}
+        if int(self.meta_steps):
+            facts["iterations"] = int(self.meta_steps)
         return write(
             self.learner,
             self.inner,

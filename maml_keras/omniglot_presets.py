@@ -82,8 +82,7 @@ def omniglot_small(ways: int) -> Preset:
     """The 242 characters of two small splits, 1-shot."""
     return Preset(
         name="omniglot_small" if ways == 5 else f"omniglot_small_{ways}w",
-        title=f"Omniglot {ways}-way 1-shot on 242 characters"
-        + (", in 20 minutes" if ways == 5 else ""),
+        title=f"Omniglot {ways}-way 1-shot on 242 characters",
         protocol="the splits small1 and small2; test alphabets "
         f"{' and '.join(TEST_ALPHABETS)}, validation {VALIDATION_ALPHABETS[0]}, "
         "training the other five, each class of a training episode rotated by a "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -70,14 +71,14 @@ class Preset:
     variations: Mapping[str, Variation] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        made = keras.Model, keras.losses.Loss
         for name in ("model", "loss", "families"):
             value = getattr(self, name)
-            if not callable(value) or isinstance(value, made):
+            if not _makes(value):
                 raise TypeError(
-                    f"`{name}` must be a function that makes it, so that each run "
-                    f"begins with its own, such as `lambda: {value!r}`. Received: "
-                    f"{name}={value!r}."
+                    f"`{name}` must be a function without arguments of its own that "
+                    "makes it, as each run begins with a new one: `model=functools."
+                    'partial(mk.models.conv4, ways=5)`, `loss=lambda: "mse"`. '
+                    f"Received: {name}={value!r}."
                 )
 
     def build(self, algorithm: str = "maml", iterations: int | None = None) -> MAML:
@@ -147,6 +148,19 @@ class Preset:
         if self.cosine:
             rate = keras.optimizers.schedules.CosineDecay(rate, iterations)
         return keras.optimizers.Adam(rate, clipvalue=self.clip)
+
+
+def _makes(value: Any) -> bool:
+    """True of what can be called without saying anything."""
+    if not callable(value) or isinstance(value, (keras.Model, keras.losses.Loss)):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # Written in C: nobody knows.
+    return True
 
 
 def cross_entropy() -> keras.losses.Loss:

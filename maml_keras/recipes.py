@@ -223,10 +223,16 @@ def cavia(
     """
     adapt = matching(CONTEXT)
     if not any(re.search(CONTEXT, v.path) for v in model.trainable_variables):
+        frozen = any(re.search(CONTEXT, v.path) for v in model.variables)
         raise ValueError(
-            f"`model` must hold a context layer. Model '{model.name}' has none: take "
-            "`models.mlp(context=5)`, or put a `ContextInput` or `ContextFilm` into "
-            "your own."
+            "`model` must hold a context layer that is not frozen. Model "
+            f"'{model.name}' has {'a frozen one' if frozen else 'none'}: "
+            + (
+                "set its `trainable = True`."
+                if frozen
+                else "take `models.mlp(context=5)`, or put a `ContextInput` or "
+                "`ContextFilm` into your own."
+            )
         )
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, **options)

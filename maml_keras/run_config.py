@@ -6,10 +6,11 @@ import pathlib
 import platform
 import sys
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 import tomli_w
+
+from maml_keras.export import version
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -42,7 +43,8 @@ def write(
     """
     path = pathlib.Path(folder) / FILE
     given = {key: value for key, value in settings.items() if value is not None}
-    versions = {name: metadata.version(name) for name in ("tensorflow", "keras")}
+    packages = "maml_keras", "tensorflow", "keras"
+    versions = {name: version(name) for name in packages}
     versions["python"] = platform.python_version()
     if path.exists():
         begun = read(folder)
@@ -71,6 +73,7 @@ def read(folder: str | pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
             f"A run must have a {FILE}. Received: {folder}, which has none. Make a "
-            "run with `maml-keras train PRESET --out FOLDER`."
+            "run with `maml-keras train PRESET --out FOLDER`. A model of yours is "
+            "measured in Python, by `maml_keras.evaluate_episodes`."
         )
     return tomllib.loads(path.read_text(encoding="utf-8"))

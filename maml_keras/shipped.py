@@ -137,9 +137,11 @@ def load(path: str | pathlib.Path) -> Any:
     path = pathlib.Path(path)
     how = "`maml.export(path)` or `maml-keras export RUN`"
     if not (path / "saved_model.pb").exists():
+        ours = path.suffix == ".keras" and path.exists()
         raise FileNotFoundError(
-            f"`export` must be a folder with a SavedModel. Received: {path}. Make one "
-            f"with {how}."
+            f"`export` must be a folder with a SavedModel. Received: {path}"
+            + (", a Keras file, which is not adapted from here. " if ours else ". ")
+            + f"Make one with {how}."
         )
     saved = tf.saved_model.load(str(path))
     files = "card.json", "learner.keras"
@@ -320,10 +322,12 @@ def _described(weight: Any) -> str:
 
 def _array(name: str, value: Any, spec: Any) -> Any:
     array = np.asarray(value)
+    if spec.shape.as_list() == [None, 1] and array.ndim == 1:
+        array = array[:, None]  # As in Keras, the last axis may be left out.
     if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
         raise ValueError(
             f"Array `{name}` must have shape {spec.shape}, None standing for any "
-            f"number of examples. Received: {array.shape}."
+            f"number of examples. Received: {array.shape}.{_how_to_fit(array, spec)}"
         )
     if len(array) == 0:
         raise ValueError(f"Array `{name}` must hold an example. Received: none.")
@@ -346,6 +350,21 @@ def _array(name: str, value: Any, spec: Any) -> Any:
     if spec.dtype.is_floating and not np.isfinite(fitted).all():
         raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
     return fitted
+
+
+def _how_to_fit(array: Any, spec: Any) -> str:
+    """What to do with an array of another shape, where that is clear."""
+    shape = spec.shape.as_list()
+    if spec.dtype.is_integer and len(shape) == 1 and array.ndim == 2:
+        return " One-hot rows become class numbers by `y.argmax(-1)`."
+    if len(shape) == 4 and array.ndim == 3 and shape[3] == 1:
+        return " Grey images want a last axis: `x[..., None]`."
+    if len(shape) == 4 and array.ndim == 4 and array.shape[3] == shape[3]:
+        return (
+            f" Images are resized by `tf.image.resize(x, {(shape[1], shape[2])}, "
+            "antialias=True)`; those of a folder are resized as they are read."
+        )
+    return ""
 
 
 def _words(error: tf.errors.InvalidArgumentError) -> str:

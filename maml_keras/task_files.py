@@ -75,7 +75,8 @@ def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
         )
     try:
         # Opened here: numpy does not close what turns out to be no archive.
-        with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
+        with open(path, "rb") as opened:
+            file = np.load(opened, allow_pickle=False)  # Of a .npy file one array.
             arrays = {name: file[name] for name in file.files}
     except DAMAGED as error:
         raise ValueError(
@@ -85,6 +86,12 @@ def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
     if not {"x", "y"} <= set(arrays):
         raise ValueError(
             f"`{option}` must hold arrays x and y. Received: {sorted(arrays)}."
+        )
+    halves = {"query_x", "query_y"} & set(arrays)
+    if len(halves) == 1:
+        raise ValueError(
+            f"`{option}` must hold query_x and query_y, or neither. Received: "
+            f"{', '.join(halves)} alone in {path}."
         )
     return arrays
 
@@ -109,9 +116,13 @@ def _images(
             f"{path}, and an export that does not. Give it an .npz file."
         )
     height, width, channels = shape
-    pool = data.from_folder(
-        path, size=(height, width), channels=channels, verbose=verbose
-    )
+    try:
+        pool = data.from_folder(
+            path, size=(height, width), channels=channels, verbose=verbose
+        )
+    except (FileNotFoundError, ValueError) as error:
+        # It speaks of a path, of which the user gave two.
+        raise type(error)(f"`{option}`: {error}") from error
     found = tuple(pool.class_names)
     if len(found) > ways:
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras import episode, shipped, task_files
-from maml_keras.admission import SCALES_BYTES
 from maml_keras.losses import PureLoss
+from maml_keras.scaling import SCALES_BYTES, looks_like_bytes
+
+logger = logging.getLogger(__name__)
 
 
 def adapt_file(
@@ -108,6 +111,7 @@ def _examples(
     mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
     arrays = mine.arrays
     sets = {"yours": shipped.fitting(saved, arrays["x"], arrays["y"])}
+    _warn_of_bytes(export, sets["yours"][0])
     if query is not None:
         read = task_files.read(
             query,
@@ -136,16 +140,30 @@ def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:
     Images of a folder come in [0, 1], as those of a pool do, and nobody can know
     whether it was trained on such.
     """
-    # Read without Keras, which may not know the classes.
-    with zipfile.ZipFile(pathlib.Path(export) / "learner.keras") as file:
-        config = json.loads(file.read("config.json"))
-    if any(abs(scale) < SCALES_BYTES for scale in _scales(config)):
+    if _scales_bytes(export):
         raise ValueError(
             f"`{option}` must be an .npz file for this export, whose network scales "
             f"its inputs itself. Received: the folder {path}, whose images would be "
             "scaled to [0, 1] before. Write images as they were in training: "
             "`numpy.savez(path, x=x, y=y)`."
         )
+
+
+def _warn_of_bytes(export: str | pathlib.Path, x: Any) -> None:
+    """Says that images are 255 times as large as those of most trainings."""
+    if x.dtype.kind == "f" and looks_like_bytes(x) and not _scales_bytes(export):
+        logger.warning(
+            "The inputs are images of whole numbers up to 255: divide them by 255 if "
+            "the network was trained on [0, 1], as it is by episodes of bytes."
+        )
+
+
+def _scales_bytes(export: str | pathlib.Path) -> bool:
+    """True if the network begins with a layer that is meant for bytes."""
+    # Read without Keras, which may not know the classes.
+    with zipfile.ZipFile(pathlib.Path(export) / "learner.keras") as file:
+        config = json.loads(file.read("config.json"))
+    return any(abs(scale) < SCALES_BYTES for scale in _scales(config))
 
 
 def _scales(config: Any) -> Iterator[float]:

@@ -31,7 +31,9 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
         return path
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise typer.BadParameter(f"{path} cannot be read as TOML: {error}") from error
     settings.pop(RECORD, None)
     known = {str(p.name) for p in ctx.command.params} - NOT_SETTINGS

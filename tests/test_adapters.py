@@ -200,13 +200,17 @@ def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
 def test_what_cannot_be_adapted_is_refused():
     with pytest.raises(ValueError, match="Sequential or functional"):
         with_low_rank_adapters(subclassed())
+    with pytest.raises(ValueError, match="None was found among einsum_dense.*, dense"):
+        with_low_rank_adapters(pretrained(), layers=lambda layer: False)
+    with pytest.raises(TypeError, match="must be a keras.Model. Received: str"):
+        with_low_rank_adapters("network.keras")
     bare = keras.Sequential([keras.Input([3]), layers.Flatten()])
     with pytest.raises(ValueError, match="must have a Dense or EinsumDense"):
         with_low_rank_adapters(bare)
     with pytest.raises(TypeError, match="must be a Dense.*Flatten"):
         LowRank(layers.Flatten())
-    for rank in (0, 1.5):
-        message = f"`rank` must be a positive integer.*rank={rank}"
+    for rank in (0, 1.5, None, True, float("nan"), "4"):
+        message = f"`rank` must be a positive integer.*rank={rank!r}"
         with pytest.raises(ValueError, match=message):
             LowRank(layers.Dense(2), rank)
         with pytest.raises(ValueError, match=f"^{message}"):

@@ -54,6 +54,8 @@ ORDER = [
     "task_maps",
     "auto",
     "episode",
+    "declared",
+    "scaling",
     "admission",
     "copies",
     "export_checks",

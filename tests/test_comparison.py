@@ -284,7 +284,7 @@ def test_a_preset_of_ones_own_is_compared(tmp_path):
 
 def test_a_call_in_python_is_noted_as_the_command(tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, seed=3, verbose=0)
-    call = f"compare({SMALL.name}, ['random'], folder, seed=3, num_tasks=5)"
+    call = "compare(preset, ['random'], folder, seed=3, num_tasks=5)"
     assert f"`{call}`" in (tmp_path / "comparison.md").read_text()
     figures = json.loads((tmp_path / "comparison.json").read_text())
     assert figures["command"] == call

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import subprocess
+import sys
 import threading
 
 import keras
@@ -423,6 +425,27 @@ def test_two_exports_of_a_model_are_the_same(tmp_path):
         [a.adapt_and_predict(**task).numpy(), a.serve(task["query_x"]).numpy()],
         [b.adapt_and_predict(**task).numpy(), b.serve(task["query_x"]).numpy()],
     )
+
+
+EXPORTS = """
+import keras, sys
+from maml_keras import MAML, SGD, InnerLoop
+keras.utils.set_random_seed(0)
+layers = keras.layers
+body = layers.Conv2D(3, 3), layers.BatchNormalization(), layers.Flatten()
+model = keras.Sequential([keras.Input([6, 6, 1]), *body, layers.Dense(2)])
+MAML(model, InnerLoop("mse", SGD(0.1))).export(sys.argv[1], verbose=0)
+"""
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    for name in "ab":
+        command = [sys.executable, "-c", EXPORTS, str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+    files = "saved_model.pb", "variables/variables.data-00000-of-00001", "card.json"
+    for file in files:
+        a, b = ((tmp_path / name / file).read_bytes() for name in "ab")
+        assert a == b, file
 
 
 # Names, shapes and sizes --------------------------------------------------------------

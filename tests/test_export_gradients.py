@@ -1,12 +1,14 @@
 """An export can be differentiated by whoever loads it, and loads without a warning."""
 
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import normalised, precision, regression
+from helpers import dense, images, normalised, precision, regression
 
-from maml_keras import MAML, SGD, InnerLoop
+from maml_keras import MAML, SGD, FirstOrder, InnerLoop, MetaSGD
 
 layers = keras.layers
 NORMALISATIONS = {
@@ -32,6 +34,25 @@ def network(request, tmp_path_factory):
 def test_loading_warns_of_nothing(network, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         tf.saved_model.load(str(network[0]))
+    assert not caplog.records
+
+
+FOLDER = pathlib.Path(__file__).parents[1] / "saved_models"
+OTHERS = {
+    "convolutions": lambda: images(layers.BatchNormalization()),
+    "groups": lambda: normalised(layers.GroupNormalization(2)),
+    "dense": dense,
+}
+
+
+@pytest.mark.parametrize("name", ["sinusoid", "omniglot", *OTHERS])
+def test_loading_of_others_warns_of_nothing_either(name, caplog, tmp_path):
+    path = FOLDER / name
+    if name in OTHERS:
+        maml = MAML(OTHERS[name](), InnerLoop("mse", SGD(0.1)))
+        path = maml.export(tmp_path / "export", verbose=0)
+    with caplog.at_level("WARNING", logger="absl"):
+        tf.saved_model.load(str(path))
     assert not caplog.records
 
 
@@ -84,3 +105,36 @@ def test_a_second_derivative_of_its_predictions_is_right(network):
     second = tape.gradient(value, variables)
     found = sum(float(tf.reduce_sum(g * d)) for g, d in zip(second, directions))
     np.testing.assert_allclose(found, slope(slopes, variables, directions), rtol=1e-6)
+
+
+def gradients_of(maml, path, steps):
+    """Of a loaded export's query loss, in its weights and its learned rates."""
+    saved = tf.saved_model.load(str(maml.export(path, verbose=0)))
+    task, query_y = regression()
+    one = {name: tf.constant(values[0]) for name, values in task.items()}
+    with tf.GradientTape() as tape:
+        predictions = saved.adapt_and_predict(**one, steps=steps)
+        loss = tf.reduce_mean(tf.square(predictions - query_y[0]))
+    return tape.gradient(loss, [*saved.trainable_variables, *saved.rule_variables])
+
+
+def test_the_estimator_of_the_training_does_not_matter(tmp_path):
+    model, inner = dense(), InnerLoop("mse", SGD(0.1), steps=2)
+    exact = MAML(model, inner)
+    batch = tf.nest.map_structure(lambda a: tf.constant(a[:1]), regression())
+    _, expected = exact.compute_meta_gradients(batch)
+    first = MAML(model, inner, meta_gradient=FirstOrder())
+    _, other = first.compute_meta_gradients(batch)
+    found = gradients_of(first, tmp_path / "first", steps=2)
+    for ours, theirs, not_theirs in zip(found, expected, other, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert np.abs(ours - not_theirs).max() > 1e-3 * np.abs(theirs).max()
+
+
+def test_learned_rates_have_their_meta_gradient(tmp_path):
+    maml = MAML(dense(), InnerLoop("mse", MetaSGD(0.1), steps=2))
+    batch = tf.nest.map_structure(lambda a: tf.constant(a[:1]), regression())
+    _, expected = maml.compute_meta_gradients(batch)
+    found = gradients_of(maml, tmp_path / "export", steps=2)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)

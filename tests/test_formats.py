@@ -259,6 +259,33 @@ def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch, suffix):
     assert np.isnan(done.difference)
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("approximate", [False, True])
+def test_both_kinds_of_gelu_have_a_form(suffix, approximate, tmp_path):
+    def gelu(x):
+        return keras.activations.gelu(x, approximate=approximate)
+
+    model = keras.Sequential(
+        [keras.Input([4]), layers.Dense(8), layers.Activation(gelu)]
+    )
+    done = mk.convert(model, tmp_path / f"m{suffix}")
+    assert done.difference < 1e-6
+    # Outside of a conversion TensorFlow's own is left as it is.
+    assert tf.nn.gelu.__module__.startswith("tensorflow.")
+
+
+def test_what_a_runtime_cannot_run_is_said_in_words(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no such operation\nand more")
+
+    monkeypatch.setattr(formats.Onnx, "run", fail)
+    with pytest.raises(
+        ValueError, match=r"must run what was written.*no such operation\)"
+    ):
+        mk.convert(dense(), tmp_path / "m.onnx")
+    assert not (tmp_path / "m.onnx").exists()
+
+
 def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 

@@ -26,6 +26,7 @@ from helpers import (
 from maml_keras import MAML, SGD, FirstOrder, InnerLoop, last_layer, task_maps
 from maml_keras.data import Sinusoid, episodes
 from maml_keras.episodic_model import _steps_of_epoch
+from maml_keras.evaluation import evaluate_episodes
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -87,8 +88,10 @@ def test_bytes_as_floats_are_doubted(images, layer, request):
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
+        learner.adapt(x[0], np.zeros([5, 2]))
+        evaluate_episodes(learner, [(task, np.zeros([2, 5, 2]))], verbose=0)
     doubted = [w for w in said if "whole numbers up to 255" in str(w.message)]
-    assert len(doubted) == ("[bytes]" in request.node.name)
+    assert len(doubted) == (3 if "[bytes]" in request.node.name else 0)
 
 
 def test_examples_of_another_size_are_refused_before_any_layer():
@@ -114,6 +117,56 @@ def test_labels_that_do_not_fit_are_answered_with_what_helps(labels, advice):
     learner.compile("sgd")
     with pytest.raises(ValueError, match=advice):
         learner.fit(task, query_y, verbose=0)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_images_of_whole_numbers_are_bytes(dtype):
+    x = np.full([2, 5, 4, 4, 1], 200, dtype)
+    task = {"support_x": x, "support_y": np.zeros([2, 5, 2]), "query_x": x}
+    model = keras.Sequential(
+        [keras.Input([4, 4, 1]), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    learner = compiled(model)
+    with pytest.raises(ValueError, match=f"float32, scaled. Received: {dtype}. Divide"):
+        learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
+    with pytest.raises(ValueError, match=f"Received: {dtype}. Pass `support_x / 255"):
+        learner.adapt(x[0], np.zeros([5, 2]))
+    # A table of whole numbers is what it is.
+    task, query_y = regression()
+    task = {k: v if k == "support_y" else v.astype(dtype) for k, v in task.items()}
+    compiled().fit(task, query_y, verbose=0)
+
+
+def test_examples_of_another_size_are_refused_in_adaptation_and_evaluation():
+    model = keras.Sequential(
+        [
+            keras.Input([4, 4, 1]),
+            keras.layers.GlobalAveragePooling2D(),  # Which would take any size.
+            keras.layers.Dense(2),
+        ]
+    )
+    learner = compiled(model)
+    x = np.zeros([2, 5, 3, 3, 1], "float32")
+    task = {"support_x": x, "support_y": np.zeros([2, 5, 2]), "query_x": x}
+    message = r"examples of shape \(4, 4, 1\).* Received: \(3, 3, 1\)"
+    with pytest.raises(ValueError, match=message):
+        learner.adapt(x[0], np.zeros([5, 2]))
+    with pytest.raises(ValueError, match=message):
+        evaluate_episodes(learner, [(task, np.zeros([2, 5, 2]))], verbose=0)
+
+
+def test_class_numbers_for_a_loss_of_regression_are_refused():
+    task, query_y = classification()
+    message = (
+        r"\[tasks, examples, 3\] for the loss 'mean_squared_error'.*shape=\(2, 6\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        compiled(dense(outputs=3)).fit(task, query_y, verbose=0)
+
+
+def test_a_rule_as_the_optimizer_is_refused():
+    with pytest.raises(TypeError, match=r"`keras.optimizers.SGD\(0.01\)`.*`InnerLoop`"):
+        maml(dense()).compile(SGD(0.1))
 
 
 def test_query_targets_in_the_dict_are_answered_with_their_place():

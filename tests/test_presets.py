@@ -201,12 +201,22 @@ def test_the_rates_of_maml_plus_plus_start_where_its_configurations_have_them(
 
 
 @pytest.mark.parametrize(
-    "given", [{"loss": "mse"}, {"model": keras.Sequential()}, {"families": None}]
+    "given",
+    [
+        {"loss": "mse"},
+        {"loss": keras.losses.mean_squared_error},
+        {"loss": keras.losses.MeanSquaredError()},
+        {"model": keras.Sequential()},
+        {"families": None},
+    ],
 )
 def test_a_preset_of_things_that_should_be_made_anew_is_refused(given):
     (name,) = given
-    with pytest.raises(TypeError, match=f"`{name}` must be a function that makes it"):
+    with pytest.raises(TypeError, match=f"`{name}` must be a function without argum"):
         dataclasses.replace(experiments.get("sinusoid"), **given)
+    dataclasses.replace(
+        experiments.get("sinusoid"), loss=keras.losses.MeanSquaredError
+    ).build()
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -173,6 +173,12 @@ def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
 def test_a_network_without_a_context_is_refused():
     with pytest.raises(ValueError, match=r"context layer.*`models.mlp\(context=5\)`"):
         recipes.cavia(network(), CROSS_ENTROPY)
+    frozen = models.mlp(context=2)
+    frozen.get_layer("context_input").trainable = False
+    with pytest.raises(
+        ValueError, match="has a frozen one: set its `trainable = True`"
+    ):
+        recipes.cavia(frozen, "mse")
 
 
 @pytest.mark.journey

@@ -112,3 +112,43 @@ def test_saved_model_cli_says_what_the_page_on_serving_shows():
             [float(n) for n in number.findall(said)],
             rtol=1e-3,
         )
+
+
+def outputs(page, command):
+    """What a page shows of the commands that begin so: arguments and output."""
+    text = (FOLDER.parent / page).read_text(encoding="utf-8")
+    text = text.replace("\\\n", "")
+    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL)
+    return [(line, shown) for line, shown in blocks if line.startswith(command)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_program_prints_what_the_page_on_shipping_shows(number, tmp_path):
+    line, shown = outputs("docs/howto/ship.md", "maml-keras adapt ")[number]
+    page = (FOLDER.parent / "docs/howto/ship.md").read_text(encoding="utf-8")
+    made = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [code] = [block for block in made if ("save_img", "my_task")[number] in block]
+    if number == 0 and not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("TFDS_DATA_DIR is not set: no Omniglot")
+    (tmp_path / "saved_models").symlink_to(FOLDER)
+    head = "import numpy as np\n" + code
+    for words in ([sys.executable, "-c", head], [sys.executable, "-c", PROGRAM]):
+        arguments = shlex.split(line)[1:] if words[-1] == PROGRAM else []
+        ended = subprocess.run(
+            [*words, *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    found, expected = (
+        [re.split(r" {2,}", text.strip()) for text in lines.strip().splitlines()]
+        for lines in (ended.stdout, shown)
+    )
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a == b or float(a) == pytest.approx(float(b), rel=0.02)
+
+
+PROGRAM = "from maml_keras_cli import app; app()"

@@ -119,6 +119,70 @@ def test_a_file_of_numbers_needs_labels_in_range(export, tmp_path):
     assert "`y` must hold labels 0..2" in result.output
 
 
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": np.eye(3)}, "One-hot rows become class numbers by `y.argmax(-1)`"),
+        ({"x": np.zeros([3, 4, 4])}, "Grey images want a last axis: `x[..., None]`"),
+        ({"x": np.zeros([3, 5, 6, 1])}, "`tf.image.resize(x, (4, 4), antialias=True)`"),
+        ({"x": np.full([3, 4, 4, 1], 200)}, "must be float32, scaled as in training"),
+        ({"query_x": np.zeros([3, 4, 4, 1])}, "query_x and query_y, or neither"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_answered_with_what_to_do(
+    arrays, message, export, tmp_path
+):
+    good = {"x": np.zeros([3, 4, 4, 1], "float32"), "y": [0, 1, 2]}
+    np.savez(tmp_path / "task.npz", **{**good, **arrays})
+    result = run("adapt", export, "--data", tmp_path / "task.npz")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("size", "doubted"), [(255, True), (1, False)])
+def test_bytes_as_floats_are_doubted(size, doubted, export, tmp_path, caplog):
+    x = np.round(size * np.random.default_rng(0).random([3, 4, 4, 1]))
+    np.savez(tmp_path / "task.npz", x=x.astype("float32"), y=[0, 1, 2])
+    assert run("adapt", export, "--data", tmp_path / "task.npz").exit_code == 0
+    assert ("whole numbers up to 255" in caplog.text) == doubted
+
+
+def test_one_array_is_no_task(export, tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros([3, 4, 4, 1]))
+    result = run("adapt", export, "--data", tmp_path / "x.npy")
+    assert result.exit_code == 1
+    assert "`--data` must be an .npz file with arrays x and y" in result.output
+
+
+def test_the_option_is_named_whose_folder_it_is(export, tmp_path):
+    mine = draw(tmp_path / "mine", {0: "cat", 1: "ape"})
+    result = run("adapt", export, "--data", mine, "--query", mine / "cat")
+    assert result.exit_code == 1
+    assert "`--query`: " in result.output
+
+
+def test_what_was_adapted_already_is_no_export(tmp_path):
+    (tmp_path / "adapted.keras").write_bytes(b"")
+    result = run("adapt", tmp_path / "adapted.keras", "--data", tmp_path)
+    assert result.exit_code == 1
+    assert "a Keras file, which is not adapted from here" in result.output
+
+
+def test_targets_of_one_number_may_leave_the_last_axis_out(tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    path = MAML(model, InnerLoop("mse", SGD(0.1))).export(tmp_path / "saved")
+    x = np.linspace(-1, 1, 5, dtype="float32")
+    for name, wide in (("row", x[:, None]), ("column", x)):
+        np.savez(tmp_path / f"{name}.npz", x=x[:, None], y=wide)
+    outputs = [
+        run("adapt", path, "--data", tmp_path / f"{name}.npz").output
+        for name in ("row", "column")
+    ]
+    assert outputs[0] == outputs[1]
+    assert "mean squared error" in outputs[0]
+
+
 def test_a_folder_needs_an_export_that_takes_images(tmp_path):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     path = MAML(model, InnerLoop("mse", SGD(0.1))).export(tmp_path / "saved")

@@ -27,12 +27,14 @@ class Convergence(NamedTuple):
         examples: `[tasks]`, the smallest support set with which it gets there.
         seconds: `[timed tasks]`, of those steps, one task at a time.
         losses: `[steps + 1, tasks]`, the query loss over inner steps on ten examples.
+        threshold: the query loss below which a task is learned.
     """
 
     steps: Any
     examples: Any
     seconds: Any
     losses: Any
+    threshold: float
 
 
 def racer(maml: mk.MAML, *, threshold: float, limit: int) -> Any:
@@ -64,7 +66,7 @@ def racer(maml: mk.MAML, *, threshold: float, limit: int) -> Any:
             if size <= SHOTS and not left.any():
                 break
         seconds = _seconds(adapt, starts, task, steps[:TIMED])
-        return Convergence(steps, examples, seconds, curve)
+        return Convergence(steps, examples, seconds, curve, threshold)
 
     return measure
 

@@ -38,8 +38,11 @@ def frame(results: Any, title: str, grid: tuple[int, int], size: Any) -> Any:
 
 
 def _title(figure: Any, title: str, results: Any, **style: Any) -> None:
-    tasks = len(next(iter(results.values())).steps)
-    text = f"{title.format(tasks)}: median, 95% CI"
+    first = next(iter(results.values()))
+    text = (
+        f"{title.format(len(first.steps))}, to a loss below {first.threshold:g}: "
+        "median, 95% CI"
+    )
     figure.suptitle(text, x=0.02, ha="left", weight="bold", **style)
 
 
@@ -60,17 +63,21 @@ def panels(axes: Any, results: dict[str, convergence.Convergence]) -> None:
 
 
 def _panel(axes: Any, values: dict[str, Any], label: str, *, most: int | None) -> None:
-    """Medians with their intervals; what is never reached lies at the right edge."""
+    """Medians with their intervals; what is never reached lies in a grey margin."""
     medians = {name: convergence.median(found) for name, found in values.items()}
     finite = [v for found in medians.values() for v in found if np.isfinite(v)]
     largest = most or max([*finite, 1])
     never, edge = f"> {most:,}" if most else "never", 2.5 * largest
     smallest = min([*finite, 1])
     axes.set(xscale="log", xlabel=label, xlim=(smallest / 4, 2 * edge))
+    if any(not np.isfinite(v) for found in medians.values() for v in found):
+        axes.axvspan(1.5 * largest, 2 * edge, color="0.9", zorder=0)
     for row, (name, found) in enumerate(medians.items()):
         middle, low, high = (min(v, edge) for v in found)
         axes.plot([low, high], [-row, -row], color=MARKS[name]["color"], lw=2)
-        axes.plot(middle, -row, ls="", mec="white", **MARKS[name])
+        reached = np.isfinite(found[0])
+        ink = {"mec": "white"} if reached else {"mfc": "white"}
+        axes.plot(middle, -row, ls="", **{**MARKS[name], **ink})
         # Beside the edges text grows inwards.
         share = np.log(middle / smallest * 4) / np.log(edge / smallest * 8)
         axes.annotate(
@@ -83,7 +90,7 @@ def _panel(axes: Any, values: dict[str, Any], label: str, *, most: int | None) -
         )
     axes.set_yticks([-row for row in range(len(medians))], [SHORT[n] for n in medians])
     axes.set_ylim(0.6 - len(medians), 0.9)
-    few = (1, 2, 5) if largest / smallest < 100 else (1,)
+    few = (1, 2, 5) if largest / smallest < 50 else (1,)
     ticks = [m * 10.0**k for k in range(-2, 4) for m in few]
     low, high = (1, most) if most else (smallest / 3, edge)
     ticks = [t for t in ticks if low <= t <= high]
