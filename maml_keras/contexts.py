@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
+
+# The path of context parameters, to adapt them by.
+CONTEXT = r"/context$"
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -107,3 +111,24 @@ class ContextFilm(ContextLayer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """That of the input."""
         return input_shape
+
+
+def check_context(model: keras.Model) -> None:
+    """Refuses a model without context parameters to adapt.
+
+    Raises:
+        ValueError: if it has none, or has frozen them.
+    """
+    if any(re.search(CONTEXT, v.path) for v in model.trainable_variables):
+        return
+    frozen = any(re.search(CONTEXT, v.path) for v in model.variables)
+    raise ValueError(
+        "`model` must hold a context layer that is not frozen. Model "
+        f"'{model.name}' has {'a frozen one' if frozen else 'none'}: "
+        + (
+            "set its `trainable = True`."
+            if frozen
+            else "take `models.mlp(context=5)`, or put a `ContextInput` or "
+            "`ContextFilm` into your own."
+        )
+    )

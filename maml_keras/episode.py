@@ -183,6 +183,8 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
 
 def _are_images(value: Any) -> bool:
     """True of whole numbers `[.., examples, height, width, channels]` up to 255."""
+    if tf.is_symbolic_tensor(value):
+        return False  # Looked at before it was traced.
     value = np.asarray(value)
     return bool(value.ndim >= 4 and value.size and 1 < value.max() <= 255)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from maml_keras.clipping import ClipByNorm
+from maml_keras.contexts import CONTEXT, check_context
 from maml_keras.implicit import Implicit
 from maml_keras.inner import InnerLoop
 from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
@@ -27,9 +27,6 @@ from maml_keras.selectors import (
     matching,
 )
 from maml_keras.starts import PrototypicalHead
-
-# The weights of `ContextInput` and `ContextFilm`.
-CONTEXT = r"/context$"
 
 # Every recipe takes a built model, the inner loss, the inner learning rate and the
 # number of inner steps; `options` are those of `MAML`.
@@ -221,19 +218,8 @@ def cavia(
 
     Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
     """
+    check_context(model)
     adapt = matching(CONTEXT)
-    if not any(re.search(CONTEXT, v.path) for v in model.trainable_variables):
-        frozen = any(re.search(CONTEXT, v.path) for v in model.variables)
-        raise ValueError(
-            "`model` must hold a context layer that is not frozen. Model "
-            f"'{model.name}' has {'a frozen one' if frozen else 'none'}: "
-            + (
-                "set its `trainable = True`."
-                if frozen
-                else "take `models.mlp(context=5)`, or put a `ContextInput` or "
-                "`ContextFilm` into your own."
-            )
-        )
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, **options)
 

@@ -67,5 +67,5 @@ def test_a_context_has_a_size():
 
 
 def test_a_model_without_context_is_refused():
-    with pytest.raises(ValueError, match="must choose at least one weight"):
+    with pytest.raises(ValueError, match="must hold a context layer"):
         recipes.cavia(models.mlp(), "mse")

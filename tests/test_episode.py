@@ -86,7 +86,7 @@ def test_integers_are_finite():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (np.array([["a", "b"]], dtype=object), r"object values such as a.*np\.unique"),
+        (np.array([["a", "b"]], dtype=object), r"names such as a.*np\.unique"),
         ([[0.0, 0.5]], r"float64 values such as 0\.5"),
         ([[[0, 1], [1, 0]]], "rows of 2 numbers, which look one-hot.*argmax"),
     ],

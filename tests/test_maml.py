@@ -104,8 +104,8 @@ def test_examples_of_another_size_are_refused_before_any_layer():
 @pytest.mark.parametrize(
     ("labels", "advice"),
     [
-        ([1, 2, 3, 1, 2, 3], r"labels 1\.\.3, .*Number the classes from 0"),
-        ([0, 1, 4, 0, 1, 4], r"labels 0\.\.4, .*Number the classes from 0"),
+        ([1, 2, 3, 1, 2, 3], r"labels 1\.\.3, .*Number the classes of each task"),
+        ([0, 1, 4, 0, 1, 4], r"labels 0\.\.4, .*Number the classes of each task"),
         ([0, 1, 1, 0, 1, 0], r"labels 0\.\.1, .*or a model with 2 outputs"),
         ([0, 1, 2, 3, 0, 1], r"labels 0\.\.3, .*or a model with 4 outputs"),
     ],
