@@ -1,8 +1,9 @@
 """A pretrained network that learns new classes through low-rank adapters.
 
-Pretrains a network on 40 classes in the ordinary way, freezes it, and puts thin
-matrices beside its kernels. Only these and a new head of five outputs are meta-learned
-and adapt. Tests on classes that neither stage has seen.
+Pretrains a network on 40 classes in the ordinary way, or loads one that was saved
+(`--network`), freezes it, and puts thin matrices beside its kernels. Only these and a
+new head of five outputs are meta-learned and adapt. Tests on classes that neither stage
+has seen.
 
     python examples/pretrained_adapters.py    # half a minute
 """
@@ -28,25 +29,37 @@ def spectra(classes: int, examples: int, seed: int) -> tuple[np.ndarray, np.ndar
     return (x + generator.normal(0, 0.15, x.shape)).astype("float32"), y
 
 
+def classifier(x: np.ndarray, y: np.ndarray, epochs: int) -> keras.Model:
+    """A network that tells the first 40 classes apart; stands for one of yours."""
+    inputs = keras.Input([64])
+    hidden = keras.layers.Dense(128, activation="relu")(inputs)
+    hidden = keras.layers.Dense(128, activation="relu")(hidden)
+    model = keras.Model(inputs, keras.layers.Dense(40)(hidden))
+    model.compile("adam", LOSS, metrics=["accuracy"])
+    model.fit(x, y, epochs=epochs, verbose=2)
+    return model
+
+
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Pretrains, meta-learns, evaluates; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=10, help="of pretraining")
     parser.add_argument("--meta-steps", type=int, default=600)
+    parser.add_argument("--network", help="a saved .keras classifier of 64 numbers")
     options = parser.parse_args(arguments)
     keras.utils.set_random_seed(0)
     x, y = spectra(classes=80, examples=40, seed=0)
 
-    inputs = keras.Input([64])
-    hidden = keras.layers.Dense(128, activation="relu")(inputs)
-    hidden = keras.layers.Dense(128, activation="relu")(hidden)
-    pretrained = keras.Model(inputs, keras.layers.Dense(40)(hidden))
-    pretrained.compile("adam", LOSS, metrics=["accuracy"])
-    known = y < 40
-    pretrained.fit(x[known], y[known], epochs=options.epochs, verbose=2)
+    if options.network:
+        pretrained = keras.saving.load_model(options.network)
+    else:
+        known = y < 40
+        pretrained = classifier(x[known], y[known], options.epochs)
 
     # Its features, a fresh head for tasks of five classes, adapters beside the kernels.
-    five = keras.Model(inputs, keras.layers.Dense(5, name="head")(hidden))
+    features = pretrained.layers[-2].output
+    head = keras.layers.Dense(5, name="head")(features)
+    five = keras.Model(pretrained.inputs, head)
     adapted = mk.with_low_rank_adapters(five, rank=4, layers=lambda d: d.name != "head")
     adapted.get_layer("head").trainable = True
     learned = sum(v.numpy().size for v in adapted.trainable_variables)

@@ -86,6 +86,18 @@ def test_journeys_arrive(name):
         assert sign * (after.mean - worse) > margin
 
 
+def test_adapters_go_around_a_network_that_was_saved(quick, tmp_path, capsys):
+    module = load("pretrained_adapters")
+    x, y = module.spectra(classes=40, examples=2, seed=1)
+    saved = module.classifier(x, y, epochs=1)
+    saved.save(tmp_path / "mine.keras")
+    chosen = ["--network", str(tmp_path / "mine.keras"), "--meta-steps", "2"]
+    capsys.readouterr()
+    results = module.main(chosen)
+    assert set(results) == {"before meta-training", "after meta-training"}
+    assert "Epoch 2" not in capsys.readouterr().out  # Nothing was pretrained.
+
+
 def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     arguments = ["--algorithms", "maml,fomaml", "--meta-steps", "2", "--tasks", "100"]
     results = load("compare_algorithms").main(arguments)

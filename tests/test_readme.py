@@ -24,8 +24,9 @@ def test_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     after = re.search(r"loss ([\d.]+) ± [\d.]+ \(95% CI over 600 tasks", printed)
     assert after is not None
-    # 3.1 before adaptation; the README says 0.9.
-    assert float(after.group(1)) < 1.5
+    # 3.2 before adaptation. Sums are rounded otherwise on other machines.
+    [said] = re.findall(r"# loss ([\d.]+) ±", README)
+    assert float(after.group(1)) == pytest.approx(float(said), rel=0.25)
 
 
 def test_plain_commands_are_those_of_the_makefile():
