@@ -261,7 +261,7 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
         where that is positive: of a loss that falls below zero no ratio tells.
     """
     with np.errstate(invalid="ignore", over="ignore"):
-        start = np.mean(loss[:, 0][np.isfinite(loss[:, 0])])
+        start = _mean(loss[:, 0][np.isfinite(loss[:, 0])])
         limit = DIVERGED_RATIO * start if start > 0.0 else np.inf
         return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
 

@@ -304,6 +304,15 @@ def test_the_bar_does_not_run_over_where_the_first_batch_is_the_smallest(capsys)
     assert shown.count("\n") == 1
 
 
+def test_a_run_of_nothing_but_nan_is_told_without_a_warning(recwarn):
+    learner = maml(dense())
+    for variable in learner.model.trainable_variables:
+        variable.assign(np.full(variable.shape, np.nan))
+    result = evaluate_episodes(learner, [regression()], verbose=0)
+    assert (result.diverged == result.num_tasks).all()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
 def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):
     task, query_y = regression(tasks=4)
     task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
