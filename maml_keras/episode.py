@@ -145,7 +145,9 @@ def check_values(name: str, value: Any) -> None:
             )
 
 
-def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
+def check_scaled(
+    name: str, value: Any, dtype: Any, *, images: bool = False, hint: str = ""
+) -> None:
     """Refuses bytes for an input of floats: nobody knows how they are to be scaled.
 
     Episodes scale images of bytes to [0, 1]; what comes past them would be 255 times
@@ -156,6 +158,7 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
         name: str, the entry's name for the message.
         value: array.
         dtype: what the model takes.
+        images: bool, whether it takes images, of which whole numbers are suspect.
         hint: what to do, where there is no training yet that tells.
 
     Raises:
@@ -168,7 +171,7 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
     came = tf.as_dtype(
         value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
     )
-    if came == tf.uint8 or (came.is_integer and _are_images(value)):
+    if came == tf.uint8 or (images and came.is_integer and _is_beyond_one(value)):
         how = "scaled" if hint else "scaled as in training"
         hint = hint or (
             f"Pass `{name} / 255.0` if the network was trained on [0, 1], as "
@@ -181,12 +184,11 @@ def check_scaled(name: str, value: Any, dtype: Any, *, hint: str = "") -> None:
         )
 
 
-def _are_images(value: Any) -> bool:
-    """True of whole numbers `[.., examples, height, width, channels]` up to 255."""
+def _is_beyond_one(value: Any) -> bool:
     if tf.is_symbolic_tensor(value):
         return False  # Looked at before it was traced.
     value = np.asarray(value)
-    return bool(value.ndim >= 4 and value.size and 1 < value.max() <= 255)
+    return bool(value.size and value.max() > 1)
 
 
 def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None:

@@ -39,12 +39,14 @@ def check_entry(model: keras.Model, name: str, x: Any, *, hint: str = "") -> Non
     if _scales(model):
         return
     for own, leaf in declared.paired(model, x):
-        episode.check_scaled(name, leaf, own.dtype, hint=hint)
+        images = _is_of_images(own)
+        episode.check_scaled(name, leaf, own.dtype, images=images, hint=hint)
 
 
 def warn_of_bytes(model: keras.Model, x: Any) -> None:
     """Images of 0..255 as floats, for a network that does not scale them."""
-    if not _scales(model) and any(map(looks_like_bytes, _floats(x))):
+    images = (leaf for own, leaf in declared.paired(model, x) if _is_of_images(own))
+    if not _scales(model) and any(map(looks_like_bytes, _floats(list(images)))):
         warnings.warn(
             "The inputs are images of whole numbers up to 255, as floats, and no layer "
             f"of '{model.name}' scales them. {TRAINING}",
@@ -71,6 +73,11 @@ def warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
         )
 
 
+def _is_of_images(own: Any) -> bool:
+    """True of a declared input `[None, height, width, channels]`."""
+    return len(own.shape) == 4
+
+
 def _floats(x: Any) -> list[Any]:
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     return [leaf for leaf in leaves if leaf.dtype.kind == "f" and leaf.size]
@@ -83,10 +90,6 @@ def _scales(model: keras.Model) -> bool:
 
 
 def looks_like_bytes(images: Any) -> bool:
-    """True of floats `[tasks, examples, height, width, ...]` that were bytes."""
-    return (
-        images.ndim >= 4
-        and 128 <= images.max() <= 255
-        and images.min() >= 0
-        and not np.any(images % 1)
-    )
+    """True of floats that were bytes."""
+    found = 128 <= images.max() <= 255 and images.min() >= 0
+    return bool(found and not np.any(images % 1))

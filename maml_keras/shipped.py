@@ -184,7 +184,8 @@ def fitting(
             value = np.asarray(value)  # A list of examples.
         if spec is specs[0]:  # Targets may be bytes: nothing scales them.
             for leaf, own in zip(tf.nest.flatten(value), tf.nest.flatten(spec)):
-                episode.check_scaled(name, leaf, own.dtype)
+                images = own.shape.rank == 4
+                episode.check_scaled(name, leaf, own.dtype, images=images)
         fitted.append(
             tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
         )

@@ -151,7 +151,8 @@ def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:
 
 def _warn_of_bytes(export: str | pathlib.Path, x: Any) -> None:
     """Says that images are 255 times as large as those of most trainings."""
-    if x.dtype.kind == "f" and looks_like_bytes(x) and not _scales_bytes(export):
+    images = x.ndim == 4 and x.dtype.kind == "f"
+    if images and looks_like_bytes(x) and not _scales_bytes(export):
         logger.warning(
             "The inputs are images of whole numbers up to 255: divide them by 255 if "
             "the network was trained on [0, 1], as it is by episodes of bytes."

@@ -131,10 +131,24 @@ def test_images_of_whole_numbers_are_bytes(dtype):
         learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
     with pytest.raises(ValueError, match=f"Received: {dtype}. Pass `support_x / 255"):
         learner.adapt(x[0], np.zeros([5, 2]))
-    # A table of whole numbers is what it is.
-    task, query_y = regression()
-    task = {k: v if k == "support_y" else v.astype(dtype) for k, v in task.items()}
-    compiled().fit(task, query_y, verbose=0)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 4)], ids=["table", "series"])
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+def test_counts_that_are_no_images_are_what_they_are(shape, dtype):
+    task, query_y = regression(shape)
+    task = {
+        k: v if k == "support_y" else np.abs(100 * v).clip(0, 255).astype(dtype)
+        for k, v in task.items()
+    }
+    model = keras.Sequential(
+        [keras.Input(shape), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    learner = compiled(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learner.fit(task, query_y, verbose=0)
+        learner.adapt(task["support_x"][0], task["support_y"][0])
 
 
 def test_examples_of_another_size_are_refused_in_adaptation_and_evaluation():
