@@ -1,13 +1,15 @@
 """An export can be differentiated by whoever loads it, and loads without a warning."""
 
 import pathlib
+import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import dense, images, normalised, precision, regression
+from helpers import assert_identical, dense, images, normalised, precision, regression
 
+import maml_keras as mk
 from maml_keras import MAML, SGD, FirstOrder, InnerLoop, MetaSGD
 
 layers = keras.layers
@@ -138,3 +140,38 @@ def test_learned_rates_have_their_meta_gradient(tmp_path):
     found = gradients_of(maml, tmp_path / "export", steps=2)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_an_export_that_was_trained_further_is_an_export(tmp_path):
+    maml = MAML(dense(), InnerLoop("mse", SGD(0.1), steps=2))
+    first = maml.export(tmp_path / "first", verbose=0)
+    saved = tf.saved_model.load(str(first))
+    task, query_y = regression()
+    one = {name: tf.constant(values[0]) for name, values in task.items()}
+    with tf.GradientTape() as tape:
+        predictions = saved.adapt_and_predict(**one)
+        loss = tf.reduce_mean(tf.square(predictions - query_y[0]))
+    gradient = tape.gradient(loss, saved.trainable_variables)
+    keras.optimizers.SGD(0.1).apply(gradient, saved.trainable_variables)
+    tf.saved_model.save(saved, str(tmp_path / "better"), signatures=saved.signatures)
+    for name in ("card.json", "learner.keras"):
+        shutil.copy(first / name, tmp_path / "better" / name)
+    better = tf.saved_model.load(str(tmp_path / "better"))
+    before = [v.numpy() for v in maml.model.trainable_variables]
+    after = [v.numpy() for v in saved.trainable_variables]
+    assert np.abs(after[0] - before[0]).max() > 1e-3
+    assert_identical(after, [v.numpy() for v in better.trainable_variables])
+    better.fine_tune(one["support_x"], one["support_y"])
+    better.reset()
+    assert_identical(after, [v.numpy() for v in better.trainable_variables])
+    assert_identical(
+        after, [v.numpy() for v in mk.to_keras(tmp_path / "better").weights]
+    )
+    answer = better.signatures["adapt_and_predict"](
+        **one, steps=tf.constant(2), learning_rate=tf.constant(0.1)
+    )
+    np.testing.assert_allclose(
+        answer["predictions"], saved.adapt_and_predict(**one), rtol=1e-6
+    )
+    saved.reset()
+    assert_identical(before, [v.numpy() for v in saved.trainable_variables])
