@@ -12,6 +12,8 @@ from helpers import assert_identical, dense, images, normalised, precision, regr
 import maml_keras as mk
 from maml_keras import MAML, SGD, FirstOrder, InnerLoop, MetaSGD
 
+pytestmark = pytest.mark.journey
+
 layers = keras.layers
 NORMALISATIONS = {
     "batch": layers.BatchNormalization,
