@@ -24,6 +24,7 @@ JOURNEYS = [
     "subclassed_model",
     "text_model",
 ]
+SLOW = {"recurrent_model", "pretrained_adapters"}
 OTHERS = [
     "common_point",
     "compare_algorithms",
@@ -61,7 +62,14 @@ def test_every_example_is_tested_and_listed():
     assert sorted(listed) == there
 
 
-@pytest.mark.parametrize("name", JOURNEYS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The one takes longest to trace; of the other a saved network is tried below.
+        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        for name in JOURNEYS
+    ],
+)
 def test_journeys_run(name, quick, capsys):
     results = load(name).main(["--meta-steps", "2"])
     before, after = (results[f"{w} meta-training"] for w in ("before", "after"))

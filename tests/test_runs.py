@@ -47,7 +47,8 @@ def test_a_run_leaves_model_configuration_and_logs(tmp_path):
         "seed": 3,
     }
     assert record["command"] == "the command"
-    assert set(record["versions"]) == {"tensorflow", "keras", "python"}
+    own = {"maml_keras", "tensorflow", "keras", "python"}
+    assert set(record["versions"]) == own
     for a, b in zip(weights(maml), weights(loaded)):
         np.testing.assert_array_equal(a, b)
     assert int(loaded.optimizer.iterations) == 40
