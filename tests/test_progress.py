@@ -100,6 +100,20 @@ def test_the_check_of_gradients_has_a_bar(verbose, at_once, capsys):
     assert ("4/4" in out) == ("largest_error" in out) == bool(verbose)
 
 
+def test_a_look_has_the_figure_of_its_result_and_counts_to_what_there_is(
+    at_once, capsys
+):
+    task, query_y = helpers.regression(tasks=4)
+    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    trace = mk.trace_inner_loop(maml, [(task, query_y)] * 2, num_tasks=600, verbose=1)
+    out = capsys.readouterr().out
+    assert "4/8" in out
+    assert "/600" not in out
+    assert f"{trace.query().mean:.4f}" in out
+    assert out.count("\n") == 1
+
+
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_reading_a_folder_of_images_has_a_bar(verbose, at_once, capsys, tmp_path):
     for name in ("a", "b"):
