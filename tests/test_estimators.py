@@ -386,7 +386,9 @@ def test_wrong_schedules_are_refused():
 
 
 @pytest.mark.parametrize("task_map", MAPS)
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(False, marks=pytest.mark.slow), True]
+)
 def test_phases_estimate_each_in_their_time(task_map, compiled):
     model, batch = dense(), regression()
     phases = [Reptile(), FirstOrder(), Backprop()]

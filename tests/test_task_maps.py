@@ -390,6 +390,8 @@ def test_vectorized_is_worth_it_on_small_networks():
     assert ratio_of_times(*maps, batch, at_least=1.3) > 1.3
 
 
+# Slow: it wants both cores, of which another test may have one.
+@pytest.mark.slow
 def test_parallel_is_worth_it_on_large_products():
     # Measured on 256 units and 100 examples: 1.4 times as fast.
     model = wide(256)
