@@ -161,7 +161,14 @@ def test_every_layer_that_auto_vectorises_is_tested():
     assert set(VECTORIZING) == set(auto._VECTORIZING)
 
 
-@pytest.mark.parametrize("name", VECTORIZING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The network of a cell is that of its layer.
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("Cell") else ())
+        for name in VECTORIZING
+    ],
+)
 @pytest.mark.parametrize(
     "second_order", [True, pytest.param(False, marks=pytest.mark.slow)]
 )
