@@ -24,7 +24,8 @@ JOURNEYS = [
     "subclassed_model",
     "text_model",
 ]
-SLOW = {"recurrent_model", "pretrained_adapters"}
+# In the ordinary journeys; what is slow takes ten to thirty seconds to trace.
+QUICK = {"subclassed_model"}
 OTHERS = [
     "common_point",
     "compare_algorithms",
@@ -65,8 +66,7 @@ def test_every_example_is_tested_and_listed():
 @pytest.mark.parametrize(
     "name",
     [
-        # The one takes longest to trace; of the other a saved network is tried below.
-        pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
         for name in JOURNEYS
     ],
 )
@@ -128,6 +128,7 @@ def test_the_export_is_used_where_the_library_is_not(quick, tmp_path, capsys):
     assert "without the library" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_made_and_learned(quick, tmp_path, capsys):
     found = load("own_folder").main(["--meta-steps", "2", "--out", str(tmp_path)])
     assert len(list(tmp_path.glob("*/*.png"))) == 250
