@@ -323,7 +323,7 @@ def _described(weight: Any) -> str:
 
 def _array(name: str, value: Any, spec: Any) -> Any:
     array = np.asarray(value)
-    if spec.shape.as_list() == [None, 1] and array.ndim == 1:
+    if spec.shape.rank == 2 and spec.shape[1] == 1 and array.ndim == 1:
         array = array[:, None]  # As in Keras, the last axis may be left out.
     if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
         raise ValueError(

@@ -120,9 +120,11 @@ def _images(
         pool = data.from_folder(
             path, size=(height, width), channels=channels, verbose=verbose
         )
-    except (FileNotFoundError, ValueError) as error:
+    except FileNotFoundError as error:
         # It speaks of a path, of which the user gave two.
-        raise type(error)(f"`{option}`: {error}") from error
+        raise FileNotFoundError(f"`{option}`: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"`{option}`: {error}") from error
     found = tuple(pool.class_names)
     if len(found) > ways:
         raise ValueError(

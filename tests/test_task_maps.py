@@ -157,6 +157,20 @@ VECTORIZING = {
 }
 
 
+def check_vectorised(model, batch, **order):
+    """Auto vectorises, and comes to what one task after the other comes to."""
+    sequential = maml(model, task_map="sequential", **order)
+    loss, expected = sequential.compute_meta_gradients(batch)
+    wrapped = maml(model, task_map="auto", **order)
+    assert isinstance(
+        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
+    )
+    got_loss, got = wrapped.compute_meta_gradients(batch)
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
+    for a, b in zip(got, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
 def test_every_layer_that_auto_vectorises_is_tested():
     assert set(VECTORIZING) == set(auto._VECTORIZING)
 
@@ -182,17 +196,7 @@ def test_layer_vectorises_and_matches_sequential(name, second_order):
     generator = np.random.default_rng(1)
     task["support_y"] = generator.normal(size=[2, 4, *outputs]).astype("float32")
     batch = tensors((task, generator.normal(size=[2, 3, *outputs]).astype("float32")))
-    order = {"second_order": second_order}
-    sequential = maml(model, task_map="sequential", **order)
-    loss, expected = sequential.compute_meta_gradients(batch)
-    wrapped = maml(model, task_map="auto", **order)
-    assert isinstance(
-        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
-    )
-    got_loss, got = wrapped.compute_meta_gradients(batch)
-    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
-    for a, b in zip(got, expected):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    check_vectorised(model, batch, second_order=second_order)
 
 
 @pytest.mark.parametrize("name", ["dense", "attention"])
@@ -202,16 +206,7 @@ def test_adapters_vectorise_and_match_sequential(name):
     for variable in model.trainable_variables:  # Away from zero, so that both matter.
         variable.assign(generator.normal(size=variable.shape))
     shape = tuple(model.input_shape[1:])
-    batch = tensors(regression(shape))
-    loss, expected = maml(model, task_map="sequential").compute_meta_gradients(batch)
-    wrapped = maml(model, task_map="auto")
-    assert isinstance(
-        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
-    )
-    got_loss, got = wrapped.compute_meta_gradients(batch)
-    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
-    for a, b in zip(got, expected):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+    check_vectorised(model, tensors(regression(shape)))
 
 
 # Auto ------------------------------------------------------------------------------
