@@ -187,7 +187,7 @@ def _prototypes(model: Any, families: Any, on: str) -> tuple[float, float]:
     import keras
 
     import maml_keras as mk
-    from maml_keras import runs
+    from maml_keras.experiments import runs
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     maml = mk.recipes.proto_maml(model, loss, steps=0, batch_norm="frozen")
@@ -209,7 +209,7 @@ def meta_train(
     import keras
 
     import maml_keras as mk
-    from maml_keras import runs
+    from maml_keras.experiments import runs
 
     mk.use_one_thread_per_task()
     families = _families(data_dir)
@@ -268,9 +268,9 @@ def _size(variables: Any) -> int:
 
 
 def _families(data_dir: str | None) -> Any:
-    from maml_keras import experiments
+    from maml_keras.experiments import registry
 
-    return experiments.get("omniglot_small").families(data_dir=data_dir)
+    return registry.get("omniglot_small").families(data_dir=data_dir)
 
 
 def _headed(name: str, folder: str, data_dir: str | None) -> Any:

@@ -23,7 +23,7 @@ from common_point_parts.drawing import JOINT, META, RANDOM
 from common_point_parts.lines import SHOWN, Pieces, line
 
 import maml_keras as mk
-from maml_keras.baselines import train_jointly
+from maml_keras.experiments.baselines import train_jointly
 
 
 class Problem(NamedTuple):

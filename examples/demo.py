@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras import experiments, run_folders, runs
-from maml_keras.baselines import joint_pretraining, random_initialisation
-from maml_keras.callbacks import write_curve
-from maml_keras.plots import plot_curves, plot_fits
+from maml_keras.evaluation.plots import plot_curves, plot_fits
+from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.experiments.baselines import joint_pretraining, random_initialisation
+from maml_keras.monitoring.adaptation_curves import write_curve
 
 
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
@@ -38,8 +38,8 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     )
     options = parser.parse_args(arguments)
     typed = sys.argv[1:] if arguments is None else arguments
-    options.out = run_folders.first_free(options.out)
-    preset = experiments.get("sinusoid")
+    options.out = run_folder.first_free(options.out)
+    preset = registry.get("sinusoid")
 
     print(f"1/4 meta-training: {preset.title}, {options.iterations} meta-steps")
     started = time.perf_counter()

@@ -8,25 +8,25 @@ from typing import Any
 
 import keras
 
-from maml_keras.clipping import ClipByNorm
-from maml_keras.contexts import CONTEXT, check_context
-from maml_keras.implicit import Implicit
-from maml_keras.inner import InnerLoop
-from maml_keras.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
-from maml_keras.losses import LossIdentifier
-from maml_keras.maml import MAML
-from maml_keras.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
-from maml_keras.objectives import MultiStep
-from maml_keras.reptile import Reptile
-from maml_keras.rules import SGD, Adam, UpdateRule
-from maml_keras.selectors import (
+from maml_keras.inner.clipping import ClipByNorm
+from maml_keras.inner.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.inner.rules import SGD, Adam, UpdateRule
+from maml_keras.inner.selectors import (
     Selector,
     all_but_batch_norm,
     all_but_last_layer,
     last_layer,
     matching,
 )
-from maml_keras.starts import PrototypicalHead
+from maml_keras.inner.starts import PrototypicalHead
+from maml_keras.learner.losses import LossIdentifier
+from maml_keras.models.context_layers import CONTEXT, check_context
+from maml_keras.outer.implicit import Implicit
+from maml_keras.outer.maml import MAML
+from maml_keras.outer.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
+from maml_keras.outer.objectives import MultiStep
+from maml_keras.outer.reptile import Reptile
 
 # Every recipe takes a built model, the inner loss, the inner learning rate and the
 # number of inner steps; `options` are those of `MAML`.

@@ -55,10 +55,10 @@ def adapt(
     and on the query examples if there are any. Images become as large as those of the
     training, with values from 0 to 1.
     """
-    from maml_keras import tuning
+    from maml_keras.export import file_adaptation
 
     typer.echo(
-        tuning.adapt_file(
+        file_adaptation.adapt_file(
             export_folder(export),
             data,
             query=query,

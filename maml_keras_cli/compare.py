@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from maml_keras_cli import names
-from maml_keras_cli.folders import run_folder
+from maml_keras_cli.folders import claimed_folder
 from maml_keras_cli.options import (
     DataDir,
     Download,
@@ -72,13 +72,13 @@ def compare(
     difference from the first, and writes it with a plot and `config.toml`, with which
     `maml-keras compare --config` repeats it.
     """
-    from maml_keras import comparison, experiments, run_config
+    from maml_keras.experiments import comparison, registry, run_folder
 
-    chosen = experiments.get(preset)
+    chosen = registry.get(preset)
     default = pathlib.Path("runs") / f"{preset}-compare"
-    with run_folder("compare", out, default, resume=resume) as folder:
+    with claimed_folder("compare", out, default, resume=resume) as folder:
         if resume:
-            if "algorithms" not in run_config.read(folder):
+            if "algorithms" not in run_folder.read_config(folder):
                 raise ValueError(
                     f"`--out` must be the folder of a comparison. Received: {folder}, "
                     "which holds a single run. Go on with it by `maml-keras train`."

@@ -46,10 +46,10 @@ def data(
             )
         _echo_data_sets(text(data_dir))
         return
-    from maml_keras import experiments
+    from maml_keras.experiments import registry
 
     picture = picture and new_path(picture, option="--picture")
-    chosen = experiments.get(preset)
+    chosen = registry.get(preset)
     families = chosen.families(
         data_dir=text(data_dir), download=download, verbose=0 if quiet else 1
     )
@@ -96,8 +96,9 @@ def _described(family: Any) -> str:
 
 
 def _draw(family: Any, path: pathlib.Path) -> None:
-    from maml_keras import data, runs
-    from maml_keras.plots import plot_task
+    from maml_keras import data
+    from maml_keras.evaluation.plots import plot_task
+    from maml_keras.experiments import runs
 
     episodes = data.episodes(family, batch_size=1, seed=runs.TEST_SEED, num_episodes=1)
     for task, query_y in episodes:

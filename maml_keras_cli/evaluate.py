@@ -44,7 +44,7 @@ def evaluate(
     for each adaptation step, and writes them to a new `evaluation-2.json`, .. in the
     run.
     """
-    from maml_keras import runs
+    from maml_keras.experiments import runs
 
     maml, preset, config = runs.load(run)
     result = runs.evaluate(

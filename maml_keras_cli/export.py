@@ -72,9 +72,9 @@ def export(
             "`--format onnx` or `--format litert`, or of a .keras file Keras's own: "
             "`keras.saving.load_model(path).export(folder)`."
         )
-    from maml_keras import run_folders, runs
+    from maml_keras.experiments import run_folder, runs
 
-    folder = run_folders.first_free(path / "export") if out is None else new_path(out)
+    folder = run_folder.first_free(path / "export") if out is None else new_path(out)
     maml, preset, config = runs.load(path)
     result = runs.evaluate(
         maml,
@@ -92,14 +92,15 @@ def export(
 def _convert(
     path: pathlib.Path, name: str, out: pathlib.Path | None, verbose: int
 ) -> None:
-    from maml_keras import conversion, run_folders
-    from maml_keras.formats import FORMATS
+    from maml_keras.experiments import run_folder
+    from maml_keras.export import conversion
+    from maml_keras.export.runtimes import FORMATS
 
     suffix = FORMATS[name].suffix
     # Of a run inside it, as its SavedModel is.
     beside = path / "export" if (path / "maml.keras").exists() else path.resolve()
     written = (
-        run_folders.first_free(beside.with_name(f"{beside.stem}{suffix}"))
+        run_folder.first_free(beside.with_name(f"{beside.stem}{suffix}"))
         if out is None
         else new_path(out)
     )

@@ -11,7 +11,7 @@ GO_ON = "or go on with an interrupted run by `--resume`"
 
 
 @contextlib.contextmanager
-def run_folder(
+def claimed_folder(
     program: str, out: pathlib.Path | None, default: pathlib.Path, *, resume: bool
 ) -> Iterator[pathlib.Path]:
     """A new folder for a run, or with `resume` the one to go on with.
@@ -78,7 +78,7 @@ def export_folder(path: pathlib.Path) -> pathlib.Path:
 
 
 def _claimed(default: pathlib.Path) -> pathlib.Path:
-    from maml_keras.run_folders import numbered
+    from maml_keras.experiments.run_folder import numbered
 
     for folder in numbered(default):
         # Making it is the claim: of two runs that start together one goes on to -2.
@@ -99,7 +99,7 @@ def _begun(out: pathlib.Path) -> pathlib.Path:
 
 
 def _newest(default: pathlib.Path) -> pathlib.Path:
-    from maml_keras.run_folders import numbers
+    from maml_keras.experiments.run_folder import numbers
 
     # Some may have been deleted since, and one that is there may hold no run.
     there = [p for p in numbers(default) if (p / "config.toml").exists()]

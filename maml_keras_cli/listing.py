@@ -22,14 +22,15 @@ def list_(
     ] = None,
 ) -> None:
     """List presets, algorithms and baselines, with the figures that were published."""
-    from maml_keras import baselines, experiments, recipes
+    from maml_keras import recipes
+    from maml_keras.experiments import baselines, registry
 
     sections: dict[Kind, tuple[str, dict[str, list[str]]]] = {
         Kind.presets: (
             "presets, for `maml-keras train PRESET`",
             {
                 name: [preset.title, f"published: {preset.published}"]
-                for name, preset in experiments.PRESETS.items()
+                for name, preset in registry.PRESETS.items()
             },
         ),
         Kind.algorithms: (

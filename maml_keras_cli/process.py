@@ -72,6 +72,6 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
 def _set_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return  # The process belongs to another program, and so do its threads.
-    from maml_keras.threads import use_one_thread_per_task
+    from maml_keras.backend.threads import use_one_thread_per_task
 
     use_one_thread_per_task()

@@ -51,9 +51,9 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
 def as_begun(context: typer.Context, folder: pathlib.Path, *names: str) -> list[Any]:
     """Options of a run that goes on: what is not given again is as it was."""
     # It imports what takes a while, which `--help` need not wait for.
-    from maml_keras import run_config
+    from maml_keras.experiments import run_folder
 
-    begun = run_config.read(folder)
+    begun = run_folder.read_config(folder)
 
     def value(name: str) -> Any:
         source = context.get_parameter_source(name)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from maml_keras_cli import names
-from maml_keras_cli.folders import run_folder
+from maml_keras_cli.folders import claimed_folder
 from maml_keras_cli.options import (
     DataDir,
     Download,
@@ -79,13 +79,13 @@ def train(
     `export`, a SavedModel, and `config.toml`: `maml-keras train --config
     RUN/config.toml` repeats the run. No folder is ever overwritten.
     """
-    from maml_keras import experiments, run_config, run_folders, runs
+    from maml_keras.experiments import registry, run_folder, runs
 
-    chosen = experiments.get(preset).of(algorithm)
+    chosen = registry.get(preset).of(algorithm)
     if epoch is not None:
         chosen = dataclasses.replace(chosen, epoch=epoch)
     default = pathlib.Path("runs") / preset
-    with run_folder("train", out, default, resume=resume) as folder:
+    with claimed_folder("train", out, default, resume=resume) as folder:
         if resume:
             tasks, data_dir = as_begun(context, folder, "tasks", "data_dir")
         where: dict[str, Any] = {
@@ -109,8 +109,8 @@ def train(
             maml, chosen, num_tasks=tasks, verbose=0 if quiet else 1, **where
         )
         runs.write_result(folder, result)
-        path = run_folders.first_free(folder / "export")
-        record = run_config.read(folder)
+        path = run_folder.first_free(folder / "export")
+        record = run_folder.read_config(folder)
         runs.export(maml, chosen, record, result, path, verbose=0 if quiet else 1)
         typer.echo(result.table())
         typer.echo(result)

@@ -1,4 +1,4 @@
-"""Imports go one way only, importing is cheap, and examples in docstrings run."""
+"""Imports go down the wings only, importing is cheap, examples in docstrings run."""
 
 import ast
 import doctest
@@ -17,66 +17,22 @@ import maml_keras_cli
 ROOT = pathlib.Path(maml_keras.__file__).parent
 PROGRAM = pathlib.Path(maml_keras_cli.__file__).parent
 
-# From the bottom to the top: a module may import those before it.
-ORDER = [
-    "progress",
-    "step_report",
-    "scoped_override",
-    "as_written",
-    "exact_moments",
-    "written_derivative",
-    "normalisation",
-    "batch_norm",
-    "per_step_batch_norm",
-    "policies",
-    "recurrence",
-    "attention",
-    "einsum_dense",
-    "layer_norm",
-    "losses",
-    "metrics",
-    "selectors",
-    "rules",
-    "clipping",
-    "learned_rules",
-    "model_checks",
-    "moving_statistics",
+# From the ground up: a wing may import the wings before it.
+WINGS = [
+    "backend",
+    "data",
     "learner",
-    "starts",
-    "survey",
-    "chained",
-    "rematerialized",
-    "inner",
-    "objectives",
-    "meta_gradients",
-    "reptile",
-    "implicit",
-    "task_maps",
-    "auto",
-    "episode",
-    "declared",
-    "scaling",
-    "admission",
-    "copies",
-    "export_checks",
-    "export_signature",
-    "export_snapshot",
-    "export_module",
-    "export",
-    "fused_steps",
-    "graph_passes",
-    "episodic_model",
-    "maml",
-    "gradient_check",
-    "evaluation",
-    "contexts",
     "models",
-    "low_rank",
-    "low_rank_attention",
-    "adapters",
+    "inner",
+    "execution",
+    "export",
+    "outer",
     "recipes",
+    "evaluation",
+    "monitoring",
+    "experiments",
 ]
-# Every other module is above all of these, and may see the data as well.
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path.parent != ROOT]
 MODULES = sorted(
     name
     for root in (ROOT, PROGRAM)
@@ -85,35 +41,87 @@ MODULES = sorted(
 )
 
 
+def name_of(path):
+    """A file's dotted name below `maml_keras`, such as `inner.loop`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
 def imports(path):
-    """Names under `maml_keras.` that a file imports, at its top or in functions."""
+    """Dotted names below `maml_keras` that a file imports, in functions too."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-            "maml_keras"
-        ):
-            assert node.level == 0
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
             if node.module == "maml_keras":
                 found |= {alias.name for alias in node.names}
-            else:
-                found.add(node.module.removeprefix("maml_keras."))
+            elif (node.module or "").startswith("maml_keras."):
+                module = node.module.removeprefix("maml_keras.")
+                found |= {_resolved(module, alias.name) for alias in node.names}
         if isinstance(node, ast.Import):
+            names = (alias.name for alias in node.names)
             found |= {
-                alias.name.removeprefix("maml_keras.")
-                for alias in node.names
-                if alias.name.startswith("maml_keras")
+                n.removeprefix("maml_keras.") for n in names if "maml_keras." in n
             }
     return found
 
 
-def test_every_core_module_exists():
-    assert set(ORDER) <= {path.stem for path in ROOT.glob("*.py")}
+def _resolved(module, name):
+    """`module.name` where that is a module, else `module`."""
+    path = ROOT.joinpath(*module.split("."), name)
+    is_module = path.with_suffix(".py").exists() or path.is_dir()
+    return f"{module}.{name}" if is_module else module
 
 
-@pytest.mark.parametrize("name", ORDER)
-def test_imports_go_down_only(name):
-    below = set(ORDER[: ORDER.index(name)])
-    assert imports(ROOT / f"{name}.py") <= below
+def test_a_wing_is_a_folder_and_every_folder_is_a_wing():
+    folders = {path.name for path in ROOT.iterdir() if (path / "__init__.py").exists()}
+    assert folders == set(WINGS) - {"recipes"}
+    flat = {path.name for path in ROOT.glob("*.py")}
+    assert flat == {"__init__.py", "recipes.py"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_go_down_only(path):
+    wing = path.relative_to(ROOT).parts[0]
+    allowed = set(WINGS[: WINGS.index(wing) + 1])
+    assert {name.split(".")[0] for name in imports(path)} <= allowed
+
+
+def test_recipes_import_downwards_only():
+    allowed = set(WINGS[: WINGS.index("recipes")])
+    assert {n.split(".")[0] for n in imports(ROOT / "recipes.py")} <= allowed
+
+
+@pytest.mark.parametrize("wing", [wing for wing in WINGS if wing != "recipes"])
+def test_a_wing_has_no_circle_inside(wing):
+    graph = {name_of(p): imports(p) for p in FILES if wing in p.parts[-3:]}
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, f"a circle: {[*open_, name]}"
+        if name in done or name not in graph:
+            return
+        open_.append(name)
+        for other in graph[name]:
+            visit(other)
+        done.add(open_.pop())
+
+    for name in graph:
+        visit(name)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.rglob("__init__.py")), ids=name_of)
+def test_an_init_says_what_lives_there_and_defines_nothing(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    said = ast.get_docstring(tree)
+    assert said is not None
+    assert said.endswith(".")
+    kinds = (ast.ImportFrom, ast.Assign, ast.Expr)
+    assert all(isinstance(node, kinds) for node in tree.body)
+    package = ".".join(["maml_keras", *path.relative_to(ROOT).parent.parts])
+    module = importlib.import_module(package)
+    for name in getattr(module, "__all__", []):
+        assert hasattr(module, name)
 
 
 @pytest.mark.parametrize(
@@ -121,14 +129,7 @@ def test_imports_go_down_only(name):
 )
 def test_data_knows_nothing_of_learning(path):
     others = {name for name in imports(path) if name.split(".")[0] != "data"}
-    assert others <= {"progress"}
-
-
-def test_there_is_no_relative_import():
-    for path in [*ROOT.rglob("*.py"), *PROGRAM.rglob("*.py")]:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom):
-                assert node.level == 0, path
+    assert others <= {"backend.progress"}
 
 
 def test_the_program_imports_the_library_only_when_a_command_runs():

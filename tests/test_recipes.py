@@ -10,8 +10,8 @@ from helpers import classification, dense, regression
 
 import maml_keras as mk
 from maml_keras import Backprop, models, recipes
-from maml_keras.meta_gradients import FirstOrder
-from maml_keras.objectives import FinalStep, MultiStep
+from maml_keras.outer.meta_gradients import FirstOrder
+from maml_keras.outer.objectives import FinalStep, MultiStep
 
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
@@ -47,7 +47,7 @@ def separable(seed=0):
     )
 
 
-# These differ from MAML by a part that tests/test_contract.py trains as well.
+# These differ from MAML by a part that tests/journeys/test_contract.py trains as well.
 LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.inner import Point
+from maml_keras.inner.loop import Point
 
 # Examples that a task may have; with ten of them steps and seconds are measured.
 SIZES = (20, 10, 5, 3, 2, 1)

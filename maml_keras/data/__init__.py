@@ -8,8 +8,8 @@ from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle
-from maml_keras.data.sources import DatasetNotFoundError, from_tfds
 from maml_keras.data.split import split_classes
+from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
 __all__ = [
     "DatasetNotFoundError",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maml_keras.data.image_sets import mini_imagenet_folders
-from maml_keras.data.sources import prepared_splits
+from maml_keras.data.tfds import prepared_splits
 
 
 @dataclasses.dataclass(frozen=True)

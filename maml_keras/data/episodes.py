@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.data.family import TaskFamily
+from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.seeds import seed_from
-from maml_keras.data.untuned import untuned
 
 # Each is a whole batch in memory, however many cores there are.
 BATCHES_AT_ONCE = min(4, os.cpu_count() or 1)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.backend.progress import Bar
 from maml_keras.data.pool import Pool, from_arrays
-from maml_keras.data.sources import resize
-from maml_keras.progress import Bar
+from maml_keras.data.tfds import resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 # Images that TensorFlow does not read. To pass them over would change the classes.

@@ -6,7 +6,7 @@ from typing import Any
 
 from maml_keras.data.folders import from_folder
 from maml_keras.data.pool import Pool
-from maml_keras.data.sources import DatasetNotFoundError, from_tfds
+from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
 Parts = tuple[Pool, Pool, Pool]
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.backend.progress import Bar
+from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.pool import Pool, from_arrays
-from maml_keras.data.sources import length, open_tfds, resize
-from maml_keras.data.untuned import untuned
-from maml_keras.progress import Bar
+from maml_keras.data.tfds import length, open_tfds, resize
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,17 @@
+"""How well a model adapts: accuracy and loss step by step over many new tasks, with
+intervals, tables and plots."""
+
+from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes, half_width
+from maml_keras.evaluation.plots import plot_curves, plot_fits, plot_task
+from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
+
+__all__ = [
+    "Evaluation",
+    "InnerTrace",
+    "evaluate_episodes",
+    "half_width",
+    "plot_curves",
+    "plot_fits",
+    "plot_task",
+    "trace_inner_loop",
+]

@@ -1,0 +1,245 @@
+"""Pictures of adaptation; needs matplotlib (`pip install maml_keras[plot]`)."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from maml_keras.evaluation.evaluate import Evaluation
+
+
+def plot_curves(
+    results: Mapping[str, Evaluation], path: str | pathlib.Path, *, log: bool = False
+) -> pathlib.Path:
+    """The metric over adaptation steps, a line and a 95% band for each network.
+
+    Args:
+        results: an `Evaluation` by name.
+        path: the PNG to write.
+        log: bool, a logarithmic axis for the metric.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    _adaptation(axes, results, log=log)
+    axes.legend()
+    return _saved(figure, path)
+
+
+def plot_comparison(
+    results: Mapping[str, Evaluation],
+    histories: Mapping[str, Sequence[Mapping[str, float]]],
+    path: str | pathlib.Path,
+) -> pathlib.Path:
+    """Learning curves over training time, and adaptation of what was learned.
+
+    Args:
+        results: an `Evaluation` by name.
+        histories: by name, for each epoch `seconds`, `adapted_<metric>` on validation
+            tasks and `adapted_<metric>_half_width`, if it is known; empty for what
+            was not meta-trained.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    first = next(iter(results.values()))
+    log = first.higher_is_better is False
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    _adaptation(right, results, log=log)
+    key = f"adapted_{first.metric}"
+    for (name, history), line in zip(histories.items(), _styles()):
+        rows = [row for row in history if key in row]
+        seconds, mean, half = (
+            np.array([row.get(column, np.nan) for row in rows])
+            for column in ("seconds", key, f"{key}_half_width")
+        )
+        if rows:
+            left.plot(seconds, mean, markersize=4, label=name, **line)
+            band = {"alpha": 0.2, "color": line["color"]}
+            left.fill_between(seconds, mean - half, mean + half, **band)
+    left.set_xlabel("training time, seconds without compilation")
+    left.set_ylabel(f"query {first.metric} after adaptation, validation tasks")
+    left.set_title("Learning to learn\nmean, 95% CI over tasks")
+    if log:
+        left.set_yscale("log")
+    left.grid(alpha=0.3)
+    handles = right.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper")
+    return _saved(figure, path)
+
+
+def _styles() -> Iterator[dict[str, Any]]:
+    """A colour and a marker for each name, the same in every panel."""
+    colors = [*(f"C{i}" for i in range(10)), "black", "darkgoldenrod", "navy", "maroon"]
+    for color, marker in zip(colors * 4, "osD^vPX*<>hd" * 4):
+        yield {"color": color, "marker": marker}
+
+
+def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> None:
+    for (name, result), line in zip(results.items(), _styles()):
+        steps = np.arange(result.steps + 1)
+        mean, half = result.curve, result.half_widths
+        axes.plot(steps, mean, markersize=4, label=name, **line)
+        color = line["color"]
+        axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=color)
+        # One task that runs away moves a mean; the median shows the others.
+        axes.plot(steps, result.medians, "--", linewidth=1, color=color)
+    first = next(iter(results.values()))
+    axes.set_xlabel("adaptation steps on the support set")
+    axes.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} new tasks")
+    axes.set_title("Adapting to new tasks\nmean, 95% CI; dashed: median")
+    if log:
+        axes.set_yscale("log")
+    axes.grid(alpha=0.3)
+
+
+def plot_fits(
+    support: tuple[Any, Any],
+    truth: tuple[Any, Any],
+    fits: Mapping[str, Sequence[tuple[int, Any]]],
+    path: str | pathlib.Path,
+) -> pathlib.Path:
+    """Fits of one regression task before and after adaptation, a panel a network.
+
+    Args:
+        support: `(x, y)` of the support set.
+        truth: `(x, y)` of the true curve, x ascending.
+        fits: for each network a sequence of `(steps, y)` on the x of `truth`.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+    """
+    plt = _pyplot()
+    figure, panels = plt.subplots(
+        1,
+        len(fits),
+        figsize=(4.2 * len(fits), 3.6),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes, (name, curves) in zip(panels[0], fits.items()):
+        axes.plot(*map(np.ravel, truth), color="0.35", linewidth=2, label="true curve")
+        axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
+        for shade, (steps, y) in zip(np.linspace(0.35, 1.0, len(curves)), curves):
+            label = f"after {steps} step{'s' if steps != 1 else ''}"
+            style = ":" if steps == 0 else "-"
+            x = np.ravel(truth[0])
+            axes.plot(x, np.ravel(y), style, alpha=shade, label=label)
+        axes.set_title(name)
+        axes.set_xlabel("x")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("y")
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=len(handles[0]))
+    return _saved(figure, path)
+
+
+def plot_task(
+    task: Mapping[str, Any], query_y: Any, path: str | pathlib.Path
+) -> pathlib.Path:
+    """One task: the examples to learn from, and those to be graded on.
+
+    Args:
+        task: `support_x`, `support_y` and `query_x`, arrays `[examples, ...]`: images
+            with class numbers, or numbers with numbers.
+        query_y: the query examples' targets.
+        path: the PNG to write.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: if the examples are neither images nor single numbers.
+    """
+    support, query = (
+        (np.asarray(x), np.asarray(y))
+        for x, y in (
+            (task["support_x"], task["support_y"]),
+            (task["query_x"], query_y),
+        )
+    )
+    if support[0].ndim == 4:
+        return _plot_images(support, query, path)
+    if support[0].shape[1:] != (1,):
+        raise ValueError(
+            "`task` must hold images `[examples, height, width, channels]` or numbers "
+            f"`[examples, 1]` to be drawn. Received: examples of shape "
+            f"{support[0].shape[1:]}."
+        )
+    figure, axes = _pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
+    axes.plot(*map(np.ravel, query), "o", markersize=4, label="query examples")
+    axes.set_xlabel("x")
+    axes.set_ylabel("y")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _saved(figure, path)
+
+
+# Of a class; a task may hold hundreds.
+MOST_QUERIES_DRAWN = 8
+
+
+def _plot_images(
+    support: tuple[Any, Any], query: tuple[Any, Any], path: str | pathlib.Path
+) -> pathlib.Path:
+    """A row for each class: its support images, a gap, and its query images."""
+    classes = np.unique(support[1])
+    rows = [
+        [
+            support[0][support[1] == label],
+            query[0][query[1] == label][:MOST_QUERIES_DRAWN],
+        ]
+        for label in classes
+    ]
+    shots = max(len(row[0]) for row in rows)
+    columns = shots + 1 + max(len(row[1]) for row in rows)
+    figure, panels = _pyplot().subplots(
+        len(rows),
+        columns,
+        figsize=(0.9 * columns + 1, 0.9 * len(rows) + 0.6),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axes in panels.ravel():
+        axes.set_axis_off()
+    for label, row, line in zip(classes, rows, panels):
+        line[0].text(-0.15, 0.5, f"class {label}", transform=line[0].transAxes)
+        line[0].texts[-1].set(ha="right", va="center")
+        for first, images in zip((0, shots + 1), row):
+            for axes, image in zip(line[first:], images):
+                axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
+    panels[0][0].set_title("support", loc="left")
+    panels[0][shots + 1].set_title("query", loc="left")
+    return _saved(figure, path)
+
+
+def _pyplot() -> Any:
+    # Heavy, and not needed to train: imported where it is used.
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise ImportError(
+            "Plots need matplotlib. Install it with `pip install 'maml_keras[plot]'`."
+        ) from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def _saved(figure: Any, path: str | pathlib.Path) -> pathlib.Path:
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    _pyplot().close(figure)
+    return path

@@ -1,0 +1,284 @@
+"""Run one task's function over all tasks of a batch."""
+
+from __future__ import annotations
+
+import abc
+import os
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework.config import is_op_determinism_enabled
+
+from maml_keras.inner import traced_steps
+from maml_keras.learner.graph_survey import survey
+from maml_keras.learner.learner import Learner
+
+TaskFunction = Callable[[Any], tuple[Any, Any]]
+
+
+class TaskMap(abc.ABC):
+    """Applies `task -> (averaged, stacked)` to each task of a batch.
+
+    Every map gives the same numbers, up to the order of float additions.
+    """
+
+    name: str
+
+    @abc.abstractmethod
+    def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
+        """Maps over the first axis of `tasks`.
+
+        Args:
+            function: takes one task (a nest of tensors without the first axis) and
+                returns two nests: one to average over tasks, one to stack.
+            tasks: a nest of tensors `[tasks, ...]`.
+
+        Returns:
+            The averages, and the stacked results `[tasks, ...]`.
+        """
+
+    def fitted(self, learner: Learner, task: Any) -> TaskMap:
+        """The map that runs tasks of these shapes; a fixed map is its own.
+
+        Args:
+            learner: the model as a pure function.
+            task: dict with `support_x`, a nest of tensors or specs `[tasks, ...]`.
+        """
+        return self
+
+    def compiles(self, learner: Learner, task: Any) -> bool:
+        """True if `compile(jit_compile="auto")` should hand tasks like these to XLA."""
+        return False
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> TaskMap:
+        """The map that `get_config` described."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Loop(TaskMap):
+    """A loop over tasks, with the whole value-and-gradient inside its body.
+
+    The tape of a task is freed when its body ends: memory is that of the tasks in
+    flight, not of the batch.
+
+    Args:
+        parallel_tasks: int, how many tasks may be in flight.
+        name: str.
+    """
+
+    def __init__(self, parallel_tasks: int, *, name: str) -> None:
+        self.parallel_tasks = parallel_tasks
+        self.name = name
+
+    def get_config(self) -> dict[str, Any]:
+        return {"parallel_tasks": self.parallel_tasks, "name": self.name}
+
+    def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
+        if tf.executing_eagerly():
+            return _eager_loop(function, tasks)
+        one = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape[1:], t.dtype), tasks
+        )
+        # Traced once, called in the body: its outputs tell the accumulators' types.
+        traced = tf.function(function, autograph=False).get_concrete_function(one)
+        average_like, stack_like = traced.structured_outputs
+        count = tf.shape(tf.nest.flatten(tasks)[0])[0]
+        sums = [tf.zeros(t.shape, t.dtype) for t in tf.nest.flatten(average_like)]
+        stacks = [
+            tf.TensorArray(t.dtype, size=count, element_shape=t.shape)
+            for t in tf.nest.flatten(stack_like)
+        ]
+
+        def body(i: Any, sums: Any, stacks: Any) -> tuple[Any, Any, Any]:
+            task = tf.nest.map_structure(lambda t: tf.gather(t, i), tasks)
+            averaged, stacked = traced(*tf.nest.flatten(task))
+            return (
+                i + 1,
+                [a + b for a, b in zip(sums, tf.nest.flatten(averaged))],
+                [a.write(i, b) for a, b in zip(stacks, tf.nest.flatten(stacked))],
+            )
+
+        _, sums, stacks = tf.while_loop(
+            lambda i, *_: i < count,
+            body,
+            (tf.constant(0), sums, stacks),
+            parallel_iterations=self.parallel_tasks,
+        )
+        averages = [total / tf.cast(count, total.dtype) for total in sums]
+        return (
+            tf.nest.pack_sequence_as(average_like, averages),
+            tf.nest.pack_sequence_as(stack_like, [s.stack() for s in stacks]),
+        )
+
+
+# What TensorFlow says of an operation that has no form with a task axis.
+_NO_TASK_AXIS = ("pfor", "loop invariant", "'variant'")
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Vectorized(TaskMap):
+    """All tasks at once, each operation with one more axis.
+
+    Fastest for small dense networks, where the cost is the number of operations.
+    It refuses operations that would silently fall back to a serial loop, such as a
+    convolution with a filter for each task.
+    """
+
+    name = "vectorized"
+
+    def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
+        try:
+            with traced_steps.in_python():
+                averaged, stacked = tf.vectorized_map(
+                    function, tasks, fallback_to_while_loop=False
+                )
+        except (TypeError, ValueError) as error:
+            # A TypeError is that of a loop's stacks, which have no task axis.
+            if not any(word in str(error) for word in _NO_TASK_AXIS):
+                raise
+            raise ValueError(
+                "`task_map='vectorized'` does not fit this model: an operation of it "
+                "has no form with a task axis (convolutions, dropout and recurrent "
+                "loops have none). Use task_map='auto' or 'parallel'."
+            ) from error
+        return tf.nest.map_structure(
+            lambda t: tf.reduce_mean(t, axis=0), averaged
+        ), stacked
+
+    def compiles(self, learner: Learner, task: Any) -> bool:
+        policies = [layer.dtype_policy for layer in learner.model._flatten_layers()]
+        if any(p.compute_dtype != p.variable_dtype for p in policies):
+            return False  # XLA keeps what half precision would round.
+        if is_op_determinism_enabled():  # XLA refuses some operations then.
+            return False
+        seen = survey(learner, one_support(task))
+        # XLA has no second derivative of a concatenation.
+        return (
+            seen.products <= _MOST_PRODUCTS
+            and seen.largest <= LARGEST_PRODUCT
+            and not {"ConcatV2", "Concat"} & seen.operations
+        )
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Chunked(TaskMap):
+    """Some tasks at a time: a loop over chunks, and another map within a chunk.
+
+    The same numbers as the inner map gives, in the memory of one chunk.
+
+    Args:
+        tasks: int, tasks of a chunk; it must divide the batch.
+        task_map: a `TaskMap` for the tasks of a chunk; None for `Vectorized()`.
+
+    Raises:
+        ValueError: if `tasks` is not positive, or, when called, does not divide.
+
+    >>> chunked = Chunked(2)
+    >>> mean, squares = chunked(lambda x: (x, x * x), tf.constant([1.0, 2.0, 3.0, 6.0]))
+    >>> float(mean), squares.numpy().tolist()
+    (3.0, [1.0, 4.0, 9.0, 36.0])
+    """
+
+    name = "chunked"
+
+    def __init__(self, tasks: int, task_map: TaskMap | None = None) -> None:
+        if isinstance(tasks, bool) or int(tasks) != tasks or tasks < 1:
+            raise ValueError(
+                f"`tasks` must be a positive integer. Received: tasks={tasks!r}."
+            )
+        self.tasks = int(tasks)
+        self.task_map = task_map or Vectorized()
+
+    def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
+        count = tf.nest.flatten(tasks)[0].shape[0]
+        if count is None or count % self.tasks:
+            raise ValueError(
+                f"`tasks` of Chunked must divide the meta-batch. Received: "
+                f"tasks={self.tasks} and a batch of {count} tasks. Choose a divisor, "
+                "or a batch size that is a multiple."
+            )
+        chunks = tf.nest.map_structure(
+            lambda t: tf.reshape(t, [count // self.tasks, self.tasks, *t.shape[1:]]),
+            tasks,
+        )
+        averaged, stacked = sequential()(lambda c: self.task_map(function, c), chunks)
+        return averaged, tf.nest.map_structure(
+            lambda t: tf.reshape(t, tf.concat([[count], tf.shape(t)[2:]], axis=0)),
+            stacked,
+        )
+
+    def fitted(self, learner: Learner, task: Any) -> TaskMap:
+        return Chunked(self.tasks, self.task_map.fitted(learner, task))
+
+    def compiles(self, learner: Learner, task: Any) -> bool:
+        return self.task_map.compiles(learner, task)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "tasks": self.tasks,
+            "task_map": keras.saving.serialize_keras_object(self.task_map),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Chunked:
+        return cls(
+            config["tasks"], keras.saving.deserialize_keras_object(config["task_map"])
+        )
+
+    def __repr__(self) -> str:
+        return f"chunked ({self.tasks} tasks at a time, {self.task_map})"
+
+
+def sequential() -> TaskMap:
+    """One task after the other: the least memory."""
+    return Loop(1, name="sequential")
+
+
+def parallel() -> TaskMap:
+    """As many tasks in flight as there are cores."""
+    return Loop(os.cpu_count() or 1, name="parallel")
+
+
+def vectorized() -> TaskMap:
+    """All tasks in one graph with a task axis."""
+    return Vectorized()
+
+
+def _eager_loop(function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
+    each = [tf.unstack(t) for t in tf.nest.flatten(tasks)]
+    results = [function(tf.nest.pack_sequence_as(tasks, list(t))) for t in zip(*each)]
+    averaged = tf.nest.map_structure(
+        lambda *values: tf.add_n(values) / len(values), *[a for a, _ in results]
+    )
+    stacked = tf.nest.map_structure(
+        lambda *values: tf.stack(values), *[s for _, s in results]
+    )
+    return averaged, stacked
+
+
+# A matrix product of one task with more operations than this is as fast by itself as
+# in a batch of them: measured on dense networks of 32 to 512 units, and 10 and 100
+# examples.
+LARGEST_PRODUCT = 2.0**19
+
+# With more products than this in a pass, such as an unrolled recurrent network has, XLA
+# compiles for minutes, into code that is slower than the graph's.
+_MOST_PRODUCTS = 32
+
+
+def one_support(task: Any) -> Any:
+    """The specification of one task's support inputs, `[examples, ...]`."""
+    return tf.nest.map_structure(
+        lambda t: tf.TensorSpec(t.shape[1:], t.dtype), task["support_x"]
+    )

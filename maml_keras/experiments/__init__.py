@@ -1,0 +1,28 @@
+"""A paper's experiment as data, run into folders, resumed, evaluated and compared."""
+
+from maml_keras.experiments.algorithm_settings import of_images
+from maml_keras.experiments.baselines import (
+    joint_pretraining,
+    random_initialisation,
+    sinusoid_oracle,
+)
+from maml_keras.experiments.comparison import Comparison, compare
+from maml_keras.experiments.preset import Families, Preset, cross_entropy
+from maml_keras.experiments.registry import get
+from maml_keras.experiments.runs import evaluate, load, train
+
+__all__ = [
+    "Comparison",
+    "Families",
+    "Preset",
+    "compare",
+    "cross_entropy",
+    "evaluate",
+    "get",
+    "joint_pretraining",
+    "load",
+    "of_images",
+    "random_initialisation",
+    "sinusoid_oracle",
+    "train",
+]

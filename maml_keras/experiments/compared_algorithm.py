@@ -1,0 +1,171 @@
+"""One algorithm of a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import sys
+from typing import Any
+
+import keras
+
+from maml_keras.experiments import baselines, run_folder, runs
+from maml_keras.experiments.preset import Families, Preset
+from maml_keras.experiments.time_limit import LOOKS, Clock
+from maml_keras.monitoring.epoch_log import Stopwatch
+from maml_keras.outer.maml import MAML
+
+# What a trained baseline leaves beside its model.
+BASELINE = "baseline.json"
+
+
+class Contender:
+    """One algorithm of a comparison: trained, or found trained in its folder."""
+
+    def __init__(
+        self,
+        preset: Preset,
+        name: str,
+        folder: pathlib.Path,
+        seed: int,
+        where: dict[str, Any],
+        verbose: str | int,
+    ) -> None:
+        self.preset = preset
+        self.name = name
+        self.folder = folder
+        self.seed = seed
+        self.where = where
+        self.verbose = verbose
+        self.iterations = 0
+        self.seconds = 0.0
+
+    @staticmethod
+    def check(
+        preset: Preset,
+        name: str,
+        where: dict[str, Any],
+        iterations: int | None,
+        seconds: float | None,
+    ) -> None:
+        """Refuses an algorithm or a length that does not suit the preset.
+
+        Raises:
+            ValueError: if one does not.
+        """
+        if name not in baselines.BASELINES:
+            preset.build(name)
+            if seconds is None:
+                epoch_length(
+                    preset, preset.iterations if iterations is None else iterations
+                )
+        elif name == "oracle":
+            baselines.families(name, preset, **where)
+
+    def trained(
+        self, iterations: int | None, seconds: float | None, command: str
+    ) -> tuple[MAML, Families]:
+        """The model and the families to test it on."""
+        if (self.folder / run_folder.CONFIG).exists():
+            # It was begun: it ends with what it began with.
+            begun = run_folder.read_config(self.folder)
+            self._match(begun)
+            iterations, seconds = int(begun["iterations"]), begun.get("seconds")
+        elif seconds is not None:
+            iterations = None
+        if self.name in baselines.BASELINES:
+            return self._baseline(iterations, seconds)
+        return self._recipe(iterations, seconds, command)
+
+    def _baseline(
+        self, iterations: int | None, seconds: float | None
+    ) -> tuple[MAML, Families]:
+        kept = self.folder / BASELINE
+        if kept.exists():
+            facts = json.loads(kept.read_text(encoding="utf-8"))
+            self._match(facts)
+            self.seconds, self.iterations = facts["seconds"], facts["iterations"]
+            # Its outer optimizer, if it has one, was never used.
+            maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
+            where = {**self.where, "verbose": self.verbose}
+            return maml, baselines.families(self.name, self.preset, **where)
+        stopwatch = Stopwatch()
+        callbacks: list[Any] = [stopwatch]
+        verbose = self.verbose
+        if seconds is not None:
+            callbacks.append(Clock(seconds, stopwatch, verbose=verbose))
+            # The clock ends what has no last step.
+            iterations, verbose = sys.maxsize, 0
+        trained = baselines.BASELINES[self.name](
+            self.preset,
+            iterations=iterations,
+            seed=self.seed,
+            verbose=verbose,
+            callbacks=callbacks,
+            **self.where,
+        )
+        self.seconds, self.iterations = stopwatch.seconds, stopwatch.steps
+        self.folder.mkdir(parents=True, exist_ok=True)
+        trained[0].save(self.folder / runs.MODEL)
+        facts = {
+            "preset": self.preset.name,
+            "seed": self.seed,
+            "iterations": self.iterations,
+            "seconds": self.seconds,
+        }
+        # Last, and whole: where it is the model is whole, too.
+        beside = kept.with_name(f"new-{BASELINE}")
+        beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        beside.replace(kept)
+        return trained
+
+    def _match(self, begun: dict[str, Any]) -> None:
+        """Refuses what began with another preset or seed."""
+        own = {"preset": self.preset.name, "seed": self.seed}
+        there = {key: begun.get(key) for key in own}
+        if there != own:
+            raise ValueError(
+                f"The run in {self.folder} must have {own} to be compared. "
+                f"Received: {there}. Move it away, or choose another folder."
+            )
+
+    def _recipe(
+        self, iterations: int | None, seconds: float | None, command: str
+    ) -> tuple[MAML, Families]:
+        preset = self.preset
+        if seconds is None:
+            iterations = preset.iterations if iterations is None else iterations
+            preset = dataclasses.replace(preset, epoch=epoch_length(preset, iterations))
+        if not (self.folder / runs.MODEL).exists():
+            runs.train(
+                preset,
+                self.folder,
+                algorithm=self.name,
+                iterations=iterations,
+                seconds=seconds,
+                seed=self.seed,
+                resume=(self.folder / run_folder.CONFIG).exists(),
+                verbose=self.verbose,
+                command=command,
+                **self.where,
+            )
+        # Not by `runs.load`: the preset may be one of the caller's own.
+        maml = keras.saving.load_model(self.folder / runs.MODEL)
+        self.seconds = runs.history(self.folder)[-1]["seconds"]
+        self.iterations = int(maml.optimizer.iterations)
+        return maml, preset.families(**self.where, verbose=self.verbose)
+
+
+def epoch_length(preset: Preset, iterations: int) -> int:
+    """Meta-steps of an epoch, whose end is a point of the learning curve: twenty."""
+    if iterations >= 1:
+        for epochs in (max(LOOKS, iterations // preset.epoch), LOOKS):
+            if iterations % epochs == 0:
+                return iterations // epochs
+        if iterations % min(preset.epoch, iterations) == 0:
+            return preset.epoch
+    raise ValueError(
+        f"`iterations` must be a multiple of {LOOKS} or of {preset.epoch}. Received: "
+        f"{iterations}. Take {max(1, iterations // LOOKS) * LOOKS}."
+    )

@@ -1,0 +1,319 @@
+"""Several algorithms on the same new tasks, task by task."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import logging
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from maml_keras import recipes
+from maml_keras.evaluation.evaluate import Evaluation, half_width
+from maml_keras.evaluation.plots import plot_comparison
+from maml_keras.experiments import baselines, run_folder, runs
+from maml_keras.experiments.compared_algorithm import Contender
+from maml_keras.experiments.preset import Preset
+from maml_keras.monitoring import figures
+from maml_keras.monitoring.tensorboard_hparams import settings_of, write_contenders
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Evaluations of several algorithms on identical test episodes.
+
+    Attributes:
+        results: an `Evaluation` by the algorithm's name; the first is the reference.
+        iterations: meta-steps that were taken, by name; gradient steps of a baseline.
+        seconds: training time that was used, by name, compilation not included.
+    """
+
+    results: dict[str, Evaluation]
+    iterations: dict[str, int]
+    seconds: dict[str, float]
+
+    def difference(self, name: str, step: int = -1) -> tuple[float, float]:
+        """Mean of an algorithm's metric minus the reference's, and its half-width.
+
+        Paired: both saw the same tasks, so what makes a task hard cancels. Tasks on
+        which either diverged are left out.
+
+        Args:
+            name: str, an algorithm.
+            step: int, the adaptation step; the last by default.
+        """
+        ours, reference = self.results[name], next(iter(self.results.values()))
+        lost = ours.diverged_tasks[:, step] | reference.diverged_tasks[:, step]
+        gap = ours.per_episode[:, step] - reference.per_episode[:, step]
+        gap = gap[~lost]
+        return (float(gap.mean()) if gap.size else float("nan")), half_width(gap)
+
+    def table(self) -> str:
+        """Markdown: mean ± half-width at some steps, the paired difference at the last.
+
+        The steps are 0, 1, 5, 10 as far as the evaluation goes, and its last. A mean
+        that leaves diverged tasks out says of how many tasks it is. Where half of them
+        or more diverged there is no median, and `diverged` stands in its place.
+        """
+        first, *_ = self.results
+        reference = self.results[first]
+        last = reference.steps
+        steps = sorted({k for k in (0, 1, 5, 10) if k < last} | {last})
+        head = [
+            "algorithm",
+            "meta-steps",
+            "train s",
+            *(f"step {k}" for k in steps),
+            "median",
+            "diverged",
+            f"step {last} - {first}",
+            "batch norm",
+        ]
+        rows = []
+        for name, result in self.results.items():
+            mean, half = self.difference(name)
+            cells = [_mean_cell(result, k) for k in steps]
+            rows.append(
+                [
+                    name,
+                    f"{self.iterations[name]:,}",
+                    _seconds(self.seconds[name]),
+                    *cells,
+                    _form(result, result.medians[-1]),
+                    _of_all(result.diverged[-1], result),
+                    "" if name == first else _signed(result, mean, half),
+                    result.batch_norm,
+                ]
+            )
+        return "\n".join(
+            f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows]
+        )
+
+    def __str__(self) -> str:
+        result = next(iter(self.results.values()))
+        return (
+            f"{result.metric}, mean ± 95% half-width over {result.num_tasks} identical "
+            f"tasks, diverged ones left out, {result.queries} queries a task; "
+            "differences are paired"
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        return {
+            name: {
+                **result.summary(),
+                "iterations": self.iterations[name],
+                "seconds": self.seconds[name],
+                "difference": _plain(self.difference(name)),
+                "differences": [
+                    _plain(self.difference(name, step))
+                    for step in range(result.steps + 1)
+                ],
+            }
+            for name, result in self.results.items()
+        }
+
+
+def compare(
+    preset: Preset,
+    algorithms: Sequence[str],
+    folder: str | pathlib.Path,
+    *,
+    iterations: int | None = None,
+    seconds: float | None = None,
+    num_tasks: int = 600,
+    steps: int | None = None,
+    seed: int = 0,
+    data_dir: str | None = None,
+    download: bool = False,
+    verbose: str | int = "auto",
+    command: str = "",
+    announce: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Trains each algorithm on a preset, and tests all on the same episodes.
+
+    The folder gets a run folder for each, `comparison.json`, `comparison.md` and
+    `comparison.png`, and in `test` a TensorBoard run for each, which the page HParams
+    shows. An algorithm that is there already is not trained again, so an interrupted
+    comparison goes on where it stopped.
+
+    Args:
+        preset: the tasks, the network and the schedule.
+        algorithms: names of recipes, or of `baselines.BASELINES`; the first is what
+            the others are compared with.
+        folder: where to write: a new folder, or that of the comparison to go on with.
+        iterations: int, meta-steps of each; None for the preset's.
+        seconds: float, training time of each in place of a number of meta-steps, by
+            the clock. The call that compiles, looks at validation tasks and backups do
+            not count. Outer rates follow their schedules by the share of the time
+            used; see `runs.train`.
+        num_tasks: int, test tasks.
+        steps: int, adaptation steps; None for the preset's.
+        seed: int, draws weights and training episodes, the same for all.
+        data_dir: str, where TFDS data sets lie.
+        download: bool, whether TFDS may download.
+        verbose: as in `keras.Model.fit`.
+        command: str, noted in the folder; by default this call.
+        announce: called with a line such as `"anil (3 of 6)"` as each begins.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: if an algorithm is not known, given twice, or not made for the
+            preset's tasks.
+        FileExistsError: if the folder holds something that is no comparison.
+    """
+    known = {*recipes.RECIPES, *baselines.BASELINES}
+    unknown = [name for name in algorithms if name not in known]
+    if unknown or len(set(algorithms)) < max(1, len(algorithms)):
+        near = [n for u in unknown for n in difflib.get_close_matches(u, known, n=1)]
+        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise ValueError(
+            f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
+            f"Received: {', '.join(algorithms)}.{hint}"
+        )
+    if num_tasks < 1:
+        raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    folder = _own(pathlib.Path(folder))
+    settings: dict[str, Any] = {
+        "preset": preset.name,
+        "algorithms": list(algorithms),
+        "iterations": iterations,
+        "seconds": seconds,
+        "seed": seed,
+        "steps": steps,
+        "tasks": num_tasks,
+        "data_dir": data_dir,
+    }
+    settings = _continued(folder, settings)
+    command = command or _call(settings)
+    iterations, seconds = settings["iterations"], settings["seconds"]
+    if settings["steps"] is not None:
+        # Looks at validation tasks, too: the curve ends where the table does.
+        preset = dataclasses.replace(preset, evaluation_steps=settings["steps"])
+    where: dict[str, Any] = {"data_dir": settings["data_dir"], "download": download}
+    for name in algorithms:
+        # Before the first is trained: the last may come hours later.
+        Contender.check(preset, name, where, iterations, seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    run_folder.write_config(folder, settings, program="compare", command=command)
+    results: dict[str, Evaluation] = {}
+    counts: dict[str, int] = {}
+    times: dict[str, float] = {}
+    histories: dict[str, list[dict[str, float]]] = {}
+    described: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(algorithms, start=1):
+        if announce is not None:
+            announce(f"{name} ({number} of {len(algorithms)})")
+        contender = Contender(preset, name, folder / name, seed, where, verbose)
+        maml, families = contender.trained(iterations, seconds, command)
+        counts[name], times[name] = contender.iterations, contender.seconds
+        histories[name] = runs.history(folder / name)
+        described[name] = {**settings_of(maml), "meta-steps": counts[name]}
+        results[name] = runs.evaluate_on(
+            maml,
+            families,
+            steps=preset.evaluation_steps,
+            num_tasks=num_tasks,
+            verbose=verbose,
+        )
+    comparison = Comparison(results, counts, times)
+    text = f"{preset.title}\n\n`{command}`\n\n{comparison.table()}\n\n{comparison}\n"
+    (folder / "comparison.md").write_text(text, encoding="utf-8")
+    (folder / "comparison.json").write_text(
+        json.dumps({"command": command, **comparison.summary()}, indent=2) + "\n",
+        encoding="utf-8",
+    )
+    write_contenders(folder / "test", described, results, times)
+    if figures.can_draw():
+        plot_comparison(results, histories, folder / "comparison.png")
+    else:
+        logger.warning(
+            "No comparison.png: plots need matplotlib (`pip install "
+            "'maml_keras[plot]'`). All else is written."
+        )
+    return comparison
+
+
+def _own(folder: pathlib.Path) -> pathlib.Path:
+    """The folder; refused if it is somebody else's."""
+    begun = (folder / run_folder.CONFIG).exists() and run_folder.read_config(folder)
+    # A single run has a file of that name, too, with its one algorithm.
+    if folder.exists() and any(folder.iterdir()) and "algorithms" not in (begun or {}):
+        raise FileExistsError(
+            "`folder` must be new, or that of a comparison to go on with. Received: "
+            f"{folder}, which holds something else. Choose another."
+        )
+    return folder
+
+
+def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings; what is not given is what the comparison began with.
+
+    Refuses another preset, seed, length or number of adaptation steps, which the
+    contenders that are there already have.
+    """
+    if not (folder / run_folder.CONFIG).exists():
+        return settings
+    begun = run_folder.read_config(folder)
+    names = "preset", "seed", "iterations", "seconds", "steps"
+    kept = {k: begun.get(k) for k in names}
+    wanted = {k: settings[k] for k in kept if settings[k] is not None}
+    if any(kept[k] != v for k, v in wanted.items()):
+        raise ValueError(
+            "A comparison goes on with the settings it began with. Received: "
+            f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
+        )
+    where = settings["data_dir"] or begun.get("data_dir")
+    return {**settings, **kept, "data_dir": where}
+
+
+def _call(settings: dict[str, Any]) -> str:
+    """The call in Python, for whoever wants the figures again."""
+    names = "iterations", "seconds", "steps", "seed", "data_dir"
+    said = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
+    keywords = "".join(f", {k}={v!r}" for k, v in said.items() if v is not None)
+    return f"compare(preset, {settings['algorithms']}, folder{keywords})"
+
+
+def _plain(figures: tuple[float, float]) -> list[float | None]:
+    # JSON has no NaN: None says that no such figure exists.
+    return [figure if np.isfinite(figure) else None for figure in figures]
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.0f}" if value >= 10.0 else f"{value:.2g}"
+
+
+def _mean_cell(result: Evaluation, step: int) -> str:
+    mean, half = result.curve[step], result.half_widths[step]
+    if not np.isfinite(mean):
+        return "diverged"
+    kept = result.num_tasks - result.diverged[step]
+    rest = f" ({kept} tasks)" if result.diverged[step] else ""
+    return f"{_form(result, mean)} ± {_form(result, half)}{rest}"
+
+
+def _of_all(number: int, result: Evaluation) -> str:
+    return f"{number} of {result.num_tasks}" if number else "0"
+
+
+def _form(result: Evaluation, value: float) -> str:
+    if np.isinf(value):
+        return "diverged"
+    return f"{value:.1%}" if result.metric == "accuracy" else f"{value:.3g}"
+
+
+def _signed(result: Evaluation, mean: float, half: float) -> str:
+    if not np.isfinite(mean):
+        return "no task in common"
+    if result.metric == "accuracy":
+        return f"{mean:+.1%} ± {half:.1%}"
+    return f"{mean:+.3g} ± {half:.2g}"

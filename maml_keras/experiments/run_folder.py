@@ -1,0 +1,145 @@
+"""The folder of a run: a free name, and the settings that repeat the run."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import pathlib
+import platform
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tomli_w
+
+from maml_keras.export.saved_model import version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIG = "config.toml"
+
+
+def write_config(
+    folder: str | pathlib.Path,
+    settings: Mapping[str, Any],
+    *,
+    program: str,
+    command: str,
+) -> pathlib.Path:
+    """Writes `config.toml`: the settings, and a record of what they were run with.
+
+    Of a run that goes on with the same settings, the command is the one that it began
+    with: it repeats the run, which the one that went on does not.
+
+    Args:
+        folder: where to.
+        settings: options of the program by name; None for what was not set.
+        program: str, the command that takes the file back, e.g. `"train"`.
+        command: str, what was typed.
+
+    Returns:
+        The file's path.
+    """
+    path = pathlib.Path(folder) / CONFIG
+    given = {key: value for key, value in settings.items() if value is not None}
+    packages = "maml_keras", "tensorflow", "keras"
+    versions = {name: version(name) for name in packages}
+    versions["python"] = platform.python_version()
+    if path.exists():
+        begun = read_config(folder)
+        before = begun.pop("record", {})
+        if begun == given:
+            command = before.get("command", command)
+    record = {"command": command, "versions": versions}
+    # Written beside it and moved: whoever reads it never finds half.
+    new = path.with_suffix(".new")
+    new.write_text(
+        f"# `maml-keras {program} --config {CONFIG}` repeats this run.\n"
+        + tomli_w.dumps({**given, "record": record}),
+        encoding="utf-8",
+    )
+    new.replace(path)
+    return path
+
+
+def read_config(folder: str | pathlib.Path) -> dict[str, Any]:
+    """The settings of a run, and under `record` what they were run with.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+    """
+    path = pathlib.Path(folder) / CONFIG
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A run must have a {CONFIG}. Received: {folder}, which has none. Make a "
+            "run with `maml-keras train PRESET --out FOLDER`. A model of yours is "
+            "measured in Python, by `maml_keras.evaluate_episodes`."
+        )
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def first_free(path: pathlib.Path) -> pathlib.Path:
+    """The path itself, or the first of `path-2`, `path-3`, .. that does not exist."""
+    return next(p for p in numbered(path) if not p.exists())
+
+
+def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path, and its numbered likes without end.
+
+    >>> paths = numbered(pathlib.Path("runs/sinusoid"))
+    >>> [next(paths).name for _ in range(3)]
+    ['sinusoid', 'sinusoid-2', 'sinusoid-3']
+    """
+    yield path
+    for number in itertools.count(2):
+        yield path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def numbers(path: pathlib.Path) -> list[pathlib.Path]:
+    """Those of `numbered` that exist, in the order of their numbers."""
+    found = {1: path} if path.exists() else {}
+    for other in path.parent.glob(f"{glob.escape(path.stem)}-*{path.suffix}"):
+        number = other.name.removesuffix(path.suffix).removeprefix(f"{path.stem}-")
+        if number.isdecimal() and int(number) > 1:
+            found[int(number)] = other
+    return [found[number] for number in sorted(found)]
+
+
+def check_folder(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) -> None:
+    """Refuses a folder that is not new, or whose run began with other settings.
+
+    Args:
+        folder: where a run is to go, or to go on.
+        config: its settings.
+        resume: bool, whether it goes on.
+
+    Raises:
+        FileExistsError: if it does not, and the folder is not empty.
+        FileNotFoundError: if it does, and there is no run.
+        ValueError: if that one has other settings.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        return
+    if not resume:
+        raise FileExistsError(
+            f"`--out` must be a new folder. Received: {folder}, which is not empty. "
+            "Choose another, or go on with an interrupted run by `--resume`."
+        )
+    if not (folder / CONFIG).exists():
+        raise FileNotFoundError(
+            f"`--resume` needs an interrupted run. Received: {folder}, without "
+            f"{CONFIG}."
+        )
+    before = read_config(folder)
+    config = {"seconds": None, **config}
+    changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
+    if changed:
+        raise ValueError(
+            f"A run resumes with the settings it began with: {changed}. Received: "
+            f"{ {k: config[k] for k in changed} }. Take them all from the run by "
+            f"`--config {shlex.quote(str(folder / CONFIG))}`."
+        )

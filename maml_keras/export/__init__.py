@@ -1,0 +1,21 @@
+"""Out of the library and back: SavedModels, ONNX, LiteRT, model cards, and networks
+read from them."""
+
+from maml_keras.export.card import ModelCard, model_card
+from maml_keras.export.conversion import Conversion, convert, convert_file
+from maml_keras.export.file_adaptation import adapt_file
+from maml_keras.export.latency import measure
+from maml_keras.export.reading import fine_tune, to_keras, warm_start
+
+__all__ = [
+    "Conversion",
+    "ModelCard",
+    "adapt_file",
+    "convert",
+    "convert_file",
+    "fine_tune",
+    "measure",
+    "model_card",
+    "to_keras",
+    "warm_start",
+]

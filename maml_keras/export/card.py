@@ -1,0 +1,179 @@
+"""The card of an export: what it learned, how well, how large and how fast it is."""
+
+from __future__ import annotations
+
+import pathlib
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maml_keras.export.card_html import page
+from maml_keras.export.card_text import Facts, facts, figure, headline
+
+WIDTH = 88
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """A card: `print` it, or write `.html()` to a file.
+
+    Attributes:
+        path: `pathlib.Path` of the export.
+        card: dict, its `card.json`.
+        files: dict, bytes of each file of the export.
+        adapting: int, how many parameters a task has its own values of.
+        latency: dict of what was measured on this machine; None if nothing was.
+    """
+
+    path: pathlib.Path
+    card: dict[str, Any]
+    files: dict[str, int]
+    adapting: int
+    latency: dict[str, Any] | None
+
+    @property
+    def title(self) -> str:
+        """What it was trained for, or the folder's name."""
+        return str(self.card.get("title") or self.path.name)
+
+    @property
+    def facts(self) -> Facts:
+        """Headings, each with labels and what they say."""
+        return facts(
+            self.card, files=self.files, adapting=self.adapting, latency=self.latency
+        )
+
+    @property
+    def curve(self) -> list[tuple[str, str, str, str, str]]:
+        """The evaluation step by step: step, mean, half-width, median, diverged."""
+        evaluation = self.card.get("evaluation") or {}
+        columns = [
+            evaluation.get(key)
+            for key in ("steps", "mean", "half_width_95", "median", "diverged_tasks")
+        ]
+        if not all(columns):
+            return []
+        metric = evaluation["metric"]
+        return [
+            (
+                str(step),
+                figure(mean, metric),
+                figure(half, metric),
+                figure(median, metric),
+                str(diverged),
+            )
+            for step, mean, half, median, diverged in zip(*columns)
+        ]
+
+    def html(self) -> str:
+        """One page that needs no other file: for light and dark, paper and phone."""
+        return page(self.title, self.card, self.facts, self.curve)
+
+    def __str__(self) -> str:
+        lines = [self.title, headline(self.card)]
+        for heading, entries in self.facts.items():
+            lines += ["", heading]
+            wide = max(len(label) for label, _ in entries) + 4
+            for label, value in entries:
+                lines += textwrap.wrap(
+                    value,
+                    WIDTH,
+                    initial_indent=f"  {label}".ljust(wide),
+                    subsequent_indent=" " * wide,
+                    break_on_hyphens=False,
+                )
+            if heading == "Evaluation" and self.curve:
+                lines += ["", *self._table()]
+        return "\n".join(lines)
+
+    def _table(self) -> list[str]:
+        head = ("step", self.card["evaluation"]["metric"], "95% CI", "median")
+        return [
+            f"  {k:>4}  {m:>10}  {h:>9}  {d:>10}  {n}"
+            for k, m, h, d, n in [
+                (*head, "diverged"),
+                *((k, m, f"±{h}", d, n) for k, m, h, d, n in self.curve),
+            ]
+        ]
+
+
+def model_card(
+    path: str | pathlib.Path, *, latency: bool = True, verbose: str | int = "auto"
+) -> ModelCard:
+    """Reads an export's card, and times the export on this machine.
+
+    Figures are those of `card.json`; what it does not say is "not recorded". `adapt`
+    is timed for as many steps as the evaluation took, in a process of its own.
+
+    Args:
+        path: folder of an export, or of a run that holds one.
+        latency: bool, whether to time it, which takes some ten seconds.
+        verbose: 0 for silence, else a progress bar while it is timed.
+
+    Returns:
+        A `ModelCard`; `str()` of it is the text, `.html()` the page.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: if it is to be timed and does not run on random inputs.
+    """
+    from maml_keras.export import reading
+
+    path = pathlib.Path(path)
+    if (path / "export" / "saved_model.pb").exists():
+        path = path / "export"
+    for name in ("saved_model.pb", "card.json"):
+        if not (path / name).exists():
+            raise FileNotFoundError(
+                "A card is that of an export, a folder with saved_model.pb and "
+                f"card.json. Received: {path}, without {name}. Make one with "
+                "`maml-keras export RUN`, or with `maml.export(path)`."
+            )
+    card = reading.card(path)
+    files = {
+        file.relative_to(path).as_posix(): file.stat().st_size
+        for file in sorted(path.rglob("*"))
+        if file.is_file()
+    }
+    return ModelCard(
+        path=path,
+        card=card,
+        files=files,
+        adapting=_adapting(path),
+        latency=_latency(path, card, verbose) if latency else None,
+    )
+
+
+def _adapting(path: pathlib.Path) -> int:
+    """How many parameters `predict_with` takes."""
+    import tensorflow as tf
+
+    saved = tf.saved_model.load(str(path))
+    function = saved.predict_with.concrete_functions[0]
+    weights = function.structured_input_signature[0][0]
+    # Under one policy a task has statistics of its own as well.
+    statistics = "moving_mean", "moving_variance"
+    return sum(
+        int(np.prod(spec.shape))
+        for name, spec in weights.items()
+        if name.rpartition("/")[-1] not in statistics
+    )
+
+
+def _latency(
+    path: pathlib.Path, card: dict[str, Any], verbose: str | int
+) -> dict[str, Any]:
+    from maml_keras.export.latency import measure
+
+    evaluation = card.get("evaluation") or {}
+    steps = (evaluation.get("steps") or [None])[-1]
+    if steps is None:
+        steps = (card.get("inner_loop") or {}).get("steps", 1)
+    return measure(
+        path,
+        steps=max(1, steps),
+        queries=evaluation.get("queries_per_task"),
+        verbose=verbose,
+    )

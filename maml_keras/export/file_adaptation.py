@@ -1,0 +1,220 @@
+"""An export adapted to one task that lies in a folder or a file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pathlib
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data import task_files
+from maml_keras.export import reading
+from maml_keras.learner import episode_checks
+from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
+from maml_keras.learner.losses import PureLoss
+
+logger = logging.getLogger(__name__)
+
+
+def adapt_file(
+    export: str | pathlib.Path,
+    data: str | pathlib.Path,
+    *,
+    query: str | pathlib.Path | None = None,
+    steps: int = 10,
+    learning_rate: float | None = None,
+    out: str | pathlib.Path | None = None,
+    verbose: str | int = "auto",
+) -> str:
+    """Adapts an exported initialisation to the examples of a folder or file.
+
+    Args:
+        export: folder of the export. It is not changed.
+        data: a folder with a folder of images for each class, or an `.npz` file with
+            arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
+            `query_y`.
+        query: None, or the same with other examples, to measure on.
+        steps: int, gradient steps.
+        learning_rate: float; None for the inner loop's own.
+        out: None, or the `.keras` file to write the adapted network to.
+        verbose: 0 for silence, else a progress bar while images are read, and one
+            of the steps, once two seconds have passed.
+
+    Returns:
+        A table of the accuracy for classes, else of the export's own loss, before and
+        after, with the batch-norm policy that it depends on.
+
+    Raises:
+        FileNotFoundError: if `export`, `data` or `query` is not there.
+        ValueError: if the examples do not fit the export, or adaptation diverges.
+    """
+    if out is not None and pathlib.Path(out).suffix != ".keras":
+        raise ValueError(f"`--out` must end in .keras. Received: {out}.")
+    saved = reading.load(export)
+    if out is not None:
+        # What cannot be read back is found out before anything is adapted.
+        reading.network(pathlib.Path(export) / "learner.keras")
+    sets, lines = _examples(export, saved, data, query, verbose)
+    loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
+    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
+    if loss.is_sparse_categorical:
+        for label, (_, y) in sets.items():
+            name = "y" if label == "yours" else "query_y"
+            episode_checks.check_label_range(name, y[y != loss.ignored_class], width)
+    before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
+    reading.tuned(
+        saved,
+        *sets["yours"],
+        steps=steps,
+        learning_rate=learning_rate,
+        verbose=verbose,
+    )
+    after = _measured(saved.serve, sets, loss)
+    lines += [f"batch norm: {reading.card(export)['batch_norm']}"]
+    lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
+    lines += [
+        f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
+        for (label, name), value in after.items()
+    ]
+    if out is not None:
+        model = reading.ordinary(export, saved, sets["yours"][0])
+        pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
+        model.save(out)
+        lines.append(f"adapted network: {out}")
+    return "\n".join(lines)
+
+
+def _examples(
+    export: str | pathlib.Path,
+    saved: Any,
+    data: str | pathlib.Path,
+    query: str | pathlib.Path | None,
+    verbose: str | int,
+) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
+    """The sets to measure on, of which the first is to be learned; what to say."""
+    specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
+    x_spec, y_spec = specs[:2]
+    if tf.nest.is_nested(x_spec) or tf.nest.is_nested(y_spec):
+        raise ValueError(
+            "`export` must have one input and one output to be adapted from files. "
+            f"Received: {x_spec} and {y_spec}. Use `mk.fine_tune(path, x, y)`."
+        )
+    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
+    ways = int(width) if y_spec.dtype.is_integer else None
+    shape = tuple(x_spec.shape[1:])
+    for name, path in (("--data", data), ("--query", query)):
+        if path is not None and pathlib.Path(path).is_dir():
+            _check_scaling(export, name, path)
+    mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
+    arrays = mine.arrays
+    sets = {"yours": reading.fitting(saved, arrays["x"], arrays["y"])}
+    _warn_of_bytes(export, sets["yours"][0])
+    if query is not None:
+        read = task_files.read(
+            query,
+            shape=shape,
+            ways=ways,
+            option="--query",
+            classes=mine.classes,
+            verbose=verbose,
+        )
+        sets["query"] = reading.fitting(saved, read.arrays["x"], read.arrays["y"])
+    elif {"query_x", "query_y"} <= set(arrays):
+        names = "query_x", "query_y"
+        sets["query"] = reading.fitting(
+            saved, *(arrays[name] for name in names), names=names
+        )
+    lines = [
+        f"class {number}: {name}, {count} example(s)"
+        for number, (name, count) in enumerate(zip(mine.classes, mine.counts))
+    ]
+    return sets, lines
+
+
+def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:
+    """Refuses a folder for a network that scales bytes itself.
+
+    Images of a folder come in [0, 1], as those of a pool do, and nobody can know
+    whether it was trained on such.
+    """
+    if _scales_bytes(export):
+        raise ValueError(
+            f"`{option}` must be an .npz file for this export, whose network scales "
+            f"its inputs itself. Received: the folder {path}, whose images would be "
+            "scaled to [0, 1] before. Write images as they were in training: "
+            "`numpy.savez(path, x=x, y=y)`."
+        )
+
+
+def _warn_of_bytes(export: str | pathlib.Path, x: Any) -> None:
+    """Says that images are 255 times as large as those of most trainings."""
+    images = x.ndim == 4 and x.dtype.kind == "f"
+    if images and looks_like_bytes(x) and not _scales_bytes(export):
+        logger.warning(
+            "The inputs are images of whole numbers up to 255: divide them by 255 if "
+            "the network was trained on [0, 1], as it is by episodes of bytes."
+        )
+
+
+def _scales_bytes(export: str | pathlib.Path) -> bool:
+    """True if the network begins with a layer that is meant for bytes."""
+    # Read without Keras, which may not know the classes.
+    with zipfile.ZipFile(pathlib.Path(export) / "learner.keras") as file:
+        config = json.loads(file.read("config.json"))
+    return any(abs(scale) < SCALES_BYTES for scale in _scales(config))
+
+
+def _scales(config: Any) -> Iterator[float]:
+    """The factors of all `Rescaling` layers of a configuration."""
+    if isinstance(config, dict) and config.get("class_name") == "Rescaling":
+        scale = config["config"]["scale"]
+        if isinstance(scale, dict):  # An array or a tuple, as Keras writes them.
+            scale = scale["config"]["value"]
+        yield from np.ravel(scale)
+    parts = config.values() if isinstance(config, dict) else config
+    if isinstance(parts, (list, tuple)) or isinstance(config, dict):
+        for part in parts:
+            yield from _scales(part)
+
+
+def _measured(
+    predict: Callable[[Any], Any], sets: dict[str, tuple[Any, Any]], loss: PureLoss
+) -> dict[tuple[str, str], float]:
+    """The metric of predictions, by whose examples and name."""
+    return {
+        (label, name): value
+        for label, (x, y) in sets.items()
+        for name, value in [_metric(y, np.asarray(predict(x)), loss)]
+    }
+
+
+def _at_first(saved: Any, x: Any, y: Any, query_x: Any) -> Any:
+    """Predictions before any step, where the loop may know the examples already."""
+    with reading.in_words():
+        return saved.adapt_and_predict(x, y, query_x, steps=0)
+
+
+def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
+    """The export's own loss; one of its kind, if the card does not say or mean it."""
+    usual = "sparse_categorical_crossentropy" if classes else "mse"
+    try:
+        return PureLoss.deserialize(reading.card(export)["inner_loop"].get("loss"))
+    except (TypeError, ValueError):
+        # An old card, or a function that Keras does not know here.
+        return PureLoss(usual)
+
+
+def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:
+    if loss.is_sparse_categorical:
+        counted = y != loss.ignored_class
+        right = np.argmax(predictions, axis=-1) == y
+        return "accuracy", float(np.mean(right[counted])) if counted.any() else 0.0
+    if loss.is_categorical:
+        right = np.argmax(predictions, axis=-1) == np.argmax(y, axis=-1)
+        return "accuracy", float(np.mean(right))
+    return loss.name.replace("_", " "), float(loss(y, predictions))

@@ -1,0 +1,201 @@
+"""How long an export takes to adapt and to predict, with TensorFlow alone.
+
+Run as a program in a process of its own, which is what a user of the export has: this
+library is not imported there, and TensorFlow's threads are as it sets them.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+# As many calls as that, or as fit into that many seconds, but enough for a percentile.
+CALLS, SECONDS, FEWEST = 200, 4.0, 20
+PROGRAM = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
+
+
+def measure(
+    path: str | pathlib.Path,
+    *,
+    steps: int,
+    queries: int | None = None,
+    examples: int | None = None,
+    verbose: str | int = 0,
+) -> dict[str, Any]:
+    """Times `adapt` and `serve` of an export on random inputs.
+
+    Args:
+        path: the export's folder.
+        steps: int, gradient steps of a call of `adapt`.
+        queries: int, predict that many examples at once as well; None for one only.
+        examples: int, support examples; None for one of each class, or of numbers 10.
+        verbose: 0 for silence, else a progress bar.
+
+    Returns:
+        `machine` and `tensorflow`, texts; `load_ms`; and `timings`, for each a dict of
+        `what` and, in milliseconds, `median_ms`, `p95_ms`, `first_ms`, with `calls`.
+
+    Raises:
+        ValueError: if the export cannot be run on random inputs.
+    """
+    how = {"path": str(path), "steps": steps, "queries": queries, "examples": examples}
+    # Not at the top: the program in the other process does without this library.
+    from maml_keras.backend.progress import Bar
+
+    found: dict[str, Any] = {}
+    # Loading, `adapt`, and each number of predictions.
+    bar = Bar(2 + len({1, queries or 1}), unit="timing", verbose=verbose)
+    # A file for its errors: two pipes read one after the other can block each other.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        with subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, __file__, json.dumps(how)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        ) as process:
+            for line in process.stdout or ():
+                if not line.startswith("{"):
+                    continue  # TensorFlow's own.
+                found = json.loads(line)
+                if "timings" not in found:
+                    bar.update(found["done"], {"milliseconds": found["ms"]})
+        errors.seek(0)
+        said = errors.read().strip().splitlines()
+    if process.returncode:
+        reason = (said or ["no reason given"])[-1]
+        raise ValueError(
+            f"The export in {path} must run on random inputs to be timed. Received: "
+            f"{reason}. Leave the latency out: `--no-latency`, `latency=False`."
+        )
+    return found
+
+
+def machine() -> str:
+    """The processor and how many of its cores this process may use.
+
+    >>> "core" in machine()
+    True
+    """
+    name = platform.processor() or platform.machine()
+    information = pathlib.Path("/proc/cpuinfo")
+    if information.exists():
+        for line in information.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    cores = os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    return f"{name}, {cores} core{'s' if cores > 1 else ''}, {platform.system()}"
+
+
+def timed(call: Callable[[], Any]) -> dict[str, float]:
+    """Milliseconds of calls, the first one apart: it allocates and compiles."""
+    taken: list[float] = []
+    started = time.perf_counter()
+    while len(taken) <= FEWEST or (
+        len(taken) <= CALLS and time.perf_counter() - started < SECONDS
+    ):
+        before = time.perf_counter()
+        call()
+        taken.append(1e3 * (time.perf_counter() - before))
+    first, rest = taken[0], taken[1:]
+    return {
+        "median_ms": float(np.median(rest)),
+        "p95_ms": float(np.percentile(rest, 95)),
+        "first_ms": first,
+        "calls": len(rest),
+    }
+
+
+def _run(
+    path: str,
+    steps: int,
+    queries: int | None,
+    examples: int | None,
+    tell: Callable[[dict[str, Any]], None],
+) -> None:
+    import tensorflow as tf
+
+    started = time.perf_counter()
+    saved = tf.saved_model.load(path)
+    loaded = 1e3 * (time.perf_counter() - started)
+    tell({"done": 1, "ms": loaded})
+    generator = np.random.default_rng(0)
+    support, *_ = saved.adapt.concrete_functions[0].structured_input_signature
+    x_spec, y_spec = support[:2]
+    outputs = tf.nest.flatten(saved.serve.concrete_functions[0].structured_outputs)
+    classes = outputs[0].shape[-1]
+    labels = not tf.nest.flatten(y_spec)[0].dtype.is_floating
+    examples = examples or (classes if labels else 10)
+
+    def draw(spec: Any, count: int, below: int = 2) -> Any:
+        shape = [count, *spec.shape[1:]]
+        if None in shape:
+            raise ValueError(f"inputs of any size along an axis, {spec.shape}")
+        if spec.dtype.is_floating:
+            return tf.constant(generator.normal(size=shape), spec.dtype)
+        return tf.constant(np.arange(np.prod(shape)).reshape(shape) % below, spec.dtype)
+
+    def inputs(count: int) -> Any:
+        return tf.nest.map_structure(lambda spec: draw(spec, count), x_spec)
+
+    x, count = inputs(examples), tf.constant(steps)
+    y = tf.nest.map_structure(lambda spec: draw(spec, examples, classes), y_spec)
+
+    def finished(function: Any, *arguments: Any) -> None:
+        # A device that works on by itself is waited for.
+        for value in tf.nest.flatten(function(*arguments)):
+            value.numpy()
+
+    plural = "" if examples == 1 else "s"
+    timings = [
+        {
+            "what": f"adapt, {steps} step{'' if steps == 1 else 's'} on {examples} "
+            f"example{plural}",
+            **timed(functools.partial(finished, saved.adapt, x, y, count)),
+        }
+    ]
+    tell({"done": 2, "ms": timings[-1]["median_ms"]})
+    for done, number in enumerate(sorted({1, queries or 1}), start=3):
+        timings.append(
+            {
+                "what": f"predict {number} example{'' if number == 1 else 's'}",
+                **timed(functools.partial(finished, saved.serve, inputs(number))),
+            }
+        )
+        tell({"done": done, "ms": timings[-1]["median_ms"]})
+    devices = [
+        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
+    tell(
+        {
+            "machine": ", ".join([machine(), *devices]),
+            "tensorflow": tf.__version__,
+            "load_ms": loaded,
+            "timings": timings,
+        }
+    )
+
+
+def _tell(found: dict[str, Any]) -> None:
+    # To the process that started this one, by standard output.
+    sys.stdout.write(json.dumps(found) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _run(**json.loads(sys.argv[2]), tell=_tell)

@@ -1,0 +1,325 @@
+"""What becomes a SavedModel: an initialisation, and the functions that adapt it."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.backend.step_progress import StepReport
+from maml_keras.export import graph_checks, signature
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner.learner import Learner
+
+
+class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
+    """What is written: variables, and the functions that read and change them.
+
+    The variables are the export's own, so saving touches nothing of the model.
+
+    Args:
+        learner: the model whose weights are the initialisation.
+        inner: the inner loop that `adapt` and `fine_tune` run.
+        x_spec: nest of `tf.TensorSpec` of the inputs.
+        y_spec: nest of `tf.TensorSpec` of the targets.
+        done: called when another of the `PARTS` functions is compiled.
+    """
+
+    PARTS = 6
+
+    def __init__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        x_spec: Any,
+        y_spec: Any,
+        *,
+        done: Callable[[], None],
+    ) -> None:
+        self._learner, self._inner = _untracked(learner), _untracked(inner)
+        self.trainable_variables = [
+            tf.Variable(value, name=variable.name)
+            for value, variable in zip(learner.weights(), learner.variables)
+        ]
+        self.non_trainable_variables = [
+            tf.Variable(value, name=variable.name, trainable=False)
+            for value, variable in zip(learner.state(), learner.state_variables)
+        ]
+        self.rule_variables = [
+            tf.Variable(v.value, name=v.name, trainable=v.trainable)
+            for v in inner.rule.variables
+        ]
+        # How many steps the weights in place are from the initialisation.
+        self.steps_taken = tf.Variable(0, name="steps_taken", trainable=False)
+        # How far a call of `fine_tune` is, for whoever waits for it.
+        self.progress = tf.Variable([0.0, 0.0], name="progress", trainable=False)
+        self._name_what_adapts(learner, inner)
+        changing = [*self.trainable_variables, *self._settled.values()]
+        self.snapshot = Snapshot([*changing, self.steps_taken])
+        # A resource does not track what it holds, so the copies are named here.
+        self.initial_values = self.snapshot.copies
+        self._compile(x_spec, y_spec, done)
+
+    def _name_what_adapts(self, learner: Learner, inner: InnerLoop) -> None:
+        """The variables that a task has a version of its own of, by name."""
+        variables = [*learner.variables, *learner.state_variables]
+        names = dict(zip(map(id, variables), _unique([v.path for v in variables])))
+        chosen = inner.selected(learner, list(range(len(learner.variables))))
+        replaced = {id(v) for v in inner.start_from.replaces(learner.model)}
+        set_by_start = (i for i, v in enumerate(learner.variables) if id(v) in replaced)
+        self._adapted = {
+            names[id(variables[i])]: i for i in sorted({*chosen, *set_by_start})
+        }
+        settled = {id(v) for v in learner.settled_variables()}
+        self._settled_places = {
+            names[id(v)]: i
+            for i, v in enumerate(learner.state_variables)
+            if id(v) in settled
+        }
+        places = self._settled_places.items()
+        self._settled = {n: self.non_trainable_variables[i] for n, i in places}
+
+    def _compile(self, x_spec: Any, y_spec: Any, done: Callable[[], None]) -> None:
+        """Makes the functions, each with its checks and its arguments' names."""
+        inner = self._inner()
+        weights = {
+            name: tf.TensorSpec(self.trainable_variables[i].shape, self._dtype(i), name)
+            for name, i in self._adapted.items()
+        }
+        for name, variable in self._settled.items():
+            weights[name] = tf.TensorSpec(variable.shape, variable.dtype, name)
+        x, support_x, query_x = (
+            signature.named(x_spec, name) for name in ("x", "support_x", "query_x")
+        )
+        y, support_y = (signature.named(y_spec, name) for name in ("y", "support_y"))
+        count = tf.TensorSpec([], tf.int32, "steps")
+        how = [count, tf.TensorSpec([], tf.float32, "learning_rate")]
+        steps = inner.steps
+        learned = inner.rule.fixed_rate is None
+        rate = graph_checks.AS_LEARNED if learned else inner.rule.fixed_rate
+
+        def compiled(name: str, function: Any, signature: list[Any]) -> Any:
+            made = tf.function(function, input_signature=signature, autograph=False)
+            setattr(self, name, made)
+            outputs = made.get_concrete_function().structured_outputs
+            done()
+            return outputs
+
+        # The inner loop and the pass that answers are one graph each, which the
+        # functions call: a copy in each would make most of the file.
+        def shared(function: Any, signature: list[Any]) -> Any:
+            return tf.function(function, input_signature=signature, autograph=False)
+
+        loop = shared(self._adapt, [support_x, support_y, *how])
+        # That of `fine_tune` is one of its own: what changes nothing must not report.
+        report = StepReport(self.progress).write
+        told = shared(functools.partial(self._adapt, report=report), [x, y, *how])
+        answer = shared(self._predict, [weights, x, count])
+
+        # Closures, because a tf.function's defaults are part of its signature.
+        def serve(x: Any) -> Any:
+            x = graph_checks.inputs("x", x)
+            taken = tf.convert_to_tensor(self.steps_taken)
+            return answer(self._in_place(), x, taken)[0]
+
+        answers = compiled("serve", serve, [x])
+
+        def labels(y: Any) -> Any:
+            return inner.loss.class_numbers(y, answers)
+
+        def checked(
+            names: Any, x: Any, y: Any, steps: Any, rate: Any, *, loop: Any = loop
+        ) -> Any:
+            x, y = graph_checks.support(names, x, y, labels=labels)
+            how = graph_checks.settings(steps, rate, learned=learned)
+            return graph_checks.adapted(loop(x, y, *how))
+
+        def adapt(
+            support_x: Any,
+            support_y: Any,
+            steps: Any = steps,
+            learning_rate: Any = rate,
+        ) -> Any:
+            names = "support_x", "support_y"
+            return checked(names, support_x, support_y, steps, learning_rate)
+
+        def predict_with(weights: Any, x: Any, steps: Any = steps) -> Any:
+            weights = graph_checks.given(weights)
+            with tf.control_dependencies([graph_checks.not_negative(steps)]):
+                return answer(weights, graph_checks.inputs("x", x), steps)[0]
+
+        def adapt_and_predict(
+            support_x: Any,
+            support_y: Any,
+            query_x: Any,
+            steps: Any = steps,
+            learning_rate: Any = rate,
+        ) -> Any:
+            query_x = graph_checks.inputs("query_x", query_x)
+            names = "support_x", "support_y"
+            weights = checked(names, support_x, support_y, steps, learning_rate)
+            return answer(weights, query_x, steps)[0]
+
+        def fine_tune(
+            x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
+        ) -> Any:
+            weights = checked(("x", "y"), x, y, steps, learning_rate, loop=told)
+            taken = self.steps_taken + steps
+            predictions = _masked(*answer(weights, x, taken))
+            loss = graph_checks.loss(inner.loss(y, predictions))
+            # All of it has been found good before any weight is written.
+            with tf.control_dependencies([loss, *weights.values()]):
+                for name, i in self._adapted.items():
+                    self.trainable_variables[i].assign(tf.identity(weights[name]))
+                for name, variable in self._settled.items():
+                    variable.assign(tf.identity(weights[name]))
+                self.steps_taken.assign(taken)
+            return loss
+
+        compiled("adapt", adapt, [support_x, support_y, *how])
+        compiled("predict_with", predict_with, [weights, x, count])
+        three = [support_x, support_y, query_x]
+        compiled("adapt_and_predict", adapt_and_predict, [*three, *how])
+        loss = compiled("fine_tune", fine_tune, [x, y, *how])
+        compiled("reset", self.snapshot.restore, [])
+
+        defaults = {"steps": steps, "learning_rate": rate}
+        described = {
+            "serve": ([x], {}, answers),
+            "adapt": ([support_x, support_y, *how], defaults, weights),
+            "predict_with": ([weights, x, count], defaults, answers),
+            "adapt_and_predict": ([*three, *how], defaults, answers),
+            "fine_tune": ([x, y, *how], defaults, loss),
+            "reset": ([], {}, tf.TensorSpec([], tf.bool)),
+        }
+        self.table = _untracked(signature.table(described))
+        self._arguments = _untracked(
+            {"serve": [x], "adapt_and_predict": [*three, *how]}
+        )
+
+    def signatures(self) -> dict[str, Any]:
+        """The functions that a server finds, with named outputs."""
+        names = {"serving_default": "serve", "adapt_and_predict": "adapt_and_predict"}
+
+        def with_names(name: str) -> Any:
+            def named(*arguments: Any) -> dict[str, Any]:
+                return signature.outputs_named(getattr(self, name)(*arguments))
+
+            specs = self._arguments()[name]
+            return tf.function(named, input_signature=specs, autograph=False)
+
+        return {public: with_names(name) for public, name in names.items()}
+
+    def _adapt(
+        self, x: Any, y: Any, steps: Any, learning_rate: Any, report: Any = None
+    ) -> dict[str, Any]:
+        """The weights after some steps, a tensor for each of `_adapted`, by name."""
+        learner = self._learner()
+        state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
+        learned = zip(self._inner().rule.variables, self.rule_variables)
+        with keras.StatelessScope([(v, tf.convert_to_tensor(t)) for v, t in learned]):
+            point = self._inner().adapt(
+                learner,
+                [tf.convert_to_tensor(v) for v in self.trainable_variables],
+                state,
+                x,
+                y,
+                steps=steps,
+                learning_rate=learning_rate,
+                report=report,
+            )
+        settled = learner.settled(point.weights, state, x, training=False, step=steps)
+        return {
+            **{name: point.weights[i] for name, i in self._adapted.items()},
+            **{name: settled[i] for name, i in self._settled_places.items()},
+        }
+
+    def _in_place(self) -> dict[str, Any]:
+        """The present value of what adapts, by name."""
+        adapted = {n: self.trainable_variables[i] for n, i in self._adapted.items()}
+        variables = {**adapted, **self._settled}
+        return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
+
+    def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> tuple[Any, Any]:
+        """Predictions, and of each the mask that Keras keeps on it, or None."""
+        values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
+        state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
+        for name, i in self._adapted.items():
+            values[i] = weights[name]
+        for name, i in self._settled_places.items():
+            state[i] = weights[name]
+        output = self._learner().answer(values, state, x, training=False, step=steps)
+        found = output.predictions
+        masks = [getattr(leaf, "_keras_mask", None) for leaf in tf.nest.flatten(found)]
+        return graph_checks.predictions(found), masks
+
+    def _dtype(self, index: int) -> Any:
+        return self.trainable_variables[index].dtype
+
+
+def _masked(predictions: Any, masks: list[Any]) -> Any:
+    """Predictions with their masks, which a function's outputs do not keep."""
+    for leaf, mask in zip(tf.nest.flatten(predictions), masks):
+        if mask is not None:
+            leaf._keras_mask = mask
+    return predictions
+
+
+def _untracked(value: Any) -> Any:
+    # An attribute that is no trackable is left out of the SavedModel.
+    return lambda: value
+
+
+def _unique(names: list[str]) -> list[str]:
+    unique: list[str] = []
+    taken = set(names)
+    for name in names:
+        other = name
+        if name in unique:
+            numbered = (f"{name}_{number}" for number in itertools.count(2))
+            other = next(n for n in numbered if n not in taken)
+        taken.add(other)
+        unique.append(other)
+    return unique
+
+
+class Snapshot(tf.saved_model.experimental.TrackableResource):
+    """The initialisation, kept for `reset` without a second copy on disk.
+
+    The copies are empty in the file. TensorFlow runs `_initialize` of a resource when
+    it has loaded a SavedModel and restored its variables: there they are filled.
+
+    Args:
+        variables: list of `tf.Variable`.
+    """
+
+    def __init__(self, variables: list[Any]) -> None:
+        super().__init__(device="")
+        self.variables = variables
+        self.copies = [
+            tf.Variable(
+                tf.zeros([0], v.dtype), shape=tf.TensorShape(None), trainable=False
+            )
+            for v in variables
+        ]
+        self._resource_handle = self._create_resource()
+
+    def _create_resource(self) -> Any:
+        return tf.raw_ops.VarHandleOp(
+            dtype=tf.bool, shape=[], shared_name="maml_keras_initialisation"
+        )
+
+    def _initialize(self) -> Any:
+        for variable, copy in zip(self.variables, self.copies):
+            copy.assign(variable)
+        return tf.constant(True)
+
+    def restore(self) -> Any:
+        """Sets the variables back to the values that were loaded; True."""
+        for variable, copy in zip(self.variables, self.copies):
+            variable.assign(tf.ensure_shape(copy.read_value(), variable.shape))
+        return tf.constant(True)

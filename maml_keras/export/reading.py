@@ -1,0 +1,378 @@
+"""An export read back: as an ordinary Keras model, as it is or fine-tuned."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.backend.step_progress import StepReport
+from maml_keras.inner.loop import check_steps
+from maml_keras.learner import batch_norm_policies, episode_checks
+from maml_keras.learner.batch_norm_policy import BatchNormPolicy
+from maml_keras.learner.learner import Learner
+from maml_keras.learner.model_copies import settle
+
+# What is read here of a SavedModel, beside its lists of variables.
+FUNCTIONS = ("serve", "fine_tune", "steps_taken")
+
+
+def to_keras(
+    path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
+) -> keras.Model:
+    """The initialisation of an export as an ordinary model.
+
+    Args:
+        path: folder of the export.
+        custom_objects: as in `keras.saving.load_model`, for classes of one's own that
+            are not registered with Keras.
+
+    Returns:
+        A `keras.Model` of the class that was meta-trained, not compiled.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+    """
+    return ordinary(path, load(path), custom_objects=custom_objects)
+
+
+def fine_tune(
+    path: str | pathlib.Path,
+    x: Any,
+    y: Any,
+    *,
+    steps: int | None = None,
+    learning_rate: float | None = None,
+    custom_objects: dict[str, Any] | None = None,
+    verbose: str | int = "auto",
+) -> keras.Model:
+    """An export's initialisation adapted to one task, as an ordinary model.
+
+    The weights are those that the SavedModel's own `fine_tune` arrives at, bit for
+    bit. The export stays as it is.
+
+    Args:
+        path: folder of the export.
+        x: inputs `[examples, ...]`, scaled as in training. Images of bytes are
+            refused: episodes divide them by 255, so do the same here.
+        y: targets `[examples, ...]`; for classes their numbers from 0.
+        steps: int, gradient steps; None for as many as in training.
+        learning_rate: float; None for the inner loop's own.
+        custom_objects: as in `keras.saving.load_model`.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
+
+    Returns:
+        A `keras.Model`, not compiled. It predicts with moving statistics. Where the
+        export normalises by each batch, those of its batch norm layers are set to the
+        examples'.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: if the examples do not fit it, or adaptation diverges.
+    """
+    saved = load(path)
+    x, y = fitting(saved, x, y)
+    steps = card(path)["inner_loop"]["steps"] if steps is None else steps
+    check_steps(steps)
+    tuned(saved, x, y, steps=steps, learning_rate=learning_rate, verbose=verbose)
+    return ordinary(path, saved, x, custom_objects=custom_objects)
+
+
+def warm_start(
+    model: keras.Model,
+    path: str | pathlib.Path,
+    *,
+    custom_objects: dict[str, Any] | None = None,
+) -> None:
+    """Sets a model's weights to the initialisation of an export.
+
+    Weights are matched in their order, by shape; names do not matter. All of them fit,
+    or none is changed.
+
+    Args:
+        model: a built model with weights of the same shapes.
+        path: folder of the export.
+        custom_objects: as in `keras.saving.load_model`.
+
+    Raises:
+        FileNotFoundError: if there is no export.
+        ValueError: naming the first weight that differs.
+    """
+    if not model.built:
+        raise ValueError(
+            f"`model` must be built. Model '{model.name}' is not: call it once on a "
+            "batch of data, or give it a `keras.Input`."
+        )
+    source = to_keras(path, custom_objects=custom_objects).weights
+    for index, pair in enumerate(itertools.zip_longest(model.weights, source)):
+        own, other = (None if w is None else tuple(w.shape) for w in pair)
+        if own != other:
+            in_model, in_export = map(_described, pair)
+            raise ValueError(
+                "`model` must have the weights of the export, in their order. Weight "
+                f"{index} differs: {in_model} in the model, {in_export} in the export. "
+                "No weight was changed."
+            )
+    for own, other in zip(model.weights, source):
+        own.assign(other)
+    settle(model)
+
+
+def load(path: str | pathlib.Path) -> Any:
+    """The SavedModel of an export.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it was written by something else, or by an earlier version that
+            knew less.
+    """
+    path = pathlib.Path(path)
+    how = "`maml.export(path)` or `maml-keras export RUN`"
+    if not (path / "saved_model.pb").exists():
+        ours = path.suffix == ".keras" and path.exists()
+        raise FileNotFoundError(
+            f"`export` must be a folder with a SavedModel. Received: {path}"
+            + (", a Keras file, which is not adapted from here. " if ours else ". ")
+            + f"Make one with {how}."
+        )
+    saved = tf.saved_model.load(str(path))
+    files = "card.json", "learner.keras"
+    missing = [name for name in FUNCTIONS if not hasattr(saved, name)]
+    missing += [name for name in files if not (path / name).exists()]
+    if missing:
+        raise ValueError(
+            f"`export` must be written by this version's {how}. Received: {path}, "
+            f"without {', '.join(missing)}. Write it anew, into another folder, and "
+            "name that one."
+        )
+    return saved
+
+
+def fitting(
+    saved: Any, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
+) -> tuple[Any, Any]:
+    """Inputs and targets in the types that an export takes.
+
+    Args:
+        saved: a loaded export.
+        x: inputs, `[examples, ...]`, or a nest of such.
+        y: targets, `[examples, ...]`.
+        names: for the messages.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
+    fitted = []
+    for name, value, spec in zip(names, (x, y), specs):
+        try:
+            tf.nest.assert_same_structure(value, spec)
+        except (TypeError, ValueError):
+            if tf.nest.is_nested(spec):
+                raise ValueError(
+                    f"`{name}` must be arrays in this nest: {spec}. Received: "
+                    f"{type(value).__name__}."
+                ) from None
+            value = np.asarray(value)  # A list of examples.
+        if spec is specs[0]:  # Targets may be bytes: nothing scales them.
+            for leaf, own in zip(tf.nest.flatten(value), tf.nest.flatten(spec)):
+                images = own.shape.rank == 4
+                episode_checks.check_scaled(name, leaf, own.dtype, images=images)
+        fitted.append(
+            tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
+        )
+    counts = [len(tf.nest.flatten(value)[0]) for value in fitted]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            f"Arrays {names[0]} and {names[1]} must have as many examples. Received: "
+            f"{counts[0]} and {counts[1]}."
+        )
+    return fitted[0], fitted[1]
+
+
+def tuned(
+    saved: Any,
+    x: Any,
+    y: Any,
+    *,
+    steps: int,
+    learning_rate: float | None,
+    verbose: str | int = "auto",
+) -> None:
+    """Fine-tunes a loaded export in memory.
+
+    Raises:
+        ValueError: in the words of the export's own checks.
+    """
+    rate = {} if learning_rate is None else {"learning_rate": learning_rate}
+    # An export of an earlier version may not tell how far it is.
+    place = getattr(saved, "progress", None)
+    bar = StepReport(place).shown(steps, verbose=verbose if place is not None else 0)
+    with in_words(), bar:
+        saved.fine_tune(x, y, steps=steps, **rate)
+
+
+@contextlib.contextmanager
+def in_words() -> Iterator[None]:
+    """What the checks of an export's graph say, as a `ValueError`."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(_words(error)) from error
+
+
+def ordinary(
+    path: str | pathlib.Path,
+    saved: Any,
+    x: Any = None,
+    *,
+    custom_objects: dict[str, Any] | None = None,
+) -> keras.Model:
+    """The weights in place of a loaded export, as an ordinary model.
+
+    Args:
+        path: folder of the export.
+        saved: what was loaded from there.
+        x: None, or the examples whose statistics a model that normalises by each
+            batch gets as its moving statistics.
+        custom_objects: as in `keras.saving.load_model`.
+    """
+    model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
+    facts = card(path)
+    freeze(model, facts)
+    learner = Learner(
+        model,
+        batch_norm=batch_norm(facts, custom_objects),
+        steps=facts["inner_loop"]["steps"],
+    )
+    weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
+    state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
+    taken = tf.convert_to_tensor(saved.steps_taken)
+    if x is not None and learner.batch_norm.uses_batch_statistics(training=False):
+        x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        state = learner.batch_statistics(weights, state, x, step=taken)
+    for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
+        variable.assign(value)
+    settle(model)
+    return model
+
+
+def freeze(model: keras.Model, facts: dict[str, Any]) -> None:
+    """Freezes what was frozen when an export's weights were written, by its card.
+
+    That decides about the order of the weights in it.
+    """
+    layers, trainable = model._flatten_layers(), facts.get("trainable_layers", [])
+    if len(layers) == len(trainable):
+        for layer, flag in zip(layers, trainable):
+            layer.trainable = flag
+    for index in facts.get("frozen_variables", []):
+        model.variables[index].trainable = False
+
+
+def card(path: str | pathlib.Path) -> dict[str, Any]:
+    """What `card.json` of an export says."""
+    text = (pathlib.Path(path) / "card.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def batch_norm(
+    facts: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> BatchNormPolicy:
+    """The policy of a `card`, one of a user's own by its class."""
+    with keras.saving.custom_object_scope(custom_objects or {}):
+        return batch_norm_policies.get(
+            facts.get("batch_norm_policy") or facts["batch_norm"]
+        )
+
+
+def network(
+    path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
+) -> keras.Model:
+    """A `.keras` file, not compiled.
+
+    Raises:
+        ValueError: if it has a class that Keras does not know in this process.
+    """
+    try:
+        return keras.saving.load_model(
+            path, custom_objects=custom_objects, compile=False
+        )
+    except TypeError as error:
+        found = re.search(r"Could not locate [^.]*", str(error))
+        if found is None:
+            raise  # The class is known, and its own fault to be seen.
+        raise ValueError(
+            f"{path} holds a class that Keras does not know here. Register it with "
+            "`@keras.saving.register_keras_serializable()` where it is defined and "
+            "import that, or pass `custom_objects={name: class}` in Python, as the "
+            f"command line cannot. ({found[0]})"
+        ) from error
+
+
+def _described(weight: Any) -> str:
+    return "none" if weight is None else f"{weight.path} {tuple(weight.shape)}"
+
+
+def _array(name: str, value: Any, spec: Any) -> Any:
+    array = np.asarray(value)
+    if spec.shape.rank == 2 and spec.shape[1] == 1 and array.ndim == 1:
+        array = array[:, None]  # As in Keras, the last axis may be left out.
+    if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
+        raise ValueError(
+            f"Array `{name}` must have shape {spec.shape}, None standing for any "
+            f"number of examples. Received: {array.shape}.{_how_to_fit(array, spec)}"
+        )
+    if len(array) == 0:
+        raise ValueError(f"Array `{name}` must hold an example. Received: none.")
+    if array.dtype.kind not in "biuf":
+        hint = (
+            f" {episode_checks.NUMBER}"
+            if spec.dtype.is_integer and array.dtype.kind in "US"
+            else ""
+        )
+        raise ValueError(
+            f"Array `{name}` must be numeric. Received: {array.dtype}.{hint}"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        fitted = array.astype(spec.dtype.as_numpy_dtype)
+    if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):
+        raise ValueError(
+            f"Array `{name}` must hold integers that fit {spec.dtype.name}. Received: "
+            f"values from {array.min()} to {array.max()}, dtype {array.dtype}."
+        )
+    if spec.dtype.is_floating and not np.isfinite(fitted).all():
+        raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
+    return fitted
+
+
+def _how_to_fit(array: Any, spec: Any) -> str:
+    """What to do with an array of another shape, where that is clear."""
+    shape = spec.shape.as_list()
+    if spec.dtype.is_integer and len(shape) == 1 and array.ndim == 2:
+        return " One-hot rows become class numbers by `y.argmax(-1)`."
+    if len(shape) == 4 and array.ndim == 3 and shape[3] == 1:
+        return " Grey images want a last axis: `x[..., None]`."
+    if len(shape) == 4 and array.ndim == 4 and array.shape[3] == shape[3]:
+        return (
+            f" Images are resized by `tf.image.resize(x, {(shape[1], shape[2])}, "
+            "antialias=True)`; those of a folder are resized as they are read."
+        )
+    return ""
+
+
+def _words(error: tf.errors.InvalidArgumentError) -> str:
+    """What a check of the graph said, without the graph's own names."""
+    found = re.search(r"assertion failed: (.*)|^(.*) : Tensor had", error.message, re.M)
+    if found is None:
+        return str(error.message)
+    return (found[1] or f"[{found[2]}.]").strip("[]").replace("] [", " ")

@@ -1,0 +1,148 @@
+"""The learned initialisation as a SavedModel that needs only TensorFlow."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pathlib
+import platform
+import tempfile
+from importlib import metadata
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.backend import custom_gradient
+from maml_keras.backend.progress import Bar
+from maml_keras.export import signature
+from maml_keras.export.module import ExportedLearner
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner import batch_norm_policies
+from maml_keras.learner.learner import Learner
+from maml_keras.learner.model_copies import check_no_tables
+
+# What lies in an export: ours, and what TensorFlow writes beside its graph.
+OWN = frozenset({"saved_model.pb", "learner.keras", "card.json"})
+TENSORFLOW = frozenset({"assets", "assets.extra", "variables", "fingerprint.pb"})
+
+
+def write(
+    learner: Learner,
+    inner: InnerLoop,
+    path: str | pathlib.Path,
+    *,
+    input_signature: Any = None,
+    card: dict[str, Any] | None = None,
+    verbose: str | int = "auto",
+) -> pathlib.Path:
+    """Writes the SavedModel, `learner.keras` and `card.json` to one folder.
+
+    Args:
+        learner: the model whose weights are the initialisation.
+        inner: the inner loop that `adapt` and `fine_tune` run.
+        path: the folder. An earlier export there is replaced; anything else is not.
+        input_signature: None, or `(x, y)`, nests of `tf.TensorSpec` with None for the
+            number of examples, where the model's own inputs do not say.
+        card: dict, what else the card should say.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: if the model does not tell the shape of its inputs or outputs.
+        FileExistsError: if the folder holds something that is no export.
+    """
+    path = pathlib.Path(path)
+    _check_replaceable(path)
+    check_no_tables(learner.model)
+    specs = input_signature or signature.of_model(learner, inner)
+    # Each function, then the SavedModel and the Keras file.
+    parts = itertools.count(1)
+    bar = Bar(ExportedLearner.PARTS + 2, unit="part", verbose=verbose)
+
+    def done() -> None:
+        bar.update(next(parts))
+
+    root = ExportedLearner(learner, inner, *specs, done=done)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside it and moved: a reader never finds half an export.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        new = pathlib.Path(folder) / path.name
+        with custom_gradient.saving():
+            tf.saved_model.save(root, str(new), signatures=root.signatures())
+        done()
+        learner.model.save(new / "learner.keras")
+        text = json.dumps(
+            {**_card(learner, inner), "functions": root.table(), **(card or {})},
+            indent=2,
+            ensure_ascii=False,
+        )
+        (new / "card.json").write_text(text + "\n", encoding="utf-8")
+        if path.exists():
+            path.rename(pathlib.Path(folder) / "old")  # Deleted once the new is there.
+        new.rename(path)
+    done()
+    return path
+
+
+def _check_replaceable(path: pathlib.Path) -> None:
+    """Refuses a folder in which anything lies that an export did not write."""
+    if not path.exists():
+        return
+    found = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
+    if found and not (OWN <= found <= OWN | TENSORFLOW):
+        raise FileExistsError(
+            "`path` must be a new folder or an earlier export. Received: "
+            f"{path}, which holds something else: "
+            f"{', '.join(sorted(found - OWN - TENSORFLOW)) or 'not all of an export'}. "
+            "Choose another path."
+        )
+
+
+def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
+    model, rule = learner.model, inner.rule
+    policy = batch_norm_policies.described(learner.batch_norm)
+    layers = [bool(layer.trainable) for layer in model._flatten_layers()]
+    alone = {
+        id(v)
+        for layer in model._flatten_layers()
+        if layer.trainable
+        for v in layer._trainable_variables
+        if not v.trainable
+    }
+    frozen = [i for i, v in enumerate(model.variables) if id(v) in alone]
+    return {
+        "model": model.name,
+        "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
+        "inner_loop": {
+            "loss": inner.loss.described(),
+            "rule": rule.title,
+            "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
+            "steps": inner.steps,
+            "adapt": repr(inner.adapt_selector),
+            "second_order": inner.second_order,
+        },
+        "batch_norm": learner.batch_norm.name,
+        # A layer inside another may be frozen, which no configuration says.
+        **({} if all(layers) else {"trainable_layers": layers}),
+        # Nor of a weight that is frozen by itself: its place among all of them.
+        **({"frozen_variables": frozen} if frozen else {}),
+        # Of one's own its class, by which `to_keras` makes it again.
+        **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
+        "versions": {
+            "maml_keras": version("maml_keras"),
+            "tensorflow": tf.__version__,
+            "keras": keras.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def version(package: str) -> str:
+    """Of an installed package, or that it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,118 @@
+"""What an export's functions take and return, by name, shape and type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner.learner import Learner
+from maml_keras.learner.losses import PureLoss
+
+
+def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
+    """Specs of the inputs and targets, from the model's symbolic inputs.
+
+    Raises:
+        ValueError: if the model does not tell the shape of its inputs or outputs.
+    """
+    model = learner.model
+    try:
+        # `input` keeps the nest of several inputs, which a Sequential model lacks.
+        inputs = model.inputs[0] if _is_one(model, "inputs") else model.input
+        outputs = model.outputs[0] if _is_one(model, "outputs") else model.output
+        x = keras.tree.map_structure(
+            lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), inputs
+        )
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Model '{model.name}' does not tell the shape of its inputs. Pass "
+            "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
+            "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
+        ) from error
+    return x, _targets(inner.loss, outputs)
+
+
+def _is_one(model: keras.Model, what: str) -> bool:
+    """Whether it has one input or output that is no entry of a dict."""
+    nest = getattr(model, f"_{what}_struct", None)
+    return len(getattr(model, what)) == 1 and not isinstance(nest, dict)
+
+
+def _targets(loss: PureLoss, outputs: Any) -> Any:
+    """Specs of the targets of a loss, of each output for several."""
+    if isinstance(loss.parts, dict):
+        return {key: _targets(part, outputs[key]) for key, part in loss.parts.items()}
+    if loss.parts is not None:
+        return [_targets(part, output) for part, output in zip(loss.parts, outputs)]
+    if keras.tree.is_nested(outputs):
+        return keras.tree.map_structure(lambda t: _targets(loss, t), outputs)
+    if loss.is_sparse_categorical:
+        return tf.TensorSpec([None, *outputs.shape[1:-1]], tf.int32)
+    return tf.TensorSpec([None, *outputs.shape[1:]], tf.float32)
+
+
+def named(spec: Any, name: str) -> Any:
+    """The spec with a name for each leaf: `x`, or `x_a` and `x_b` of a nest.
+
+    >>> named(tf.TensorSpec([None, 3]), "x").name
+    'x'
+    >>> named({"a": tf.TensorSpec([None, 3])}, "x")["a"].name
+    'x_a'
+    """
+    leaves = [
+        tf.TensorSpec(leaf.shape, leaf.dtype, "_".join([name, *map(str, path)]))
+        for path, leaf in keras.tree.flatten_with_path(spec)
+    ]
+    return keras.tree.pack_sequence_as(spec, leaves)
+
+
+def outputs_named(values: Any) -> dict[str, Any]:
+    """The leaves of a prediction by name, as a signature returns them.
+
+    >>> list(outputs_named(tf.zeros([1])))
+    ['predictions']
+    >>> list(outputs_named([tf.zeros([1]), tf.zeros([1])]))
+    ['predictions_0', 'predictions_1']
+    """
+    return {
+        "_".join(["predictions", *map(str, path)]): leaf
+        for path, leaf in keras.tree.flatten_with_path(values)
+    }
+
+
+def table(functions: dict[str, tuple[list[Any], dict[str, Any], Any]]) -> Any:
+    """The functions as plain data, for the card.
+
+    Args:
+        functions: of each name, the specs of the arguments in their order, the
+            defaults by the argument's name, and what it returns: a nest of specs, or a
+            text.
+    """
+    described = {}
+    for name, (specs, defaults, returns) in functions.items():
+        arguments = {}
+        for spec in specs:
+            # Weights by name are one argument.
+            if isinstance(spec, dict) and all(
+                k == getattr(s, "name", None) for k, s in spec.items()
+            ):
+                arguments["weights"] = {k: _leaf(s) for k, s in spec.items()}
+                continue
+            for leaf in keras.tree.flatten(spec):
+                default = defaults.get(leaf.name)
+                extra = {} if default is None else {"default": default}
+                arguments[leaf.name] = {**_leaf(leaf), **extra}
+        described[name] = {
+            "arguments": arguments,
+            "returns": keras.tree.map_structure(
+                lambda leaf: leaf if isinstance(leaf, str) else _leaf(leaf), returns
+            ),
+        }
+    return described
+
+
+def _leaf(spec: Any) -> dict[str, Any]:
+    return {"shape": spec.shape.as_list(), "dtype": spec.dtype.name}

@@ -1,0 +1,171 @@
+"""Where the inner loop starts."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.learner.learner import Learner
+
+# A class without support examples gets a logit so low that softmax leaves it out.
+ABSENT = -1e9
+
+
+class Start(abc.ABC):
+    """Turns the initialisation and a task's support set into `phi_0`."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        training: bool,
+    ) -> tuple[list[Any], list[Any]]:
+        """The weights to start from, differentiable in `weights`, and the state.
+
+        Args:
+            learner: the model as a pure function.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            x: support inputs `[examples, ...]`.
+            y: support targets `[examples, ...]`.
+            training: bool, whether dropout is active.
+        """
+
+    def replaces(self, model: keras.Model) -> list[Any]:
+        """The weights that it sets for each task, be they adapted after it or not."""
+        return []
+
+    def check(self, model: keras.Model) -> None:  # noqa: B027 - most take any.
+        """Refuses a model that it cannot start from."""
+
+    @property
+    def frees_ways(self) -> bool:
+        """True if an episode may have fewer classes than the model has outputs."""
+        return False
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Start:
+        """The start with that configuration."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Initialisation(Start):
+    """The initialisation itself: `phi_0 = theta`."""
+
+    def __call__(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        training: bool,
+    ) -> tuple[list[Any], list[Any]]:
+        return list(weights), list(state)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class PrototypicalHead(Start):
+    """The last layer starts at the classes' prototypes (ProtoMAML).
+
+    `w_c = 2 p_c`, `b_c = -|p_c|^2`, with `p_c` the mean embedding of the support
+    examples of class c: the logits are then the negative squared distances to the
+    prototypes, but for a term that all classes share. The embedding is
+    what meta-learning trains; the head's own weights are never used.
+
+    An episode may have any number of classes up to the head's units, because a class
+    without support examples gets no probability.
+
+    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+    """
+
+    def __call__(
+        self,
+        learner: Learner,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        y: Any,
+        *,
+        training: bool,
+    ) -> tuple[list[Any], list[Any]]:
+        head = learner.model.layers[-1]
+        features, after = learner.features(weights, state, x, training=training)
+        kernel, bias = prototypical_weights(features, y, ways=head.units)
+        found = {id(head.kernel): kernel, id(head.bias): bias}
+        # Joined to the weights they replace by a zero, so that those have a gradient.
+        started = [
+            w if id(v) not in found else tf.cast(found[id(v)], w.dtype) + 0.0 * w
+            for v, w in zip(learner.variables, weights)
+        ]
+        return started, learner.advance(state, after)
+
+    def replaces(self, model: keras.Model) -> list[Any]:
+        head = model.layers[-1]
+        return [head.kernel, head.bias]
+
+    def check(self, model: keras.Model) -> None:
+        last = model.layers[-1]
+        if not (
+            isinstance(last, keras.layers.Dense)
+            and last.use_bias
+            and last.activation is keras.activations.linear
+            and last.kernel.trainable
+            and last.bias.trainable
+        ):
+            raise ValueError(
+                "A head from prototypes needs a model that ends in a trainable Dense "
+                "layer with a bias and no activation. Received: "
+                f"{type(last).__name__} '{last.name}' at the end of '{model.name}'."
+            )
+
+    @property
+    def frees_ways(self) -> bool:
+        return True
+
+
+def prototypical_weights(features: Any, y: Any, *, ways: int) -> tuple[Any, Any]:
+    """The linear layer whose logits are distances to the classes' mean embeddings.
+
+    `w_c = 2 p_c`, `b_c = -|p_c|^2`
+
+    Args:
+        features: float tensor `[examples, features]`.
+        y: int tensor `[examples]`, values in `[0, ways)`.
+        ways: int, outputs of the layer.
+
+    Returns:
+        Kernel `[features, ways]` and bias `[ways]`.
+
+    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+
+    >>> kernel, bias = prototypical_weights(
+    ...     tf.constant([[0.0], [2.0], [5.0]]), tf.constant([0, 0, 1]), ways=2)
+    >>> kernel.numpy().ravel(), bias.numpy()
+    (array([ 2., 10.], dtype=float32), array([ -1., -25.], dtype=float32))
+    """
+    # In float16, which does not reach so low, half of its range.
+    absent = max(ABSENT, 0.5 * float(features.dtype.min))
+    dtype = keras.backend.result_type(features.dtype, "float32")
+    features = tf.cast(features, dtype)
+    members = tf.one_hot(tf.cast(y, tf.int32), ways, dtype=dtype)
+    counts = tf.reduce_sum(members, axis=0)
+    sums = tf.linalg.matmul(features, members, transpose_a=True)
+    prototypes = sums / tf.maximum(counts, 1.0)
+    bias = -tf.reduce_sum(tf.square(prototypes), axis=0)
+    bias = tf.where(counts > 0.0, bias, tf.constant(absent, dtype))
+    return 2.0 * prototypes, bias

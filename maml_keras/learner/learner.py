@@ -1,0 +1,399 @@
+"""A built Keras model as a pure function of its weights."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_keras.backend.attention import heads_first
+from maml_keras.backend.autograph import as_written
+from maml_keras.backend.einsum_dense import as_products
+from maml_keras.backend.layer_norm import written_out
+from maml_keras.backend.moments import exact_moments
+from maml_keras.backend.recurrent import unrolled
+from maml_keras.learner import batch_norm_policies, model_checks, moving_statistics
+from maml_keras.learner.batch_norm_policy import BatchNormPolicy
+
+
+class Output(NamedTuple):
+    """What one pass of a learner returns.
+
+    Attributes:
+        predictions: the model's output.
+        penalty: scalar, the model's own losses (regularisers, `add_loss`).
+        state: list of tensors, the non-trainable variables after the pass.
+    """
+
+    predictions: Any
+    penalty: Any
+    state: list[Any]
+
+
+class Learner:
+    """`predictions, penalty, state' = learner(weights, state, x)`; no side effects.
+
+    Nothing of the model is copied, renamed or assigned: its variables are read
+    through a `keras.StatelessScope`. Normalisation is differentiable to second order
+    (see `exact_moments`) and batch norm follows one stated policy.
+
+    Args:
+        model: any built `keras.Model`.
+        batch_norm: the name of a policy, or a `BatchNormPolicy`.
+        steps: int, inner steps in training, for a policy that counts them.
+
+    Raises:
+        TypeError: if `model` is no `keras.Model`.
+        ValueError: if it is not built, has nothing to train, or holds a raw
+            `tf.Variable`, which Keras cannot exchange for adapted weights.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        *,
+        batch_norm: str | BatchNormPolicy = "transductive",
+        steps: int = 1,
+    ) -> None:
+        model_checks.check(model)
+        self.model = model
+        self.batch_norm = batch_norm_policies.get(batch_norm)
+        self.batch_norm.prepare(model, steps)
+        self._named_unused: set[str] = set()
+        self._assigned: set[int] = set()
+        self._body: keras.Model | None = None
+        # How often the last pass assigned each variable, by its `id`.
+        self._updates: Mapping[int, int] = {}
+
+    @property
+    def variables(self) -> list[Any]:
+        """The model's trainable variables, and what its batch-norm policy learns."""
+        return [*self.model.trainable_variables, *self.batch_norm.learned()]
+
+    @property
+    def state_variables(self) -> list[Any]:
+        """The non-trainable variables: moving statistics, seeds, frozen weights."""
+        return [*self.model.non_trainable_variables, *self.batch_norm.statistics()]
+
+    @property
+    def num_seeds(self) -> int:
+        """How many random number generators the model holds."""
+        return sum(map(is_seed, self.state_variables))
+
+    def weights(self) -> list[tf.Tensor]:
+        """The current value of every trainable variable."""
+        return [tf.convert_to_tensor(v.value) for v in self.variables]
+
+    def state(self, seeds: Any = None) -> list[tf.Tensor]:
+        """The current value of every non-trainable variable.
+
+        Args:
+            seeds: None, or int32 `[num_seeds, 2]`, not negative, to start the
+                random number generators from.
+        """
+        values = [tf.convert_to_tensor(v.value) for v in self.state_variables]
+        if seeds is None:
+            return values
+        rows = iter(range(self.num_seeds))
+        return [
+            tf.cast(seeds[next(rows)], v.dtype) if is_seed(v) else value
+            for v, value in zip(self.state_variables, values)
+        ]
+
+    def advance(self, state: list[Any], after: list[Any]) -> list[Any]:
+        """`state` with what a support pass moves as it stands in `after`.
+
+        Support passes move random number generators on, so that every step draws a
+        fresh dropout mask, and the policy's own statistics. They leave the model's
+        moving statistics alone.
+        """
+        carried = {id(v) for v in self.batch_norm.statistics()}
+        return [
+            new if is_seed(v) or id(v) in carried else old
+            for v, old, new in zip(self.state_variables, state, after)
+        ]
+
+    def moved(self, state: list[Any], after: list[Any]) -> dict[int, Any]:
+        """The entries of `after`, by index, that passes assigned; seeds left out."""
+        return {
+            i: new
+            for i, (v, old, new) in enumerate(zip(self.state_variables, state, after))
+            # What is assigned is known from tracing: what a branch or a pass that is
+            # computed again hands on is another tensor, though nothing moved it.
+            if new is not old and i in self._assigned and not is_seed(v)
+        }
+
+    @as_written
+    def __call__(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool,
+        step: Any = 0,
+        moving: bool = True,
+    ) -> Output:
+        """One pass over a support set.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            x: the model's input, `[examples, ...]`.
+            training: bool, whether dropout and the like are active. Batch norm
+                follows the learner's policy.
+            step: int or int tensor, inner steps taken so far.
+            moving: bool, whether the state after the pass is to have the model's
+                moving statistics moved. An inner step leaves them alone (`advance`).
+        """
+        scope = self.batch_norm.scope(training=training, step=step, moving=moving)
+        return self._pass(self.model, weights, state, x, scope, training=training)
+
+    @as_written
+    def query(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        support_x: Any,
+        x: Any,
+        *,
+        training: bool,
+        step: Any,
+    ) -> Output:
+        """One pass over a query set.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            support_x: the support inputs, for a policy that normalises by them.
+            x: the query inputs, `[examples, ...]`.
+            training: bool, whether dropout and the like are active.
+            step: int or int tensor, inner steps taken.
+        """
+        seen = self.settled(weights, state, support_x, training=training, step=step)
+        output = self.answer(weights, seen, x, training=training, step=step)
+        if not self.batch_norm.query_sees_support:
+            return output
+        # The model's moving statistics move as they would have in a support pass.
+        momenta = moving_statistics.momenta(self.model)
+        variables = self.state_variables
+        after = moving_statistics.moved(variables, state, output.state, momenta)
+        self._note(state, after)
+        return output._replace(state=after)
+
+    def settled(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        support_x: Any,
+        *,
+        training: bool,
+        step: Any,
+    ) -> list[Any]:
+        """The state in which queries are answered after adaptation to a support set."""
+        if not self.batch_norm.query_sees_support:
+            return state
+        return self.batch_statistics(
+            weights, state, support_x, training=training, step=step
+        )
+
+    @as_written
+    def answer(
+        self, weights: list[Any], state: list[Any], x: Any, *, training: bool, step: Any
+    ) -> Output:
+        """A query pass in a `settled` state; the arguments as those of `query`."""
+        scope = self.batch_norm.scope(training=training, step=step, query=True)
+        return self._pass(self.model, weights, state, x, scope, training=training)
+
+    def settled_variables(self) -> list[Any]:
+        """The `state_variables` that `settled` sets from a support set."""
+        if not self.batch_norm.query_sees_support:
+            return []
+        momenta = moving_statistics.momenta(self.model)
+        return [v for v in self.state_variables if id(v) in momenta]
+
+    def features(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool,
+    ) -> tuple[Any, list[Any]]:
+        """What the model's last layer receives, in a support pass before any step.
+
+        Returns:
+            Features `[examples, ...]`, and the state after the pass.
+
+        Raises:
+            ValueError: if the model is no graph of layers, so that nobody can tell.
+        """
+        if self._body is None:
+            self._body = _body(self.model)
+        scope = self.batch_norm.scope(training=training, moving=False)
+        output = self._pass(self._body, weights, state, x, scope, training=training)
+        return output.predictions, output.state
+
+    def _pass(
+        self,
+        model: keras.Model,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        batch_norm: Any,
+        *,
+        training: bool,
+    ) -> Output:
+        mapping = [*zip(self.variables, weights), *zip(self.state_variables, state)]
+        with (
+            moving_statistics.CountingScope(
+                state_mapping=mapping, collect_losses=True
+            ) as scope,
+            exact_moments(),
+            unrolled(),
+            heads_first(),
+            written_out(),
+            as_products(),
+            batch_norm,
+        ):
+            given = [scope.get_current_value(v) for v in self.variables]
+            predictions = model(x, training=training)
+            losses = model.losses
+        after = [scope.get_current_value(v) for v in self.state_variables]
+        self._note(state, after)
+        self._updates = scope.updates
+        _check_seeds(scope, [v for v, _ in mapping])
+        _check_unwritten(scope, self.variables, given)
+        wide = keras.backend.result_type("float32", *(loss.dtype for loss in losses))
+        penalty = tf.add_n([tf.zeros([], wide), *(tf.cast(t, wide) for t in losses)])
+        return Output(predictions, penalty, after)
+
+    def _note(self, state: list[Any], after: list[Any]) -> None:
+        """Remembers which entries a pass assigned."""
+        self._assigned |= {
+            i for i, (old, new) in enumerate(zip(state, after)) if new is not old
+        }
+
+    def batch_statistics(
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool = False,
+        step: Any = 0,
+    ) -> list[tf.Tensor]:
+        """`state` in which moving statistics are those of the batch `x`.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            x: the model's input, `[examples, ...]`.
+            training: bool, whether dropout and the like are active.
+            step: int or int tensor, inner steps taken.
+
+        Returns:
+            A tensor for each of `state_variables`; random number generators stand
+            where the pass left them, and all but the moving statistics of
+            `BatchNormalization` layers are as they were.
+        """
+        momenta = moving_statistics.momenta(self.model)
+        variables = self.state_variables
+        while momenta:
+            blank = moving_statistics.blank(variables, state, momenta)
+            after = self(weights, blank, x, training=training, step=step).state
+            unmoved = momenta.keys() - self._updates.keys()
+            if not unmoved:
+                break
+            # What the pass does not move it may read, so it must not be blank.
+            momenta = {key: m for key, m in momenta.items() if key not in unmoved}
+        else:
+            return state
+        found = moving_statistics.of_batch(variables, after, momenta, self._updates)
+        return [
+            new if id(v) in momenta or is_seed(v) else old
+            for v, old, new in zip(variables, state, found)
+        ]
+
+    def folded(self, weights: list[Any], state: list[Any], steps: Any) -> list[Any]:
+        """Values of `model.variables` with which the model computes by itself.
+
+        Args:
+            weights: a tensor for each of `variables`.
+            state: a tensor for each of `state_variables`.
+            steps: int or int tensor, inner steps taken.
+        """
+        variables = [*self.variables, *self.state_variables]
+        values = {id(v): t for v, t in zip(variables, [*weights, *state])}
+        values = self.batch_norm.folded(values, steps)
+        return [values[id(v)] for v in self.model.variables]
+
+    def filled(self, gradients: list[Any], variables: list[Any]) -> list[tf.Tensor]:
+        """Gradients with zeros for None, after one warning that names the unused."""
+        unused = [
+            v.path
+            for v, g in zip(variables, gradients)
+            if g is None and v.path not in self._named_unused
+        ]
+        if unused:
+            self._named_unused.update(unused)
+            warnings.warn(
+                "These trainable variables do not influence the query loss, so their "
+                f"gradient is zero: {', '.join(unused)}. Use them in the model's "
+                "`call`, or freeze them with `trainable = False`, or weight decay "
+                "moves them all the same.",
+                stacklevel=2,
+            )
+        return [
+            tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g)
+            for v, g in zip(variables, gradients)
+        ]
+
+
+def _body(model: keras.Model) -> keras.Model:
+    try:
+        return keras.Model(model.inputs, model.layers[-1].input)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            "A head from prototypes needs a Sequential or functional model, whose "
+            f"last layer tells its input. Received: '{model.name}' of class "
+            f"{type(model).__name__}."
+        ) from error
+
+
+def _check_seeds(scope: Any, variables: list[Any]) -> None:
+    """Refuses a layer that draws from Keras's global generator.
+
+    It is no variable of the model, so a pass would not move it on: every step of every
+    task would see the same noise.
+    """
+    known = {id(v) for v in variables}
+    for key, value in scope.state_mapping.items():
+        if key not in known and value.dtype.is_integer and value.shape == (2,):
+            raise ValueError(
+                "A layer draws random numbers without a generator of its own, which "
+                "would be the same in every step and every task. Give it one: "
+                "`self.seeds = keras.random.SeedGenerator(1)` in `__init__`, and "
+                "`keras.random.dropout(x, 0.5, seed=self.seeds)`."
+            )
+
+
+def _check_unwritten(scope: Any, variables: list[Any], given: list[Any]) -> None:
+    """Refuses a layer that assigns its own weights, which are the inner loop's."""
+    for variable, value in zip(variables, given):
+        if scope.get_current_value(variable) is not value:
+            raise ValueError(
+                f"A layer assigns its trainable weight '{variable.path}' when it is "
+                "called, as `SpectralNormalization` does. In a task the inner loop "
+                "sets it, and what the layer wrote would be lost. Compute the value "
+                "from the weight and leave the weight as it is."
+            )
+
+
+def is_seed(variable: Any) -> bool:
+    """True for the state of a random number generator, such as dropout's."""
+    # `keras.random.SeedGenerator` names its state so; int64 on TensorFlow.
+    return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)

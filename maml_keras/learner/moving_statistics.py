@@ -1,0 +1,86 @@
+"""The moving statistics of a model's batch norm layers, as values in a state."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.backend import batch_norm
+
+
+def momenta(model: keras.Model) -> dict[int, float]:
+    """Of each moving statistic that a pass can set, by `id` of the variable."""
+    return {
+        id(v): layer.momentum
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and not batch_norm.renormalises(layer)
+        and layer.momentum < 1.0
+        for v in (layer.moving_mean, layer.moving_variance)
+    }
+
+
+class CountingScope(keras.StatelessScope):
+    """A scope that knows how often a pass assigned each variable.
+
+    Attributes:
+        updates: the numbers, by `id` of the variable.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.updates: collections.Counter[int] = collections.Counter()
+
+    def add_update(self, update: tuple[Any, Any]) -> None:
+        self.updates[id(update[0])] += 1
+        super().add_update(update)
+
+
+def blank(
+    variables: list[Any], state: list[Any], momenta: dict[int, float]
+) -> list[Any]:
+    """`state` with moving statistics of zero.
+
+    A pass moves one to `momentum * old + (1 - momentum) * batch`: from zero, nothing
+    cancels when `of_batch` reads the batch's out of it.
+    """
+    return [
+        tf.zeros_like(old) if id(v) in momenta else old
+        for v, old in zip(variables, state)
+    ]
+
+
+def of_batch(
+    variables: list[Any],
+    after: list[Any],
+    momenta: dict[int, float],
+    updates: Mapping[int, int],
+) -> list[Any]:
+    """The state after a pass from `blank`, with the statistics of its batch.
+
+    A layer that is called n times, as one that is shared, has moved n times: what is
+    left is `sum_i (1 - momentum) momentum^(n - i) batch_i`, and the weights add up to
+    `1 - momentum^n`.
+    """
+    return [
+        new / (1.0 - momenta[id(v)] ** updates[id(v)]) if id(v) in momenta else new
+        for v, new in zip(variables, after)
+    ]
+
+
+def moved(
+    variables: list[Any],
+    state: list[Any],
+    statistics: list[Any],
+    momenta: dict[int, float],
+) -> list[Any]:
+    """The state after a pass over a batch of these statistics, as Keras moves it."""
+    return [
+        old * momenta[id(v)] + new * (1.0 - momenta[id(v)]) if id(v) in momenta else new
+        for v, old, new in zip(variables, state, statistics)
+    ]

@@ -1,0 +1,18 @@
+"""Networks and layers made for meta-learning: the papers' networks, context layers,
+low-rank adapters."""
+
+from maml_keras.models.adapters import with_low_rank_adapters
+from maml_keras.models.context_layers import ContextFilm, ContextInput
+from maml_keras.models.low_rank import LowRank
+from maml_keras.models.low_rank_attention import LowRankAttention
+from maml_keras.models.networks import conv4, mlp
+
+__all__ = [
+    "ContextFilm",
+    "ContextInput",
+    "LowRank",
+    "LowRankAttention",
+    "conv4",
+    "mlp",
+    "with_low_rank_adapters",
+]

@@ -1,0 +1,91 @@
+"""Watch adaptation in TensorBoard while `fit` runs."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.evaluation.evaluate import (
+    Evaluation,
+    check_repeatable,
+    evaluate_episodes,
+)
+
+
+class AdaptationCurves(keras.callbacks.Callback):
+    """Writes the metric at each adaptation step, on fixed tasks, after every epoch.
+
+    The scalars are `adaptation/<metric>/step_0`, `step_1`, ..: step 0 is before
+    adaptation. Number of diverged tasks: `adaptation/diverged`. The same mean after
+    the last step joins the epoch's logs as `adapted_<metric>`.
+
+    Args:
+        episodes: a finite dataset of batches `(task, query_y)` to adapt to.
+        log_dir: str or path, TensorBoard's folder; the scalars go to `adaptation`.
+        steps: int, adaptation steps; None for as many as in training.
+        num_tasks: int, tasks a time.
+        every: int, epochs between two measurements.
+    """
+
+    def __init__(
+        self,
+        episodes: Any,
+        log_dir: str | pathlib.Path,
+        *,
+        steps: int | None = None,
+        num_tasks: int = 100,
+        every: int = 1,
+    ) -> None:
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` must be positive. Received: every={every}.")
+        check_repeatable(episodes)
+        self.episodes = episodes
+        self.log_dir = pathlib.Path(log_dir) / "adaptation"
+        self.steps = steps
+        self.num_tasks = num_tasks
+        self.every = every
+        self._writer: Any = None
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Measures and writes."""
+        if (epoch + 1) % self.every:
+            return
+        result = evaluate_episodes(
+            self.model,
+            self.episodes,
+            steps=self.steps,
+            num_tasks=self.num_tasks,
+            verbose=0,
+        )
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(str(self.log_dir))
+        write_curve(self._writer, result, step=int(self.model.optimizer.iterations))
+        if logs is not None:
+            logs[f"adapted_{result.metric}"] = result.mean
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Closes the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
+    """Writes one evaluation's curve and its diverged tasks as scalars."""
+    with writer.as_default(step=step):
+        curve_scalars(result)
+        tf.summary.scalar(
+            "adaptation/diverged", result.diverged[-1], description=result.caption
+        )
+    writer.flush()
+
+
+def curve_scalars(result: Evaluation, prefix: str = "adaptation") -> None:
+    """Writes the mean at each adaptation step to the current writer, a tag for each."""
+    for k, value in enumerate(result.curve):
+        tag = f"{prefix}/{result.metric}/step_{k}"
+        tf.summary.scalar(tag, value, description=result.caption)

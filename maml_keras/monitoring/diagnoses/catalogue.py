@@ -1,0 +1,27 @@
+"""All diagnoses that this library makes."""
+
+from __future__ import annotations
+
+from maml_keras.monitoring.diagnoses.diagnosis import Diagnosis
+from maml_keras.monitoring.diagnoses.of_gain import IdleSteps, LabelLeak, NoGain
+from maml_keras.monitoring.diagnoses.of_steps import (
+    RateTooLarge,
+    RunawayRate,
+    VanishedGradient,
+)
+
+
+def all_diagnoses() -> list[Diagnosis]:
+    """One of each.
+
+    >>> len(all_diagnoses())
+    6
+    """
+    return [
+        LabelLeak(),
+        NoGain(),
+        IdleSteps(),
+        RateTooLarge(),
+        RunawayRate(),
+        VanishedGradient(),
+    ]

@@ -1,0 +1,93 @@
+"""One look at a model that is being trained: numbers, to be judged and written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from maml_keras.evaluation.trace import InnerTrace
+from maml_keras.evaluation.trace_recording import owners
+from maml_keras.outer.maml import MAML
+
+
+@dataclass(frozen=True)
+class LearnedRates:
+    """The inner rates that are meta-learned, as they stand.
+
+    Attributes:
+        layers: paths of the layers that adapt.
+        table: `[steps, layers]`, the mean rate of a layer's weights at each inner step;
+            one row if the steps share their rates.
+        start: `[steps, layers]`, the same at the first look.
+        values: for each layer all its rates in one array.
+    """
+
+    layers: tuple[str, ...]
+    table: Any
+    start: Any
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What was seen after some meta-steps.
+
+    Attributes:
+        iteration: int, meta-steps taken.
+        traces: an `InnerTrace` by the part of the tasks, such as `"validation"`.
+        rates: the learned rates, or None if the rule learns none.
+        trained_steps: int, inner steps in training.
+        blank_start: bool, whether the inner loop starts without having seen the support
+            set, so that step 0 can know nothing of a task's labels.
+    """
+
+    iteration: int
+    traces: Mapping[str, InnerTrace]
+    rates: LearnedRates | None = None
+    trained_steps: int = 1
+    blank_start: bool = True
+
+    @property
+    def main(self) -> str:
+        """The part that is drawn, and whose mean joins the logs."""
+        return "validation" if "validation" in self.traces else list(self.traces)[-1]
+
+
+def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:
+    """The rates that a model has learned, or None if its rule learns none.
+
+    Args:
+        maml: the model.
+        start: None, or the table of an earlier look that these are compared with.
+
+    >>> from maml_keras import InnerLoop, MetaSGD, models
+    >>> maml = MAML(models.mlp(hidden=[4]), InnerLoop("mse", MetaSGD(0.5)))
+    >>> rates = learned_rates(maml)
+    >>> len(rates.layers), rates.table.tolist()
+    (2, [[0.5, 0.5]])
+    """
+    rates = [np.asarray(r, dtype=np.float32) for r in maml.rule.learned_rates()]
+    if not rates:
+        return None
+    adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    paths = [v.path for v in adapted]
+    layers = owners(paths)
+    values = {
+        layer: [r for r, path in zip(rates, paths) if owners([path]) == (layer,)]
+        for layer in layers
+    }
+    means = [
+        # A layer's mean is over its weights, not over its variables.
+        np.concatenate([r.reshape(len(r), -1) for r in values[layer]], axis=1).mean(1)
+        for layer in layers
+    ]
+    table = np.stack(means, axis=1)
+    return LearnedRates(
+        layers,
+        table,
+        table if start is None else start,
+        {layer: np.concatenate([r.ravel() for r in v]) for layer, v in values.items()},
+    )

@@ -1,0 +1,86 @@
+"""The page "Custom Scalars" of TensorBoard, laid out so that it tells the story."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import tensorflow as tf
+
+from maml_keras.monitoring.look import Look
+from maml_keras.monitoring.views import Board, View, told_steps
+from maml_keras.outer.maml import MAML
+
+
+@final
+class Layout(View):
+    """Lays out the page Custom Scalars: does it adapt, and what do the steps do?
+
+    Charts by tag, so that all runs under TensorBoard's folder are in them. It is
+    written once.
+    """
+
+    def __init__(self) -> None:
+        self._written = False
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        if self._written:
+            return
+        self._written = True
+        first = next(iter(look.traces.values()))
+        with board.part():
+            layout = _layout(first.metric, first.steps, look.rates is not None)
+            tf.summary.experimental.write_raw_pb(_summary(layout))
+
+
+# A chart of all tags that a regular expression finds, or of these tags with a band.
+Charts = dict[str, str | list[str]]
+
+
+def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
+    """What is drawn, by chart and page section."""
+    # Of one section TensorBoard shows bands last, so the chart that tells the story has
+    # a section to itself.
+    story = f"query {metric} before adaptation, after the first and the last inner step"
+    tags = [f"{metric}/step_{k}" for k in told_steps(steps)]
+    charts: Charts = {
+        f"query {metric} at every inner step": f"adaptation/{metric}/step_",
+        "gap after adaptation: query minus support": "gap/",
+        "tasks that diverged": "adaptation/diverged",
+    }
+    if metric != "loss":
+        charts["query loss at every inner step"] = "adaptation/loss/step_"
+    sections: dict[str, Charts] = {
+        "Does it learn to adapt?": {f"{story}; 95% interval over tasks": tags},
+        "How do all steps do?": charts,
+        "What do the inner steps do?": {
+            "norm of the inner gradient, by layer": "inner_gradient/",
+            "norm of the inner update, by layer": "inner_update/",
+            "support loss at every inner step": "support/loss/step_",
+        },
+    }
+    if learns_rates:
+        sections["Which inner rates are learned?"] = {
+            "learned inner rate, by layer": "inner_rate/"
+        }
+    return sections
+
+
+def _summary(sections: dict[str, Charts]) -> Any:
+    # A second to import, and only needed here.
+    from tensorboard.plugins.custom_scalar import layout_pb2, summary
+
+    layout = layout_pb2.Layout()
+    for title, charts in sections.items():
+        category = layout.category.add(title=title)
+        for name, shown in charts.items():
+            chart = category.chart.add(title=name)
+            if isinstance(shown, str):
+                chart.multiline.tag.append(shown)
+                continue
+            for tag in shown:
+                chart.margin.series.add(
+                    value=f"adaptation/{tag}",
+                    lower=f"interval/{tag}/lower",
+                    upper=f"interval/{tag}/upper",
+                )
+    return summary.pb(layout).SerializeToString()

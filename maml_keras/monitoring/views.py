@@ -1,0 +1,171 @@
+"""What is written of a look at a run: small objects, each of which shows one thing."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import pathlib
+from typing import Any, final
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.monitoring.adaptation_curves import curve_scalars
+from maml_keras.monitoring.look import Look
+from maml_keras.outer.maml import MAML
+
+
+class Board:
+    """Where views write: a TensorBoard run for the model, and one for each part.
+
+    Args:
+        folder: TensorBoard's folder.
+    """
+
+    def __init__(self, folder: str | pathlib.Path) -> None:
+        self.folder = pathlib.Path(folder)
+        self.step = 0
+        self._writers: dict[str, Any] = {}
+
+    def part(self, name: str = "") -> contextlib.AbstractContextManager[Any]:
+        """Makes a part's run the one that `tf.summary` writes to; `""` is the model's.
+
+        >>> import tempfile
+        >>> board = Board(tempfile.mkdtemp())
+        >>> with board.part("validation"):
+        ...     written = tf.summary.scalar("gap/loss", 0.5)
+        >>> board.close()
+        >>> [path.name for path in board.folder.iterdir()]
+        ['validation']
+        """
+        if name not in self._writers:
+            path = self.folder / name
+            self._writers[name] = tf.summary.create_file_writer(str(path))
+        return self._writers[name].as_default(step=self.step)  # type: ignore[no-any-return]
+
+    def flush(self) -> None:
+        """What was written reaches the disk."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes the files; writing again opens new ones."""
+        for writer in self._writers.values():
+            writer.close()
+        self._writers = {}
+
+
+def told_steps(steps: int) -> list[int]:
+    """The inner steps that tell the story: none, the first and the last.
+
+    >>> told_steps(10), told_steps(1), told_steps(0)
+    ([0, 1, 10], [0, 1], [0])
+    """
+    return sorted({0, min(1, steps), steps})
+
+
+class View(abc.ABC):
+    """Writes one thing of a look."""
+
+    @abc.abstractmethod
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        """Writes summaries, if there is something to show.
+
+        Args:
+            look: what was seen.
+            board: where to write, `with board.part("validation"): ...`.
+            maml: the model, as it stands; it must not be changed.
+        """
+
+
+@final
+class Curves(View):
+    """Query metric and loss before adaptation and after each inner step.
+
+    `adaptation/<metric>/step_0`, `step_1`, .. and `adaptation/diverged`, the number of
+    tasks that ran away by the last step. `interval/<metric>/step_0/lower` and `upper`
+    bound the 95% confidence interval of the mean over tasks, before adaptation, after
+    the first step and after the last.
+    """
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        for part, trace in look.traces.items():
+            with board.part(part):
+                for metric in dict.fromkeys([trace.metric, "loss"]):
+                    curve_scalars(trace.query(metric))
+                result = trace.query()
+                for k in told_steps(trace.steps):
+                    tag = f"interval/{trace.metric}/step_{k}"
+                    mean, half = result.curve[k], result.half_widths[k]
+                    bounds = {"lower": mean - half, "upper": mean + half}
+                    for bound, value in bounds.items():
+                        tf.summary.scalar(
+                            f"{tag}/{bound}", value, description=result.caption
+                        )
+                diverged = trace.diverged[:, -1].sum()
+                tf.summary.scalar(
+                    "adaptation/diverged", diverged, description=result.caption
+                )
+
+
+@final
+class SupportGap(View):
+    """What the inner loop makes of the support set, and the gap to the query set.
+
+    `support/<metric>/step_0`, ..; `gap/<metric>`: query minus support after the last
+    step. A gap that grows says that steps learn the support set by heart.
+    """
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        for part, trace in look.traces.items():
+            with board.part(part):
+                for metric in dict.fromkeys([trace.metric, "loss"]):
+                    query, support = trace.query(metric), trace.support(metric)
+                    curve_scalars(support, "support")
+                    gap = query.mean - support.mean
+                    tf.summary.scalar(f"gap/{metric}", gap, description=query.caption)
+
+
+@final
+class Norms(View):
+    """Size of the inner gradients and steps of each layer, a mean over tasks and steps.
+
+    `inner_gradient/<layer>` and `inner_update/<layer>`; diverged tasks are left out.
+    """
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        for part, trace in look.traces.items():
+            kept = ~trace.diverged.any(axis=1)
+            if not kept.any() or not trace.steps:
+                continue
+            with board.part(part):
+                for name, norms in (
+                    ("inner_gradient", trace.gradient_norms),
+                    ("inner_update", trace.update_norms),
+                ):
+                    means = norms[kept].mean(axis=(0, 1))
+                    for layer, value in zip(trace.layers, means):
+                        tf.summary.scalar(f"{name}/{layer}", value)
+
+
+@final
+class Rates(View):
+    """The learned inner rates, if the rule learns any.
+
+    `inner_rate/<layer>` is the mean of a layer's rates, and with rates for each step
+    `inner_rate/<layer>/step_1`, ..; with rates for each weight `inner_rates/<layer>` is
+    their histogram.
+    """
+
+    def write(self, look: Look, board: Board, maml: MAML) -> None:
+        if look.rates is None:
+            return
+        rows = len(look.rates.table)
+        with board.part():
+            for layer, column in zip(look.rates.layers, look.rates.table.T):
+                for k, value in enumerate(column):
+                    step = f"/step_{k + 1}" if rows > 1 else ""
+                    tf.summary.scalar(f"inner_rate/{layer}{step}", value)
+                values = look.rates.values[layer]
+                if rows == 1 and values.size > 1 and np.isfinite(values).all():
+                    tf.summary.histogram(f"inner_rates/{layer}", values)

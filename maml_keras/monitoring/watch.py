@@ -1,0 +1,248 @@
+"""See in TensorBoard and in the log how a model learns to adapt."""
+
+from __future__ import annotations
+
+import collections
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.evaluation.evaluate import check_repeatable
+from maml_keras.evaluation.trace import trace_inner_loop
+from maml_keras.inner.starts import Initialisation
+from maml_keras.monitoring import figures
+from maml_keras.monitoring.diagnoses import Diagnosis, Finding, all_diagnoses
+from maml_keras.monitoring.look import Look, learned_rates
+from maml_keras.monitoring.pictures import Episodes, Fits, NormMap, RateMap
+from maml_keras.monitoring.tensorboard_layout import Layout
+from maml_keras.monitoring.time_budget import Pace
+from maml_keras.monitoring.views import Board, Curves, Norms, Rates, SupportGap, View
+
+logger = logging.getLogger(__name__)
+
+# A diagnosis asks for at most so many looks.
+REMEMBERED = 5
+# At most so many in a run, and so many with pictures, besides the first and the last.
+LOOKS = 20
+# Drawing takes three times as long as everything else of a look.
+PICTURES_EVERY = 5
+
+
+class Watch(keras.callbacks.Callback):
+    """Shows how a model learns to adapt, next to `keras.callbacks.TensorBoard`.
+
+    After an epoch the model adapts to fixed tasks, and what happens at each inner step
+    goes to TensorBoard: query loss and metric before and after, gradient and update
+    norms by layer, learned rates, diverged tasks, the gap between support and query
+    set, pictures of tasks. Where the numbers say that something is wrong, a sentence
+    says so in the log, once, and on TensorBoard's page Text. Training goes on as it
+    would have without.
+
+    It looks after the first epoch and the last; between them about 20 times, as long as
+    that takes no more than `share` of the training time. With `every` it looks after
+    every so many epochs, whatever it takes. The last step's mean joins the logs of an
+    epoch that was looked at as `adapted_<metric>`, its 95% half-width beside it.
+
+    Args:
+        log_dir: str or path, TensorBoard's folder; all goes to `adaptation` in it.
+        episodes: a finite dataset of batches `(task, query_y)`, which counts as
+            validation tasks; or several by name, `{"train": .., "validation": ..}`. The
+            one whose mean joins the logs is `"validation"`, or the last.
+        steps: int, adaptation steps; None for as many as in training.
+        num_tasks: int, tasks of each dataset a time.
+        every: int, epochs between two looks; None for as many as `share` affords.
+        share: float, of the training time, that looks may take; the first look, which
+            compiles, and the last are not counted.
+        metric: as in `evaluate_episodes`.
+        views: a list of `View`; None for all of them.
+        pictures: a list of `View` that draw, used in the first look, every fifth after
+            it and the last; None for all of them. They need matplotlib, and are skipped
+            without it.
+        diagnoses: a list of `Diagnosis`; None for all of them.
+        verbose: 0 for silence, 1 for a bar where a look takes more than two seconds;
+            "auto" for a bar where `fit` has one.
+
+    Raises:
+        TypeError: if `log_dir` is no path.
+        ValueError: if there are no episodes, or they can be drawn only once, `every`
+            is not positive, or `share` is negative.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | pathlib.Path,
+        episodes: Any,
+        *,
+        steps: int | None = None,
+        num_tasks: int = 100,
+        every: int | None = None,
+        share: float = 0.1,
+        metric: Any = None,
+        views: Sequence[View] | None = None,
+        pictures: Sequence[View] | None = None,
+        diagnoses: Sequence[Diagnosis] | None = None,
+        verbose: str | int = "auto",
+    ) -> None:
+        super().__init__()
+        if not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                "`log_dir` must be a folder's path; the episodes come after it. "
+                f"Received: log_dir of type {type(log_dir).__name__}."
+            )
+        if not isinstance(episodes, Mapping):
+            episodes = {"validation": episodes}
+        if not episodes:
+            raise ValueError("`episodes` must name at least one dataset. Received: {}.")
+        for part in episodes.values():
+            check_repeatable(part)
+        if every is not None and every < 1:
+            raise ValueError(f"`every` must be positive. Received: every={every}.")
+        if not share >= 0.0:
+            raise ValueError(
+                f"`share` must be 0 or more, such as 0.1. Received: share={share}."
+            )
+        self.episodes = dict(episodes)
+        self.steps = steps
+        self.num_tasks = num_tasks
+        self.every = every
+        self.metric = metric
+        self.verbose = verbose
+        self.views = (
+            [Curves(), SupportGap(), Norms(), Rates(), Layout()]
+            if views is None
+            else list(views)
+        )
+        self.pictures = (
+            [Fits(), Episodes(), NormMap(), RateMap()]
+            if pictures is None
+            else list(pictures)
+        )
+        self.diagnoses = all_diagnoses() if diagnoses is None else list(diagnoses)
+        self.findings: dict[str, tuple[int, Finding]] = {}
+        self._board = Board(pathlib.Path(log_dir) / "adaptation")
+        self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
+        self._count = 0
+        self._resumed = False
+        self._unsaid: list[Finding] = []
+        self._pace = Pace(share)
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Notes where learned rates start."""
+        rates = learned_rates(self.model)
+        self._start = None if rates is None else rates.table
+        if self.pictures and not figures.can_draw():
+            logger.warning(
+                "No pictures in TensorBoard: they need matplotlib (`pip install "
+                "'maml_keras[plot]'`). All else is written."
+            )
+            self.pictures = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Says what the last look found: by now the progress bar has ended its line."""
+        if not self._count:
+            self._resumed = epoch > 0
+        self._say()
+        self._pace.start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Looks, judges and writes, if it is time to."""
+        self._pace.stop()
+        epochs = self.params.get("epochs") or 1
+        # A callback may have ended training before its last epoch.
+        last = epoch + 1 == epochs or self.model.stop_training
+        if not (last or self._is_due(epoch, epochs)):
+            return
+        with self._pace.spending("looks"):
+            look = self._look()
+            self._looks.append(look)
+            self._board.step = look.iteration
+            self._write(look, self.views)
+            self._judge(look)
+        if last or self._draws():
+            with self._pace.spending("pictures"):
+                self._write(look, self.pictures)
+        self._board.flush()
+        self._count += 1
+        if logs is not None:
+            main = look.traces[look.main]
+            query = main.query()
+            logs[f"adapted_{main.metric}"] = query.mean
+            logs[f"adapted_{main.metric}_half_width"] = query.half_width
+
+    def _is_due(self, epoch: int, epochs: int) -> bool:
+        if self.every is not None:
+            return (epoch + 1) % self.every == 0
+        regular = (epoch + 1) % max(1, epochs // LOOKS) == 0
+        return not self._count or (regular and self._pace.affords("looks"))
+
+    def _draws(self) -> bool:
+        whatever = self._count == 0 or self.every is not None
+        regular = self._count % PICTURES_EVERY == 0
+        return regular and (whatever or self._pace.affords("pictures"))
+
+    def _write(self, look: Look, views: Sequence[View]) -> None:
+        for view in views:
+            view.write(look, self._board, self.model)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Says what is left to say, and closes the files."""
+        self._say()
+        self._board.close()
+
+    def _look(self) -> Look:
+        maml, verbose = self.model, self.verbose
+        if verbose == "auto":
+            verbose = int(self.params.get("verbose") in (1, "auto"))
+        return Look(
+            iteration=int(maml.optimizer.iterations),
+            traces={
+                part: trace_inner_loop(
+                    maml,
+                    episodes,
+                    steps=self.steps,
+                    num_tasks=self.num_tasks,
+                    metric=self.metric,
+                    verbose=verbose,
+                )
+                for part, episodes in self.episodes.items()
+            },
+            rates=learned_rates(maml, self._start),
+            trained_steps=maml.inner.steps,
+            blank_start=isinstance(maml.inner.start_from, Initialisation),
+        )
+
+    def _judge(self, look: Look) -> None:
+        news = []
+        for diagnosis in self.diagnoses:
+            finding = diagnosis(list(self._looks))
+            if finding is not None and finding.title not in self.findings:
+                self.findings[finding.title] = look.iteration, finding
+                news.append(finding)
+        self._unsaid += news
+        # A run that goes on has a page already, which may say something.
+        first = self._count == 0 and not self._resumed
+        if news or first:
+            with self._board.part():
+                tf.summary.text("diagnoses", _page(self.findings))
+
+    def _say(self) -> None:
+        for finding in self._unsaid:
+            logger.warning("%s", finding)
+        self._unsaid = []
+
+
+def _page(findings: Mapping[str, tuple[int, Finding]]) -> str:
+    """The findings in Markdown."""
+    if not findings:
+        return "Nothing to report so far."
+    rows = [
+        f"| {iteration:,} | **{f.title}**. {f.text} | {f.remedy} |"
+        for iteration, f in findings.values()
+    ]
+    head = ["| after meta-steps | what the numbers say | what to do |", "|---|---|---|"]
+    return "\n".join([*head, *rows])

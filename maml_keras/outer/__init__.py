@@ -1,0 +1,26 @@
+"""Many tasks: `MAML` and its training, the meta-gradients, and the proof that they
+are right."""
+
+from maml_keras.outer.backup import WholeBackup
+from maml_keras.outer.gradient_check import MetaGradientError, check_meta_gradient
+from maml_keras.outer.implicit import Implicit
+from maml_keras.outer.maml import MAML
+from maml_keras.outer.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
+from maml_keras.outer.objectives import FinalStep, MultiStep, Objective
+from maml_keras.outer.reptile import Reptile
+
+__all__ = [
+    "MAML",
+    "Backprop",
+    "FinalStep",
+    "FirstOrder",
+    "Implicit",
+    "MetaGradient",
+    "MetaGradientError",
+    "MultiStep",
+    "Objective",
+    "Phases",
+    "Reptile",
+    "WholeBackup",
+    "check_meta_gradient",
+]

@@ -1,0 +1,183 @@
+"""What `fit` and `adapt` refuse before anything runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner import episode_checks, input_checks
+from maml_keras.learner.learner import Learner
+from maml_keras.learner.losses import PureLoss
+
+
+def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
+    """Looks at the first batch of what `fit` was given.
+
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loop; class labels are checked against the model's outputs.
+        x: a dataset, or the task dict itself. An iterator is left unread.
+        y: None, or the query targets.
+
+    Returns:
+        The first batch, or None where looking at it would have consumed it.
+
+    Raises:
+        ValueError: naming the entry, what was expected and what came.
+    """
+    batch = _first_batch(x, y)
+    if batch is None:
+        return None
+    task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    episode_checks.check_targets(query_y)
+    task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
+    episode_checks.check_batch(task, query_y)
+    for name, value in {**task, "query_y": query_y}.items():
+        episode_checks.check_values(name, value)
+    input_checks.check_scale(learner.model, task, hint=input_checks.TRAINING)
+    input_checks.warn_of_bytes(learner.model, task["support_x"])
+    input_checks.warn_of_scaling_twice(learner.model, task["support_x"])
+    input_checks.check_examples_axis(learner.model, task["support_x"])
+    input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    if inner.loss.is_elementwise and not tf.nest.is_nested(query_y):
+        input_checks.check_targets(learner.model, inner.loss, task["support_y"])
+    if inner.loss.is_sparse_categorical and not tf.nest.is_nested(query_y):
+        example = tf.nest.map_structure(lambda a: a[0, :1], task["support_x"])
+        output = _output_shape(learner, example)
+        for name, labels in (("support_y", task["support_y"]), ("query_y", query_y)):
+            episode_checks.check_class_numbers(name, labels, output)
+        width = output[-1]
+        support_y, queries = (
+            _counted(inner.loss, labels) for labels in (task["support_y"], query_y)
+        )
+        # Of pixels or words a task need not show each class, nor of classes that vary.
+        partial = inner.start_from.frees_ways or inner.loss.ignored_class is not None
+        if partial or len(output) > 2:
+            episode_checks.check_label_range("support_y", support_y, width)
+        else:
+            episode_checks.check_labels("support_y", support_y, width)
+        episode_checks.check_label_range("query_y", queries, width)
+    return task, query_y
+
+
+def checked_support(
+    learner: Learner, loss: PureLoss, x: Any, y: Any
+) -> tuple[Any, Any]:
+    """One task's support set as tensors.
+
+    Args:
+        learner: the model as a pure function.
+        loss: the inner loss; class labels are checked against the model's outputs.
+        x: inputs `[examples, ...]`.
+        y: targets `[examples, ...]`.
+
+    Returns:
+        `x` and `y` as tensors.
+
+    Raises:
+        ValueError: if the set is empty, not finite or does not fit the model.
+    """
+    x, y = tf.nest.map_structure(tf.convert_to_tensor, (_whole(x), _whole(y)))
+    _check_inputs(learner.model, x)
+    one_task = tf.nest.map_structure(lambda a: a[None], {"x": x, "y": y})
+    episode_checks.check_batch(
+        {
+            "support_x": one_task["x"],
+            "support_y": one_task["y"],
+            "query_x": one_task["x"],
+        }
+    )
+    episode_checks.check_values("support_x", x)
+    episode_checks.check_values("support_y", y)
+    if loss.is_sparse_categorical and not tf.nest.is_nested(y):
+        output = _output_shape(learner, tf.nest.map_structure(lambda a: a[:1], x))
+        episode_checks.check_class_numbers("support_y", y[None], output)
+        episode_checks.check_label_range("support_y", _counted(loss, y), output[-1])
+    return x, y
+
+
+def check_evaluated(
+    learner: Learner,
+    inner: PureLoss,
+    outer: PureLoss,
+    task: dict[str, Any],
+    query_y: Any,
+) -> None:
+    """Refuses a batch that the model is to be measured on and cannot answer.
+
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loss, of the support targets. Class numbers are checked
+            against the outputs that the model declares; one of one's own declares none.
+        outer: the outer loss, of the query targets.
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: query targets.
+
+    Raises:
+        ValueError: naming the entry, what was expected and what came.
+    """
+    input_checks.check_scale(learner.model, task)
+    input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
+    input_checks.warn_of_bytes(learner.model, task["support_x"])
+    outputs = getattr(learner.model, "outputs", None) or []
+    if len(outputs) != 1:
+        return
+    for loss, name, labels in (
+        (inner, "support_y", task["support_y"]),
+        (outer, "query_y", query_y),
+    ):
+        if loss.is_sparse_categorical and not tf.nest.is_nested(labels):
+            counted = _counted(loss, labels)
+            episode_checks.check_label_range(name, counted, outputs[0].shape[-1])
+
+
+def _check_inputs(model: keras.Model, x: Any) -> None:
+    """Refuses what a model that tells its inputs would take for something else."""
+    input_checks.check_scale_of(model, "support_x", x)
+    for own, leaf in input_checks.paired(model, x):
+        if len(leaf.shape) == len(own.shape) + 1:
+            raise ValueError(
+                "`support_x` must be of one task, [examples, ...]: for this model "
+                f"{tuple(own.shape)}. Received: shape={tuple(leaf.shape)}, with "
+                "an axis more. Of a batch of tasks take one: `support_x[0]`."
+            )
+    input_checks.check_sizes(model, "support_x", x, axes=1)
+    input_checks.warn_of_bytes(model, x)
+
+
+def _counted(loss: PureLoss, labels: Any) -> Any:
+    """The class numbers that the loss does not ignore."""
+    labels = np.asarray(labels)
+    ignored = loss.ignored_class
+    return labels if ignored is None else labels[labels != ignored]
+
+
+def _whole(value: Any) -> Any:
+    """A list of numbers as one tensor; a list of arrays stays, as several inputs."""
+    listed = isinstance(value, (list, tuple))
+    if listed and all(tf.rank(leaf) == 0 for leaf in tf.nest.flatten(value)):
+        return tf.convert_to_tensor(value)
+    return value
+
+
+def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:
+    own = input_checks.output(learner.model)
+    if own is not None:  # A pass outside of a graph takes a tenth of a second.
+        return tuple(own.shape)
+    output = learner(learner.weights(), learner.state(), example, training=False)
+    return tuple(map(int, output.predictions.shape))
+
+
+def _first_batch(x: Any, y: Any) -> Any:
+    """The first batch of what `fit` was given, or None if looking would consume it."""
+    if isinstance(x, tf.data.Dataset):
+        return next(iter(x), None)
+    if isinstance(x, keras.utils.PyDataset):
+        return x[0]
+    if isinstance(x, dict):
+        return x, y
+    return None

@@ -1,0 +1,190 @@
+"""Implicit MAML: the meta-gradient of a solved inner problem, without its path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.inner.starts import Initialisation
+from maml_keras.learner.learner import Learner, Output
+from maml_keras.outer.meta_gradients import Estimate, MetaGradient
+from maml_keras.outer.objectives import FinalStep
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Implicit(MetaGradient):
+    """The meta-gradient by the implicit function theorem (implicit MAML).
+
+    Where the inner loop has solved
+    `min_phi L(support; phi) + lambda / 2 * |phi - theta|^2`,
+
+    `d phi / d theta = (I + H / lambda)^-1`, `H` the support loss's Hessian at `phi`,
+
+    and the meta-gradient v solves `(I + H / lambda) v = d L(query; phi) / d phi`, by
+    conjugate gradients. No path is kept: memory is that of one step, however many there
+    are. It is exact as far as the inner problem and the system are solved. Where H has
+    eigenvalues below `-lambda` the inner problem has no minimum there and the formula
+    is that of a saddle: the solver stops before such a direction, at worst with the
+    query gradient, which is first-order MAML's. A larger lambda avoids it. Weights that
+    do not adapt get `d L / d w - (d^2 L(support) / d w d phi) v / lambda`. What the
+    update rule learns has no part in the solution, and gets no gradient.
+
+    Args:
+        cg_steps: int, positive, steps of conjugate gradients.
+
+    Raises:
+        ValueError: if `cg_steps` is not positive.
+
+    Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
+    """
+
+    def __init__(self, cg_steps: int = 5) -> None:
+        if int(cg_steps) < 1:
+            raise ValueError(f"`cg_steps` must be positive. Received: {cg_steps}.")
+        self.cg_steps = int(cg_steps)
+
+    def check(self, inner: InnerLoop) -> None:
+        if inner.proximal <= 0.0 or not isinstance(inner.start_from, Initialisation):
+            raise ValueError(
+                "Implicit needs an inner problem with a solution near the "
+                "initialisation: InnerLoop(..., proximal=lambda), lambda above 0, "
+                f"without another `start`. Received: proximal={inner.proximal}, "
+                f"start={type(inner.start_from).__name__}."
+            )
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        support = task["support_x"], task["support_y"]
+        trajectory = inner.first_order().trajectory(
+            learner, weights, state, *support, training=True
+        )
+        # Identities, because a task map traces this in a function of its own.
+        solved = [tf.identity(w) for w in trajectory[-1].weights]
+        trajectory[-1] = trajectory[-1]._replace(weights=solved)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(solved)
+            result = FinalStep()(
+                learner,
+                trajectory,
+                task,
+                query_loss,
+                training=True,
+                iteration=iteration,
+            )
+        gradients = learner.filled(
+            tape.gradient(result.loss, solved), learner.variables
+        )
+
+        def curvature(direction: list[Any]) -> list[Any]:
+            """`d (grad_phi L(support) . direction) / d w` for every weight w."""
+            with tf.GradientTape(watch_accessed_variables=False) as outer:
+                outer.watch(solved)
+                chosen = inner.selected(learner, solved)
+                with tf.GradientTape(watch_accessed_variables=False) as tape:
+                    tape.watch(chosen)
+                    loss, _ = inner.support_loss(
+                        learner,
+                        inner.merged(learner, solved, chosen),
+                        trajectory[-1].state,
+                        *support,
+                        step=inner.steps,
+                        training=True,
+                    )
+                slopes = _tensors(
+                    tape.gradient(loss, chosen, unconnected_gradients="zero")
+                )
+                along = _dot(slopes, [tf.stop_gradient(d) for d in direction])
+            return _tensors(outer.gradient(along, solved, unconnected_gradients="zero"))
+
+        def product(direction: list[Any]) -> list[Any]:
+            bent = inner.selected(learner, curvature(direction))
+            return [d + b / inner.proximal for d, b in zip(direction, bent)]
+
+        found = conjugate_gradients(
+            product, inner.selected(learner, gradients), steps=self.cg_steps
+        )
+        mixed = curvature(found)
+        direct = [g - m / inner.proximal for g, m in zip(gradients, mixed)]
+        rates = [tf.zeros(v.shape, v.dtype) for v in inner.rule.trainable_variables]
+        return Estimate(
+            result.loss,
+            [*inner.merged(learner, direct, found), *rates],
+            result.predictions,
+            result.state,
+        )
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False
+
+    def get_config(self) -> dict[str, Any]:
+        return {"cg_steps": self.cg_steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Implicit:
+        """The estimator that `get_config` described."""
+        return cls(**config)
+
+
+def conjugate_gradients(
+    product: Callable[[list[Any]], list[Any]], target: list[Any], *, steps: int
+) -> list[Any]:
+    """Solves `A x = target` for a symmetric positive definite A, from `x = 0`.
+
+    For an A that is not definite it stops at the first direction d with
+    `d . A d <= 0`, where the next step would lead to a saddle, and returns what it has;
+    `target` itself if that is the first. So `x . target` is positive in any case.
+
+    Args:
+        product: maps a list of tensors x to `A x`.
+        target: list of tensors.
+        steps: int, as many products; fewer unknowns need no more than they are.
+
+    Returns:
+        List of tensors like `target`.
+
+    Reference: Steihaug, 1983, https://doi.org/10.1137/0720042
+
+    >>> found = conjugate_gradients(
+    ...     lambda x: [x[0] * [1.0, 4.0]], [tf.constant([1.0, 2.0])], steps=2)
+    >>> [round(float(x), 5) for x in found[0]]
+    [1.0, 0.5]
+    """
+    solution = [tf.zeros_like(t) for t in target]
+    residual, direction = list(target), list(target)
+    square = _dot(residual, residual)
+    definite = tf.constant(True)
+    for k in range(steps):
+        moved = product(direction)
+        curvature = _dot(direction, moved)
+        definite = tf.logical_and(definite, curvature > 0.0)
+        if k == 0:
+            begun = definite
+        # No division by what has vanished: then the solution is there.
+        length = tf.where(definite, tf.math.divide_no_nan(square, curvature), 0.0)
+        solution = [s + length * d for s, d in zip(solution, direction)]
+        residual = [r - length * m for r, m in zip(residual, moved)]
+        before, square = square, _dot(residual, residual)
+        turn = tf.math.divide_no_nan(square, before)
+        direction = [r + turn * d for r, d in zip(residual, direction)]
+    return [tf.where(begun, s, t) for s, t in zip(solution, target)]
+
+
+def _dot(a: list[Any], b: list[Any]) -> Any:
+    return tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b)])
+
+
+def _tensors(gradients: list[Any]) -> list[Any]:
+    return [tf.convert_to_tensor(g) for g in gradients]

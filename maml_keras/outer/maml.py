@@ -1,0 +1,447 @@
+"""MAML: a Keras model whose training step learns to adapt."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.backend.autograph import as_written
+from maml_keras.backend.step_progress import StepReport
+from maml_keras.execution import auto_task_map
+from maml_keras.execution.task_maps import TaskMap
+from maml_keras.inner.loop import InnerLoop, check_steps
+from maml_keras.inner.rules import checked_rate
+from maml_keras.learner import batch_norm_policies, episode_checks, input_checks
+from maml_keras.learner.batch_norm_policy import BatchNormPolicy
+from maml_keras.learner.learner import Learner, Output
+from maml_keras.learner.model_copies import copy_of
+from maml_keras.outer import fit_checks
+from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
+from maml_keras.outer.meta_gradients import Backprop, MetaGradient
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class MAML(EpisodicModel):
+    """Learns an initialisation from which a new task needs few examples and steps.
+
+    `theta <- theta - outer(mean_i d L_i(query_i; phi_i(theta)) / d theta)`, where
+    `phi_i(theta)` is what the inner loop makes of theta on task i's support set.
+
+    A batch is `({"support_x", "support_y", "query_x"}, query_y)`, each array
+    `[tasks, examples, ...]`. Calling the model adapts to each task's support set and
+    predicts its query set, so `evaluate`, `predict` and metrics mean: after adaptation.
+
+    Args:
+        model: any built `keras.Model`; its weights are the initialisation theta.
+        inner: an `InnerLoop`.
+        meta_gradient: a `MetaGradient`; None for `Backprop()`.
+        task_map: `"auto"`, `"sequential"`, `"parallel"`, `"vectorized"` or a `TaskMap`.
+            All give the same numbers; `str(maml.task_map)` says what was chosen.
+        batch_norm: `"transductive"` (each pass uses its own batch's statistics, as in
+            the papers), `"support"` (queries see the support set's), `"running"` (in
+            evaluation the moving statistics), `"per_step"` (transductive, with a scale
+            and offset of each inner step's own, as in MAML++), `"per_step_running"`
+            (those, and in evaluation moving statistics of the step), `"frozen"` (the
+            moving statistics, always), or a `BatchNormPolicy`. In training, moving
+            statistics move once a meta-step, towards what each task's query pass
+            normalised by, as Keras would, and the tasks are averaged. Evaluation
+            and adaptation never change them.
+        seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
+
+    Raises:
+        TypeError, ValueError: if an argument does not fit, or `model` is not built.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> from maml_keras import SGD
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+    >>> task = {"support_x": np.zeros([4, 5, 1]), "support_y": np.ones([4, 5, 1]),
+    ...         "query_x": np.zeros([4, 3, 1])}
+    >>> maml.predict(task, verbose=0).shape  # [tasks, query examples, outputs]
+    (4, 3, 1)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        inner: InnerLoop,
+        *,
+        meta_gradient: MetaGradient | None = None,
+        task_map: str | TaskMap = "auto",
+        batch_norm: str | BatchNormPolicy = "transductive",
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not isinstance(inner, InnerLoop):
+            raise TypeError(
+                "`inner` must be an InnerLoop, such as InnerLoop('mse', SGD(0.01)). "
+                f"Received: inner={inner!r} of type {type(inner).__name__}."
+            )
+        if meta_gradient is not None and not isinstance(meta_gradient, MetaGradient):
+            raise TypeError(
+                "`meta_gradient` must be a MetaGradient, such as FirstOrder(). "
+                f"Received: meta_gradient={meta_gradient!r} of type "
+                f"{type(meta_gradient).__name__}."
+            )
+        learner = Learner(model, batch_norm=batch_norm, steps=inner.steps)
+        # Inputs are cast by the model itself, once it has its share of the batch.
+        super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
+        inner.prepare(learner)  # A selector that fits nothing fails here.
+        # In this order: that of `trainable_variables`, and of meta-gradients.
+        self.model = model
+        self.batch_norm = learner.batch_norm
+        self.rule = inner.rule
+        self.inner = inner
+        self.learner = learner
+        self.meta_gradient = meta_gradient or Backprop()
+        self.meta_gradient.check(inner)
+        self.task_map = auto_task_map.get(task_map)
+        self.seed = random.randrange(2**31) if seed is None else int(seed)
+        self.episodes_seen = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            name="episodes_seen",
+        )
+        self.meta_steps = self.add_weight(
+            shape=(),
+            dtype="int64",
+            initializer="zeros",
+            trainable=False,
+            name="meta_steps",
+        )
+        self._outer_loss = inner.loss
+        self._traced_with = frozen_or_not(model)
+        self._adapt_function: Any = None
+        self.built = True
+
+    # Keras's training contract -------------------------------------------------
+
+    def build(self, input_shape: Any = None) -> None:
+        """Nothing is left to build: the wrapped model is."""
+
+    def call(self, task: dict[str, Any], training: bool = False) -> Any:
+        """Predictions on each task's query inputs after adaptation to its support set.
+
+        Args:
+            task: dict of `support_x`, `support_y`, `query_x`, `[tasks, examples, ...]`.
+            training: bool, whether dropout is active.
+
+        Returns:
+            Predictions `[tasks, query examples, ...]`.
+        """
+        return self._answers({"task": task}, training=training)[1]
+
+    def _answers(self, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
+        """The mean query loss, if there are targets, and the predictions of all."""
+        task = batch["task"]
+        episode_checks.check_batch(task, batch.get("query_y"))
+        input_checks.check_scale(self.model, task)
+        weights = self.learner.weights()
+
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            state = self.learner.state(element.get("seeds"))
+            support = element["task"]["support_x"], element["task"]["support_y"]
+            last = self.inner.trajectory(
+                self.learner, weights, state, *support, training=training
+            )[-1]
+            output = self.learner.query(
+                last.weights,
+                last.state,
+                support[0],
+                element["task"]["query_x"],
+                training=training,
+                step=self.inner.steps,
+            )
+            loss = self._query_loss(element, output) if "query_y" in element else ()
+            return loss, output.predictions
+
+        elements = {**batch, **(self._seeds(task, None) if training else {})}
+        answers: tuple[Any, Any] = self.task_map.fitted(self.learner, task)(
+            one, elements
+        )
+        return answers
+
+    def _query_loss(self, element: dict[str, Any], output: Output) -> Any:
+        """The outer loss of one task, and what its layers add."""
+        loss = self._outer_loss(
+            element["query_y"], output.predictions, element.get("sample_weight")
+        )
+        return loss + tf.cast(output.penalty, loss.dtype)
+
+    @as_written
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """One meta-step: adapt to every task, average the meta-gradients, apply."""
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        scale = self.optimizer.scale_loss(tf.ones([]))
+        loss, gradients, predictions, state = self._meta_step(
+            task, query_y, sample_weight, seed=None, scale=scale
+        )
+        self.optimizer.apply(gradients, self.trainable_variables)
+        for variable, value in state:
+            variable.assign(value)
+        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
+        # A stream of episodes reads the counter when it is first asked for a batch: the
+        # batch has to be there before the counter moves. (To wait for the loss is not
+        # enough: the graph optimiser folds such a dependency away.)
+        with tf.control_dependencies(tf.nest.flatten(query_y)):
+            self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
+        self.meta_steps.assign_add(1)
+        self._count_loss(loss, query_y)
+        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+
+    @as_written
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """The loss and the metrics of queries after adaptation, as `fit` has them."""
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        batch = episode_checks.elements(task, query_y, sample_weight)
+        loss, predictions = self._answers(batch, training=False)
+        self._count_loss(loss, query_y)
+        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+
+    def _count_loss(self, loss: Any, query_y: Any) -> None:
+        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
+        for metric in self.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=tasks)
+
+    # Meta-gradients ------------------------------------------------------------
+
+    @as_written
+    def compute_meta_gradients(
+        self, batch: Any, *, seed: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """What `train_step` applies.
+
+        `g = mean_i d L_i(query_i; phi_i(theta)) / d theta`
+
+        Args:
+            batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
+            seed: int tensor `[2]` for dropout; None for that of the next meta-step.
+
+        Returns:
+            The mean query loss, a scalar, and a list of gradients of
+            `maml.trainable_variables`.
+        """
+        task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        loss, gradients, _, _ = self._meta_step(
+            task, query_y, sample_weight, seed=seed, scale=tf.ones([])
+        )
+        return loss, gradients
+
+    def _meta_step(
+        self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
+    ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
+        batch = episode_checks.elements(task, query_y, sample_weight)
+        task = batch["task"]
+        episode_checks.check_batch(task, batch["query_y"])
+        input_checks.check_scale(self.model, task, hint=input_checks.TRAINING)
+        learner, weights = self.learner, self.learner.weights()
+        elements = {**batch, **self._seeds(task, seed)}
+        iteration = tf.convert_to_tensor(self.meta_steps.value)
+
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            def query_loss(output: Output) -> Any:
+                loss = self._query_loss(element, output)
+                return loss * tf.cast(scale, loss.dtype)
+
+            state = learner.state(element.get("seeds"))
+            estimate = self.meta_gradient(
+                learner,
+                self.inner,
+                weights,
+                state,
+                element["task"],
+                query_loss,
+                iteration=iteration,
+            )
+            gradients = estimate.gradients
+            if not self.meta_gradient.scales_with_loss:
+                left = self.meta_gradient.remaining_scale(scale, iteration=iteration)
+                gradients = [g * tf.cast(left, g.dtype) for g in gradients]
+            moved = learner.moved(state, estimate.state)
+            averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
+            others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
+            return (
+                (estimate.loss, gradients, averaged),
+                (estimate.predictions, others),
+            )
+
+        task_map = self.task_map.fitted(learner, task)
+        (loss, gradients, averaged), (predictions, others) = task_map(one, elements)
+        # What cannot be averaged, such as a counter, is taken from the first task.
+        state = {**averaged, **{i: v[0] for i, v in others.items()}}
+        variables = learner.state_variables
+        assignments = [(variables[i], value) for i, value in state.items()]
+        return loss / tf.cast(scale, loss.dtype), gradients, predictions, assignments
+
+    def _seeds(self, task: Any, seed: Any) -> dict[str, Any]:
+        if not self.learner.num_seeds:
+            return {}
+        if seed is None:
+            # A function of the position, so that a resumed run draws the same masks.
+            base = tf.constant([self.seed, 0], tf.int64)
+            seed = tf.random.fold_in(base, self.episodes_seen.value)
+        tasks = tf.shape(tf.nest.flatten(task)[0])[0]
+        # Every generator of every task starts at a place of its own.
+        seeds = tf.random.stateless_uniform(
+            [tasks, self.learner.num_seeds, 2],
+            tf.cast(seed, tf.int64),
+            minval=0,
+            maxval=tf.int32.max,
+            dtype=tf.int32,
+        )
+        return {"seeds": seeds}
+
+    # One task, and out of the library ------------------------------------------
+
+    def adapt(
+        self,
+        support_x: Any,
+        support_y: Any,
+        *,
+        steps: int | None = None,
+        learning_rate: float | None = None,
+        verbose: str | int = "auto",
+    ) -> keras.Model:
+        """An ordinary model, adapted to one task; this one stays as it is.
+
+        `phi_K`, from the initialisation by K inner steps on the support set.
+
+        Args:
+            support_x: inputs `[examples, ...]`.
+            support_y: targets `[examples, ...]`.
+            steps: int, inner steps; None for as many as in training.
+            learning_rate: float that overrides the rule's own.
+            verbose: 0 for silence, else a progress bar once two seconds have passed.
+
+        Returns:
+            A `keras.Model` of the wrapped model's class. An ordinary model predicts
+            with moving statistics: under policies that normalise by a batch outside
+            of training too (`transductive`, `support`, `per_step`) those of its batch
+            norm layers are set to the support set's, frozen layers left out; under
+            `per_step_running` they are the step's.
+
+        Raises:
+            ValueError: if the support set is empty, not finite or does not fit.
+        """
+        steps = self.inner.steps if steps is None else steps
+        check_steps(steps)
+        self._renew()
+        support_x, support_y = fit_checks.checked_support(
+            self.learner, self.inner.loss, support_x, support_y
+        )
+        if self._adapt_function is None:
+            self._adapt_function = self._compiled_adapt()
+        rate = (
+            None if learning_rate is None else tf.constant(checked_rate(learning_rate))
+        )
+        values = self._adapt_function(support_x, support_y, steps, rate, verbose)
+        return copy_of(self.model, [value.numpy() for value in values])
+
+    def _compiled_adapt(self) -> Callable[..., list[Any]]:
+        """What `adapt` calls; a plain function, so that Keras saves none of it."""
+        report = StepReport()
+        compiled: dict[Any, Any] = {}
+
+        def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
+            # One for each number of axes: of two TensorFlow would make one that knows
+            # none, which layers refuse.
+            axes = tuple(len(leaf.shape) for leaf in tf.nest.flatten((x, y)))
+            if axes not in compiled:
+                compiled[axes] = tf.function(
+                    functools.partial(self._adapted, report.write),
+                    autograph=False,
+                    reduce_retracing=True,
+                )
+            with report.shown(steps, verbose=verbose):
+                values: list[Any] = compiled[axes](x, y, tf.constant(steps), rate)
+            return values
+
+        return adapted
+
+    def _adapted(
+        self, report: Any, x: Any, y: Any, steps: Any, learning_rate: Any
+    ) -> list[Any]:
+        learner = self.learner
+        last = self.inner.adapt(
+            learner,
+            learner.weights(),
+            learner.state(),
+            x,
+            y,
+            steps=steps,
+            learning_rate=learning_rate,
+            report=report,
+        )
+        state = learner.state()
+        if learner.batch_norm.uses_batch_statistics(training=False):
+            state = learner.batch_statistics(last.weights, state, x, step=steps)
+        return learner.folded(last.weights, state, steps)
+
+    def export(
+        self,
+        path: Any,
+        *,
+        input_signature: Any = None,
+        card: dict[str, Any] | None = None,
+        verbose: str | int = "auto",
+    ) -> Any:
+        """Writes the initialisation as a SavedModel that needs only TensorFlow.
+
+        The folder holds the SavedModel (functions `serve`, `adapt`, `predict_with`,
+        `adapt_and_predict`, `fine_tune`, `reset`), `learner.keras`, and `card.json`.
+
+        Args:
+            path: str or path of a folder, made if need be.
+            input_signature: None, or `(x, y)`, nests of `tf.TensorSpec`, for a model
+                that does not tell the shape of its inputs.
+            card: dict of what else the card should say: data, command, metrics.
+            verbose: 0 for silence, else a progress bar once two seconds have passed.
+
+        Returns:
+            The folder's `pathlib.Path`.
+        """
+        from maml_keras.export.saved_model import write
+
+        facts: dict[str, Any] = {"meta_gradient": self.meta_gradient.title(self.inner)}
+        if int(self.meta_steps):
+            facts["iterations"] = int(self.meta_steps)
+        return write(
+            self.learner,
+            self.inner,
+            path,
+            input_signature=input_signature,
+            card={**facts, **(card or {})},
+            verbose=verbose,
+        )
+
+    # Configuration -------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+        return {
+            "model": keras.saving.serialize_keras_object(self.model),
+            "inner": keras.saving.serialize_keras_object(self.inner),
+            "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
+            "task_map": keras.saving.serialize_keras_object(self.task_map),
+            "batch_norm": batch_norm_policies.described(self.learner.batch_norm),
+            "seed": self.seed,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MAML:
+        """The model that `get_config` described, with fresh weights."""
+        revived = {
+            key: keras.saving.deserialize_keras_object(config[key], custom_objects)
+            for key in ("model", "inner", "meta_gradient", "task_map")
+        }
+        return cls(**{**config, **revived})

@@ -1,0 +1,306 @@
+"""One task's estimate of the gradient of the initialisation."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import itertools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner.learner import Learner, Output
+from maml_keras.outer.objectives import FinalStep, Objective
+
+
+class Estimate(NamedTuple):
+    """What a meta-gradient returns for one task.
+
+    Attributes:
+        loss: scalar query loss.
+        gradients: list of tensors, for the learner's variables and then the rule's.
+        predictions: of the query inputs, after adaptation.
+        state: list of tensors, the non-trainable variables after the query pass.
+    """
+
+    loss: Any
+    gradients: list[Any]
+    predictions: Any
+    state: list[Any]
+
+
+class MetaGradient(abc.ABC):
+    """Turns one task into a gradient of the initialisation; averaged later.
+
+    Attributes:
+        scales_with_loss: bool, whether twice the query loss is twice the gradient, as
+            of every derivative of it. `MAML` scales what does not by itself, since an
+            optimizer for float16 divides all gradients by the scale of the loss.
+    """
+
+    scales_with_loss = True
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        """The estimate of one task.
+
+        Args:
+            learner: the model as a pure function.
+            inner: the inner loop.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            task: `support_x`, `support_y` and `query_x` of one task.
+            query_loss: maps a query pass to the task's scalar loss.
+            iteration: int tensor, meta-steps taken so far.
+        """
+
+    def check(self, inner: InnerLoop) -> None:  # noqa: B027 - most take any loop.
+        """Refuses an inner loop that it is no meta-gradient for; `MAML` calls it."""
+
+    def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
+        """What gradients of `scale` times the query loss are still to be scaled by.
+
+        Args:
+            scale: scalar tensor.
+            iteration: int tensor, meta-steps taken so far.
+        """
+        return tf.ones_like(scale) if self.scales_with_loss else scale
+
+    def title(self, inner: InnerLoop) -> str:
+        """What a card calls it, with that inner loop."""
+        return type(self).__name__
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        """True if, with that inner loop, it is the derivative of its own loss."""
+        return True
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data; none by default."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> MetaGradient:
+        """The estimator that `get_config` described."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Backprop(MetaGradient):
+    """The derivative of the objective through every inner step.
+
+    `d L(query; phi_K) / d theta`, with `phi_K` a function of `theta`. With
+    `InnerLoop(second_order=False)` the inner gradients count as constants, and this is
+    first-order MAML: the query gradient at `phi_K`.
+
+    Args:
+        objective: an `Objective`; None for `FinalStep()`.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+    """
+
+    def __init__(self, objective: Objective | None = None) -> None:
+        self.objective = objective or FinalStep()
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        # A task map traces this in a function of its own, where the tape must see
+        # the weights enter: a tensor captured from outside would have no gradient.
+        weights = [tf.identity(w) for w in weights]
+        rule_variables = inner.rule.trainable_variables
+        rule_weights = [tf.convert_to_tensor(v.value) for v in rule_variables]
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([weights, rule_weights])
+            with keras.StatelessScope(list(zip(rule_variables, rule_weights))):
+                trajectory = inner.trajectory(
+                    learner,
+                    weights,
+                    state,
+                    task["support_x"],
+                    task["support_y"],
+                    training=True,
+                )
+            result = self.objective(
+                learner,
+                trajectory,
+                task,
+                query_loss,
+                training=True,
+                iteration=iteration,
+            )
+        gradients = tape.gradient(result.loss, [*weights, *rule_weights])
+        gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
+        return Estimate(result.loss, gradients, result.predictions, result.state)
+
+    def title(self, inner: InnerLoop) -> str:
+        order = "second" if inner.second_order else "first"
+        return f"{type(self).__name__}, {order} order"
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return inner.second_order
+
+    def get_config(self) -> dict[str, Any]:
+        return {"objective": keras.saving.serialize_keras_object(self.objective)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Backprop:
+        """The estimator that `get_config` described."""
+        return cls(keras.saving.deserialize_keras_object(config["objective"]))
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class FirstOrder(MetaGradient):
+    """`Backprop` with the inner gradients as constants (first-order MAML).
+
+    For `FinalStep` it is the query gradient at the adapted weights,
+    `d L(query; phi) / d phi` at `phi_K`. Learned rates still get their gradient.
+
+    Args:
+        objective: an `Objective`; None for `FinalStep()`.
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
+    """
+
+    def __init__(self, objective: Objective | None = None) -> None:
+        self.objective = objective or FinalStep()
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        loop, backprop = inner.first_order(), Backprop(self.objective)
+        return backprop(
+            learner, loop, weights, state, task, query_loss, iteration=iteration
+        )
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False
+
+    def get_config(self) -> dict[str, Any]:
+        return {"objective": keras.saving.serialize_keras_object(self.objective)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> FirstOrder:
+        """The estimator that `get_config` described."""
+        return cls(keras.saving.deserialize_keras_object(config["objective"]))
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Phases(MetaGradient):
+    """One estimator after another: an annealing of whatever they differ in.
+
+    `phases[i]` estimates until `until[i]` meta-steps are taken, the last one for the
+    rest. A phase costs its own time alone. Derivative-order annealing (MAML++):
+
+        Phases([FirstOrder(), Backprop()], until=[25_000])
+
+    Args:
+        phases: list of `MetaGradient`s.
+        until: list of ints, rising, one less than there are phases.
+
+    Raises:
+        ValueError: if the numbers do not fit.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+    """
+
+    def __init__(self, phases: list[MetaGradient], *, until: list[int]) -> None:
+        rising = all(a < b for a, b in itertools.pairwise([0, *until]))
+        if len(phases) != len(until) + 1 or not rising:
+            raise ValueError(
+                "`until` must be rising meta-steps above 0, one less than `phases`. "
+                f"Received: {len(phases)} phases and until={list(until)}."
+            )
+        self.phases = list(phases)
+        self.until = [int(n) for n in until]
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        def estimate(phase: MetaGradient) -> Callable[[], Any]:
+            def run() -> Any:
+                return phase(
+                    learner,
+                    inner,
+                    weights,
+                    state,
+                    task,
+                    query_loss,
+                    iteration=iteration,
+                )
+
+            return run
+
+        branches = [estimate(phase) for phase in self.phases]
+        result = branches[-1]
+        for end, branch in reversed(list(zip(self.until, branches))):
+            result = functools.partial(tf.cond, iteration < end, branch, result)
+        return Estimate(*result())
+
+    def check(self, inner: InnerLoop) -> None:
+        for phase in self.phases:
+            phase.check(inner)
+
+    @property
+    def scales_with_loss(self) -> bool:  # type: ignore[override]
+        return all(phase.scales_with_loss for phase in self.phases)
+
+    def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
+        each = [p.remaining_scale(scale, iteration=iteration) for p in self.phases]
+        remaining = each[-1]
+        for end, phase in reversed(list(zip(self.until, each))):
+            remaining = tf.where(iteration < end, phase, remaining)
+        return remaining
+
+    def title(self, inner: InnerLoop) -> str:
+        titles = [phase.title(inner) for phase in self.phases]
+        return " then ".join(dict.fromkeys(titles))
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return all(phase.is_derivative(inner) for phase in self.phases)
+
+    def get_config(self) -> dict[str, Any]:
+        phases = [keras.saving.serialize_keras_object(p) for p in self.phases]
+        return {"phases": phases, "until": self.until}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Phases:
+        """The estimator that `get_config` described."""
+        phases = [keras.saving.deserialize_keras_object(p) for p in config["phases"]]
+        return cls(phases, until=config["until"])

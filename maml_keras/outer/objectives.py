@@ -1,0 +1,162 @@
+"""The query loss along a trajectory of adapted weights."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner.loop import Point
+from maml_keras.learner.learner import Learner, Output
+
+# The paper keeps a little weight on every step to the end of the annealing.
+FLOOR = 0.03
+
+
+class QueryResult(NamedTuple):
+    """One task's query pass.
+
+    Attributes:
+        loss: scalar, what the meta-gradient is taken of.
+        predictions: of the query inputs, at the last adapted weights.
+        state: list of tensors, the non-trainable variables after the pass.
+    """
+
+    loss: Any
+    predictions: Any
+    state: list[Any]
+
+
+class Objective(abc.ABC):
+    """Turns a trajectory and a query set into the loss that is meta-learned."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        learner: Learner,
+        trajectory: list[Point],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        training: bool,
+        iteration: Any,
+    ) -> QueryResult:
+        """The objective of one task.
+
+        Args:
+            learner: the model as a pure function.
+            trajectory: the points `phi_0 .. phi_K`.
+            task: `support_x`, `support_y` and `query_x` of one task.
+            query_loss: maps a query pass to the task's scalar loss.
+            training: bool, whether dropout is active.
+            iteration: int tensor, meta-steps taken so far.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Objective:
+        """The objective with that configuration."""
+        return cls(**config)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class FinalStep(Objective):
+    """The query loss at the last adapted weights.
+
+    `L = loss(query; phi_K)`
+
+    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+    """
+
+    def __call__(
+        self,
+        learner: Learner,
+        trajectory: list[Point],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        training: bool,
+        iteration: Any,
+    ) -> QueryResult:
+        last = len(trajectory) - 1
+        output = _query(learner, trajectory, last, task, training)
+        return QueryResult(query_loss(output), output.predictions, output.state)
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class MultiStep(Objective):
+    """The query loss after every inner step, weighted; the last gains with time.
+
+    `L = sum_{k=1}^K w_k loss(query; phi_k)`. All weights start at `1 / K`. With each
+    epoch e every one but the last falls by `1 / (K epochs)`, not below `0.03 / K`, and
+    the last takes what they lose: `w_K = 1 - sum_{k<K} w_k`.
+
+    Args:
+        epochs: int, positive: after so many the weights stay.
+        steps_per_epoch: int, positive, meta-steps of an epoch.
+
+    Raises:
+        ValueError: if a number is not positive.
+
+    Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> MultiStep(epochs=10, steps_per_epoch=500).weights(2500, steps=5).numpy()
+    array([0.1, 0.1, 0.1, 0.1, 0.6], dtype=float32)
+    """
+
+    def __init__(self, *, epochs: int, steps_per_epoch: int) -> None:
+        if epochs < 1 or steps_per_epoch < 1:
+            raise ValueError(
+                "`epochs` and `steps_per_epoch` must be positive. Received: "
+                f"epochs={epochs}, steps_per_epoch={steps_per_epoch}."
+            )
+        self.epochs = int(epochs)
+        self.steps_per_epoch = int(steps_per_epoch)
+
+    def weights(self, iteration: Any, *, steps: int) -> Any:
+        """The weights of steps 1 to K, `[steps]`, after so many meta-steps."""
+        epoch = tf.cast(iteration // self.steps_per_epoch, tf.float32)
+        fallen = (1.0 - epoch / self.epochs) / steps
+        others = tf.repeat(tf.maximum(fallen, FLOOR / steps), steps - 1)
+        return tf.concat([others, [1.0 - tf.reduce_sum(others)]], axis=0)
+
+    def __call__(
+        self,
+        learner: Learner,
+        trajectory: list[Point],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        training: bool,
+        iteration: Any,
+    ) -> QueryResult:
+        last = len(trajectory) - 1
+        steps = range(min(1, last), last + 1)
+        outputs = [_query(learner, trajectory, k, task, training) for k in steps]
+        losses = tf.stack([query_loss(output) for output in outputs])
+        weights = self.weights(iteration, steps=len(outputs))
+        loss = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
+        return QueryResult(loss, outputs[-1].predictions, outputs[-1].state)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}
+
+
+def _query(
+    learner: Learner, trajectory: list[Point], k: int, task: Any, training: bool
+) -> Output:
+    point = trajectory[k]
+    return learner.query(
+        point.weights,
+        point.state,
+        task["support_x"],
+        task["query_x"],
+        training=training,
+        step=k,
+    )

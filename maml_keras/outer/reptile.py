@@ -1,0 +1,67 @@
+"""Reptile: the way that the inner loop went, as a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner.learner import Learner, Output
+from maml_keras.outer.meta_gradients import Estimate, MetaGradient
+from maml_keras.outer.objectives import FinalStep
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Reptile(MetaGradient):
+    """`phi_0 - phi_K`: the outer optimizer moves towards the adapted weights.
+
+    No gradient passes through the inner loop, so memory is that of one step. The query
+    set gives the loss, the metrics and batch norm's moving statistics; give its
+    examples to the support set. With `keras.optimizers.SGD(e)` as outer optimizer this
+    is the paper's `theta <- theta + e * mean(phi_K - theta)`. What the update rule
+    learns gets no gradient, and neither do weights that do not adapt.
+
+    Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
+    """
+
+    scales_with_loss = False
+
+    def __call__(
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        weights: list[Any],
+        state: list[Any],
+        task: dict[str, Any],
+        query_loss: Callable[[Output], Any],
+        *,
+        iteration: Any,
+    ) -> Estimate:
+        trajectory = inner.first_order().trajectory(
+            learner,
+            weights,
+            state,
+            task["support_x"],
+            task["support_y"],
+            training=True,
+        )
+        result = FinalStep()(
+            learner,
+            trajectory,
+            task,
+            query_loss,
+            training=True,
+            iteration=iteration,
+        )
+        ends = trajectory[0].weights, trajectory[-1].weights
+        gradients = [start - end for start, end in zip(*ends)]
+        rates = [tf.zeros(v.shape, v.dtype) for v in inner.rule.trainable_variables]
+        return Estimate(
+            result.loss, [*gradients, *rates], result.predictions, result.state
+        )
+
+    def is_derivative(self, inner: InnerLoop) -> bool:
+        return False

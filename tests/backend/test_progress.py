@@ -1,0 +1,304 @@
+"""Bars appear when work takes long, say what matters, and are quiet when asked."""
+
+import threading
+import time
+
+import helpers
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras.backend import progress, step_progress
+from maml_keras.backend.progress import Bar
+from maml_keras.backend.step_progress import StepReport
+from maml_keras.data.tfds import collect
+from maml_keras.export import reading
+
+
+class Clock:
+    """Seconds that pass by themselves, so many at each look."""
+
+    def __init__(self, step):
+        self.now, self.step = 0.0, step
+
+    def __call__(self):
+        self.now += self.step
+        return self.now
+
+
+def test_short_work_is_quiet(capsys):
+    bar = Bar(10, unit="image", clock=Clock(0.1))
+    for done in range(1, 11):
+        bar.update(done)
+    assert capsys.readouterr().out == ""
+
+
+def test_long_work_shows_how_far_it_is_and_ends_its_line(capsys):
+    bar = Bar(10, unit="image", clock=Clock(0.5))
+    shown = []
+    for done in range(1, 11):
+        bar.update(done, {"error": 0.25})
+        shown.append(bar.shown)
+    assert shown == [False] * 3 + [True] * 7
+    out = capsys.readouterr().out
+    assert "10/10" in out
+    assert "error: 0.2500" in out
+    assert out.endswith("\n")
+
+
+def test_a_bar_clears_the_line_that_it_takes(capsys, monkeypatch):
+    for on_terminal, cleared in ((True, True), (False, False)):
+        monkeypatch.setattr("sys.stdout.isatty", lambda yes=on_terminal: yes)
+        Bar(2, unit="task", clock=Clock(9.0)).update(1)
+        assert ("\x1b[K" in capsys.readouterr().out) is cleared
+
+
+def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
+    bar = Bar(2, unit="variable", clock=Clock(9.0))
+    bar.update(1, {"error": 1.0})
+    bar.update(2, {"error": 3.0})
+    assert "error: 3.0000" in capsys.readouterr().out
+
+
+def test_a_line_ends_where_there_was_less_than_the_total(capsys):
+    bar = Bar(10, unit="task", clock=Clock(9.0))
+    bar.update(6)
+    assert not capsys.readouterr().out.endswith("\n")
+    bar.finish(6)
+    out = capsys.readouterr().out
+    assert "6/6" in out
+    assert out.endswith("\n")
+
+
+def test_a_line_ends_whose_end_nobody_knew(capsys):
+    bar = Bar(None, unit="image", clock=Clock(9.0))
+    bar.update(3)
+    assert not capsys.readouterr().out.endswith("\n")
+    bar.finish(3)
+    assert capsys.readouterr().out.endswith("\n")
+
+
+def test_silence(capsys):
+    bar = Bar(2, unit="image", verbose=0, clock=Clock(9.0))
+    bar.update(1)
+    bar.update(2, {"error": 1.0})
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Every piece of work is long."""
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_the_check_of_gradients_has_a_bar(verbose, at_once, capsys):
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    mk.check_meta_gradient(maml, helpers.regression(), tolerance=1, verbose=verbose)
+    out = capsys.readouterr().out
+    assert ("4/4" in out) == ("largest_error" in out) == bool(verbose)
+
+
+def test_a_look_has_the_figure_of_its_result_and_counts_to_what_there_is(
+    at_once, capsys
+):
+    task, query_y = helpers.regression(tasks=4)
+    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    trace = mk.trace_inner_loop(maml, [(task, query_y)] * 2, num_tasks=600, verbose=1)
+    out = capsys.readouterr().out
+    assert "4/8" in out
+    assert "/600" not in out
+    assert f"{trace.query().mean:.4f}" in out
+    assert out.count("\n") == 1
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_reading_a_folder_of_images_has_a_bar(verbose, at_once, capsys, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            picture = np.full([4, 4, 3], 50 * i, np.uint8)
+            keras.utils.save_img(tmp_path / name / f"{i}.png", picture)
+    mk.data.from_folder(tmp_path, verbose=verbose)
+    assert ("4/4" in capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_an_export_and_a_conversion_have_bars(verbose, at_once, capsys, tmp_path):
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    maml.export(tmp_path / "export", verbose=verbose)
+    assert ("8/8" in capsys.readouterr().out) == bool(verbose)
+    mk.convert(helpers.dense(), tmp_path / "network.tflite", verbose=verbose)
+    assert ("2/2" in capsys.readouterr().out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_bars_of_a_download_are_quiet_when_asked(verbose, monkeypatch):
+    tfds = pytest.importorskip("tensorflow_datasets")
+    from tensorflow_datasets.core.utils import tqdm_utils
+
+    seen = []
+
+    class Builder:
+        data_dir = "nowhere"
+
+        def download_and_prepare(self):
+            seen.append(type(tqdm_utils.tqdm(total=1, disable=True)).__name__)
+            raise OSError("no network")
+
+    monkeypatch.setattr(tfds, "builder", lambda *args, **kwargs: Builder())
+    with pytest.raises(FileNotFoundError, match="no network"):
+        mk.data.from_tfds("cifar100", download=True, verbose=verbose)
+    assert (seen == ["EmptyTqdm"]) == (not verbose)
+    assert type(tqdm_utils.tqdm(total=1, disable=True)).__name__ != "EmptyTqdm"
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_collecting_a_data_set_has_a_bar(verbose, at_once, capsys):
+    pairs = tf.data.Dataset.from_tensor_slices((np.arange(300), np.arange(300)))
+    assert len(collect(pairs, verbose=verbose)[0]) == 300
+    assert ("300/300" in capsys.readouterr().out) == bool(verbose)
+
+
+class Seen:
+    """A loss that, in the third step, waits until a bar has shown two."""
+
+    def __init__(self, monkeypatch):
+        self.shown, self.waited, self.calls = threading.Event(), [], 0
+        update = Bar.update
+
+        def noted(bar, done, values=None):
+            update(bar, done, values)
+            if done == 2:
+                self.shown.set()
+
+        monkeypatch.setattr(Bar, "update", noted)
+
+    def __call__(self, y_true, y_pred):
+        nothing = tf.numpy_function(self.wait, [y_pred], tf.float32)
+        nothing = tf.stop_gradient(tf.ensure_shape(nothing, []))
+        return keras.losses.mean_squared_error(y_true, y_pred) + nothing
+
+    def wait(self, value):
+        self.calls += 1
+        if self.calls == 3:
+            self.waited.append(self.shown.wait(20))
+        return np.float32(0)
+
+
+def test_steps_inside_a_graph_are_seen_while_it_runs(at_once, monkeypatch):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    loss = Seen(monkeypatch)
+    mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.1))).adapt(
+        np.ones([2, 1]), np.zeros([2, 1]), steps=4
+    )
+    assert loss.calls == 4
+    assert loss.waited == [True]
+
+
+def test_the_same_count_is_shown_once(at_once, capsys, monkeypatch):
+    monkeypatch.setattr(step_progress, "LOOK", 0.001)
+    report = StepReport()
+    with report.shown(4):
+        report.write(4, loss=0.25)
+        time.sleep(0.2)  # What a graph does after its last step.
+    assert capsys.readouterr().out.count("4/4") == 1
+
+
+def test_a_refused_call_ends_its_line(at_once, capsys):
+    report = StepReport()
+
+    def refuse():
+        report.write(4, loss=0.25)
+        raise ValueError("refused")
+
+    with pytest.raises(ValueError, match="refused"), report.shown(10):
+        refuse()
+    out = capsys.readouterr().out
+    assert "4/4" in out
+    assert out.endswith("\n")
+
+
+def test_the_loss_of_the_last_call_is_not_shown_in_the_next(at_once, capsys):
+    report = StepReport()
+    with report.shown(1):
+        report.write(1, loss=0.25)
+    assert "loss" in capsys.readouterr().out
+    with report.shown(1):
+        pass
+    assert "loss" not in capsys.readouterr().out
+
+
+def test_no_step_is_no_bar(at_once, capsys):
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_quick_adaptation_is_quiet(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 1000.0)
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=5)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_silences_keras_silences_the_bar(at_once, capsys):
+    keras.config.disable_interactive_logging()
+    try:
+        report = StepReport()
+        with report.shown(4):
+            report.write(4, loss=0.25)
+            time.sleep(2 * step_progress.LOOK)
+    finally:
+        keras.config.enable_interactive_logging()
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_adaptation_has_a_bar_with_the_support_loss(verbose, at_once, capsys):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
+    model.set_weights([np.ones([1, 1])])
+    maml = mk.MAML(model, mk.InnerLoop("mse", mk.SGD(0.25)))
+    # The loss is w^2, and a step halves w: the twelfth begins with 2^-22.
+    maml.adapt(np.ones([2, 1]), np.zeros([2, 1]), steps=12, verbose=verbose)
+    out = capsys.readouterr().out
+    assert ("12/12" in out) == bool(verbose)
+    assert ("loss: 2.3842e-07" in out) == bool(verbose)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_fine_tuning_an_export_has_a_bar(verbose, at_once, capsys, tmp_path):
+    maml = mk.MAML(helpers.dense(1, 1), mk.InnerLoop("mse", mk.SGD(0.1), steps=3))
+    maml.export(tmp_path / "export", verbose=0)
+    x, y = np.ones([2, 1], np.float32), np.zeros([2, 1], np.float32)
+    mk.fine_tune(tmp_path / "export", x, y, verbose=verbose)
+    out = capsys.readouterr().out
+    assert ("3/3" in out) == ("loss" in out) == bool(verbose)
+
+
+def test_what_changes_nothing_reports_nothing(tmp_path):
+    maml = mk.MAML(helpers.dense(1, 1), mk.InnerLoop("mse", mk.SGD(0.1)))
+    maml.export(tmp_path / "export", verbose=0)
+    saved = tf.saved_model.load(str(tmp_path / "export"))
+    x, y = tf.ones([2, 1]), tf.zeros([2, 1])
+    saved.adapt(x, y, steps=3)
+    saved.adapt_and_predict(x, y, x, steps=3)
+    assert saved.progress.numpy().tolist() == [0.0, 0.0]
+    saved.fine_tune(x, y, steps=3)
+    assert saved.progress.numpy()[0] == 3.0
+    assert saved.progress.numpy()[1] > 0.0
+
+
+def test_an_export_that_does_not_tell_is_fine_tuned_without_a_bar(at_once, capsys):
+    calls = []
+
+    class Earlier:
+        def fine_tune(self, x, y, steps):
+            calls.append(steps)
+
+    reading.tuned(Earlier(), [1.0], [1.0], steps=2, learning_rate=None)
+    assert calls == [2]
+    assert capsys.readouterr().out == ""

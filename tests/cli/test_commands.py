@@ -1,0 +1,253 @@
+"""The command line, as a user meets it."""
+
+import dataclasses
+import itertools
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from maml_keras import recipes
+from maml_keras.backend import progress
+from maml_keras.experiments import baselines, registry
+from maml_keras.export import runtimes
+from maml_keras_cli import app
+
+pytestmark = pytest.mark.journey
+
+SMALL = dataclasses.replace(
+    registry.get("sinusoid"),
+    iterations=40,
+    epoch=20,
+    evaluation_steps=2,
+)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.PRESETS, "sinusoid", SMALL)
+        result = run("train", "sinusoid", "--out", folder, "--tasks", 20, "--quiet")
+        assert result.exit_code == 0, result.output
+        yield folder, result.output
+
+
+@pytest.fixture
+def task_file(tmp_path):
+    x = np.linspace(-3, 3, 10)[:, None]
+    y = 3 * np.sin(x)
+    np.savez(tmp_path / "task.npz", x=x, y=y, query_x=x + 0.1, query_y=y)
+    return tmp_path / "task.npz"
+
+
+def test_train_prints_the_curve_and_writes_run_and_export(trained):
+    folder, output = trained
+    assert "95% CI over 20 tasks" in output
+    assert "batch norm: transductive" in output
+    assert (folder / "maml.keras").exists()
+    assert (folder / "export/saved_model.pb").exists()
+    result = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    assert result["steps"] == [0, 1, 2]
+
+
+def test_evaluate_prints_a_line_for_each_step(trained):
+    result = run("evaluate", trained[0], "--steps", 4, "--tasks", 20, "--quiet")
+    assert result.exit_code == 0, result.output
+    rows = [
+        line for line in result.output.splitlines() if "±" in line and "(" not in line
+    ]
+    assert [int(row.split()[0]) for row in rows] == [0, 1, 2, 3, 4]
+
+
+def test_export_writes_a_card_with_fresh_figures(trained, tmp_path):
+    result = run(
+        "export", trained[0], "--out", tmp_path / "e", "--tasks", 20, "--quiet"
+    )
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "e/card.json").read_text(encoding="utf-8"))
+    assert card["evaluation"]["tasks"] == 20
+    assert card["title"] == SMALL.title
+
+
+@pytest.mark.parametrize("kind", ["onnx", "litert"])
+def test_a_run_is_converted_beside_its_export(trained, tmp_path, kind):
+    pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
+    out = tmp_path / f"network.{'onnx' if kind == 'onnx' else 'tflite'}"
+    result = run("export", trained[0], "--format", kind, "--out", out, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert f"{out}: " in result.output
+    x = np.linspace(-3, 3, 7, dtype="float32")[:, None]
+    (y,) = runtimes.FORMATS[kind].run(out, {"x": x}, ["output_0"])
+    network = keras.saving.load_model(trained[0] / "maml.keras").model
+    np.testing.assert_allclose(y, network(x), rtol=1e-4, atol=1e-5)
+
+
+def test_quiet_means_no_bars(trained, task_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS", 0.0)
+    shown = {}
+    for how in ((), ("--quiet",)):
+        out = tmp_path / f"export{len(how)}"
+        ended = run("export", trained[0], "--out", out, "--tasks", 20, *how)
+        adapted = run("adapt", out, "--data", task_file, *how)
+        assert ended.exit_code == adapted.exit_code == 0, ended.output
+        shown[how] = ended.output + adapted.output
+    assert "8/8" in shown[()]
+    assert "20/20" in shown[()]
+    assert "10/10" in shown[()]  # The steps of adaptation.
+    assert "/8" not in shown["--quiet",]
+    assert "20/20" not in shown["--quiet",]
+    assert "10/10" not in shown["--quiet",]
+
+
+def test_adapt_prints_before_and_after_and_writes_the_network(
+    trained, task_file, tmp_path
+):
+    out = tmp_path / "adapted.keras"
+    result = run(
+        "adapt", trained[0] / "export", "--data", task_file, "--steps", 5, "--out", out
+    )
+    assert result.exit_code == 0, result.output
+    policy, _, row = result.output.splitlines()[:3]
+    assert policy == "batch norm: transductive"
+    before, after = map(float, row.split()[1:3])
+    assert after < before
+    # The written network is the one whose error was printed.
+    model = keras.saving.load_model(out)
+    with np.load(task_file) as task:
+        error = np.mean(np.square(model.predict(task["x"], verbose=0) - task["y"]))
+    assert error == pytest.approx(after, rel=1e-3)  # Printed to four digits.
+
+
+def test_adapt_takes_a_run_for_the_export_in_it_and_writes_over_nothing(
+    trained, task_file
+):
+    result = run("adapt", trained[0], "--data", task_file)
+    assert result.exit_code == 0, result.output
+    result = run("adapt", trained[0], "--data", task_file, "--out", task_file)
+    assert result.exit_code == 1
+    assert "must be a new path" in result.output
+
+
+def test_list_shows_everything_with_what_was_published():
+    result = run("list")
+    assert result.exit_code == 0, result.output
+    shown = result.output.split()
+    assert {*registry.PRESETS, *recipes.RECIPES, *baselines.BASELINES} <= set(shown)
+    assert "published: 98.7 ± 0.4% by MAML (Finn et al. 2017" in result.output
+    assert "published: Raghu et al., 2020" in result.output
+    one = run("list", "algorithms").output
+    assert "anil" in one
+    assert "omniglot_5w1s" not in one
+    assert run("list", "presents").exit_code == 2
+
+
+def test_data_says_what_is_here_and_how_to_get_the_rest(tmp_path):
+    result = run("data", "--data-dir", tmp_path)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    after = {a.split(":")[0]: b for a, b in itertools.pairwise(lines)}
+    assert after["sinusoid"] == "  here: drawn as needed"
+    assert "not here" in after["omniglot"]
+    assert "--download" in after["cifar100"]
+    assert "licence" in after["mini_imagenet"]
+    for part in ("train", "val", "test"):
+        (tmp_path / "mini_imagenet" / part).mkdir(parents=True)
+    refused = run("data", "--picture", tmp_path / "task.png")
+    assert refused.exit_code == 2
+    assert "need a preset" in refused.output
+    again = run("data", "--data-dir", tmp_path).output
+    assert f"here: {tmp_path / 'mini_imagenet'}" in again
+
+
+def test_data_of_a_preset_is_described_and_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "task.png"
+    result = run("data", "sinusoid", "--picture", picture)
+    assert result.exit_code == 0, result.output
+    assert "Sinusoid(shots=10, queries=10" in result.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_data_counts_classes_and_examples(tmp_path):
+    pytest.importorskip("matplotlib")
+    result = run("data", "omniglot_small", "--picture", tmp_path / "task.png")
+    assert result.exit_code == 0, result.output
+    parts = {line.split()[0]: line for line in result.output.splitlines()[2:5]}
+    # 242 characters: Early Aramaic has 22 and Tagalog 17, Greek has 24.
+    assert "39 classes of 2 groups, 780 examples 28x28x1, 20 a class" in parts["test"]
+    assert "24 classes of 1 groups, 480 examples" in parts["validation"]
+    assert "179 classes of 5 groups, 3,580 examples" in parts["train"]
+    assert "5 ways, 1 shot(s), 15 queries a class" in parts["test"]
+    assert (tmp_path / "task.png").stat().st_size > 5_000
+    assert "small1 (2,720), small2 (3,120) in" in run("data").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "sinusiod"], "Did you mean 'sinusoid'"),
+        (["train", "sinusoid", "--iterations", "30"], "multiple of"),
+        (["evaluate", "nowhere"], "maml-keras train"),
+        (["export", "nowhere"], "maml-keras train"),
+        (["adapt", "nowhere", "--data", "none.npz"], "maml-keras export"),
+        (["train", "omniglot_5w1s", "--data-dir", "nowhere"], "--download"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_without_traceback(
+    arguments, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
+    result = run(*arguments)
+    assert result.exit_code == 1
+    lines = result.output.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros([3, 1])}, "arrays x and y"),
+        ({"x": np.zeros([3, 2]), "y": np.zeros([3, 1])}, "must have shape"),
+        ({"x": np.zeros([3, 1]), "y": np.zeros([2, 1])}, "as many examples"),
+        ({"x": np.full([3, 1], np.nan), "y": np.zeros([3, 1])}, "finite"),
+        ({"x": np.zeros([0, 1]), "y": np.zeros([0, 1])}, "an example"),
+    ],
+)
+def test_adapt_refuses_a_file_that_does_not_fit(trained, tmp_path, arrays, message):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    result = run("adapt", trained[0] / "export", "--data", tmp_path / "bad.npz")
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_adapt_refuses_a_file_that_is_no_npz(trained, tmp_path):
+    (tmp_path / "bad.npz").write_text("text", encoding="utf-8")
+    result = run("adapt", trained[0] / "export", "--data", tmp_path / "bad.npz")
+    assert result.exit_code == 1
+    assert "numpy cannot read" in result.output
+
+
+def test_wrong_usage_exits_with_2():
+    assert run("train").exit_code == 2
+    assert run("evaluate", "x", "--steps", "-1").exit_code == 2
+
+
+def test_the_rate_of_adapting_is_chosen(trained, task_file):
+    result = run("adapt", trained[0], "--data", task_file, "--learning-rate", 0)
+    assert result.exit_code == 0, result.output
+    before, after = result.output.splitlines()[2].split()[1:3]
+    assert before == after

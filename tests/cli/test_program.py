@@ -1,0 +1,184 @@
+"""The program around its commands: help, version, completion, and what it costs."""
+
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import time
+import typing
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from maml_keras import recipes
+from maml_keras.experiments import baselines, registry
+from maml_keras_cli import app, names
+
+pytestmark = pytest.mark.journey
+
+PROGRAM = typer.main.get_command(app)
+COMMANDS = "train evaluate compare adapt export card list data".split()
+# What numbers are counted in.
+UNITS = r"meta-steps|gradient steps|seconds|in tasks|multiplied by|whole number"
+
+
+def run(*arguments, **environment):
+    return CliRunner().invoke(app, arguments, env=environment, prog_name="maml-keras")
+
+
+def options(command):
+    return [p for p in PROGRAM.commands[command].params if p.name != "help"]
+
+
+def test_all_commands_are_there():
+    assert sorted(PROGRAM.commands) == sorted(COMMANDS)
+    out = run("--help").output
+    assert all(f"│ {command} " in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_says_what_it_is_and_its_default(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    # One entry for each option, whatever the width.
+    for option in options(command):
+        assert option.help, option.name
+        if option.required:
+            continue
+        silent = option.default is None or option.default is False
+        assert isinstance(option.show_default, str) or not silent, option.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_number_says_its_unit(command):
+    function = PROGRAM.commands[command].callback.__wrapped__
+    for option in options(command):
+        if re.search(r"\b(int|float)\b", _annotation(function, option.name)):
+            assert re.search(UNITS, option.help), option.name
+
+
+def _annotation(function, name):
+    """`int | None` of `Annotated[int | None, ...]`."""
+    return str(typing.get_type_hints(function)[name])
+
+
+def test_the_reference_on_the_site_is_that_of_the_program(tmp_path):
+    written = tmp_path / "reference.md"
+    command = "typer maml_keras_cli.app utils docs --name maml-keras --output"
+    subprocess.run([sys.executable, "-m", *command.split(), written], check=True)
+    kept = pathlib.Path(__file__).parents[2] / "docs/api/command_line.md"
+    # `make docs` writes it anew.
+    assert kept.read_text("utf-8") == written.read_text("utf-8")
+
+
+def typed_in_the_documentation():
+    """Every command line of a console block, with the page it stands on."""
+    root = pathlib.Path(__file__).parents[2]
+    pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    pages.remove(root / "docs" / "api" / "command_line.md")  # Written by the program.
+    found = []
+    for page in pages:
+        for block in re.findall(
+            r"```(?:console|bash)\n(.*?)```", page.read_text("utf-8"), re.S
+        ):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [
+                pytest.param(
+                    shlex.split(line.lstrip("$ "), comments=True),
+                    id=f"{page.stem}: {line[:60]}",
+                )
+                for line in lines
+                if line.lstrip("$ ").startswith("maml-keras ")
+            ]
+    return found
+
+
+@pytest.mark.parametrize("words", typed_in_the_documentation())
+def test_what_the_documentation_types_is_understood(words):
+    _, command, *arguments = words
+    if command.startswith("-"):
+        assert command in (
+            "--help",
+            "--version",
+            "--install-completion",
+            "--show-completion",
+        )
+        return
+    known = PROGRAM.commands[command]
+    names = {name for p in known.params for name in [*p.opts, *p.secondary_opts]}
+    used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
+    assert used <= {*names, "--help"}
+
+
+def test_every_long_command_can_be_quiet_or_verbose():
+    for command in set(COMMANDS) - {"list"}:
+        assert {"quiet", "verbose"} <= {o.name for o in options(command)}, command
+
+
+def test_the_version_is_that_of_the_package():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert re.fullmatch(
+        r"maml-keras \d+\.\d+\.\d+ \(TensorFlow .*, Keras .*, Python .*\)\n",
+        result.output,
+    )
+
+
+def test_names_to_complete_are_those_of_the_library():
+    assert list(registry.PRESETS) == list(names.PRESETS)
+    assert list(recipes.RECIPES) == list(names.ALGORITHMS)
+    assert list(baselines.BASELINES) == list(names.BASELINES)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_emits_a_script(shell):
+    result = run(_MAML_KERAS_COMPLETE=f"source_{shell}")
+    assert result.exit_code == 0
+    assert "maml-keras" in result.output
+    assert f"_MAML_KERAS_COMPLETE=complete_{shell}" in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("maml-keras tr", ["train"]),
+        ("maml-keras train omniglot_s", ["omniglot_small", "omniglot_small_20w"]),
+        ("maml-keras train sinusoid --algorithm im", ["imaml"]),
+        ("maml-keras compare sinusoid --algorithms maml,ora", ["maml,oracle"]),
+        ("maml-keras train sinusoid --iter", ["--iterations"]),
+    ],
+)
+def test_the_shell_completes(typed, offered):
+    result = run(
+        _MAML_KERAS_COMPLETE="complete_bash",
+        COMP_WORDS=typed,
+        COMP_CWORD=str(len(typed.split()) - 1),
+    )
+    assert result.output.split() == offered
+
+
+HELP = """
+import sys, time
+start = time.perf_counter()
+from maml_keras_cli import main
+try:
+    main()
+except SystemExit:
+    print(time.perf_counter() - start, "tensorflow" in sys.modules, file=sys.stderr)
+"""
+
+
+def test_help_takes_less_than_a_second():
+    seconds = []
+    for _ in range(3):
+        command = [sys.executable, "-c", HELP, "--help"]
+        ended = subprocess.run(command, capture_output=True, text=True, check=True)
+        taken, tensorflow = ended.stderr.split()
+        assert tensorflow == "False"
+        seconds.append(float(taken))
+        if min(seconds) < 1:
+            break
+        time.sleep(1)  # Another process may be at work.
+    assert min(seconds) < 1

@@ -1,0 +1,273 @@
+"""A run is repeated from its own file, and never written over."""
+
+import dataclasses
+import json
+import shlex
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.monitoring.watch import Watch
+from maml_keras_cli import app
+
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+
+SMALL = dataclasses.replace(
+    registry.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=1
+)
+
+
+@pytest.fixture(autouse=True)
+def small_preset(monkeypatch, tmp_path):
+    # Pictures take longer than these runs: test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
+    monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [*map(str, arguments), "--tasks", "4", "--quiet"])
+
+
+def weights(folder):
+    return [np.asarray(v) for v in runs.load(folder)[0].variables]
+
+
+def words(result):
+    """What was printed, without the frame and the line breaks of a terminal."""
+    return " ".join(result.output.replace("│", " ").split())
+
+
+def test_the_file_of_a_run_repeats_it_bit_for_bit():
+    first = run("train", "sinusoid", "--algorithm", "fomaml", "--seed", 7)
+    assert first.exit_code == 0, first.output
+    again = run("train", "--config", "runs/sinusoid/config.toml", "--out", "again")
+    assert again.exit_code == 0, again.output
+    for a, b in zip(weights("runs/sinusoid"), weights("again")):
+        np.testing.assert_array_equal(a, b)
+    settings = [run_folder.read_config(path) for path in ("runs/sinusoid", "again")]
+    for each in settings:
+        assert each.pop("record")["versions"]["keras"]
+        assert each["algorithm"] == "fomaml"
+        assert each["tasks"] == 4
+    assert settings[0] == settings[1]
+
+
+def test_an_option_overrides_the_file(tmp_path):
+    (tmp_path / "mine.toml").write_text('preset = "sinusoid"\nseed = 7\n')
+    result = run("train", "--config", "mine.toml", "--seed", 8, "--iterations", 10)
+    assert result.exit_code == 0, result.output
+    kept = run_folder.read_config("runs/sinusoid")
+    assert (kept["seed"], kept["iterations"]) == (8, 10)
+
+
+def test_the_file_of_a_comparison_repeats_it(tmp_path):
+    text = 'preset = "sinusoid"\nalgorithms = ["maml", "random"]\niterations = 10\n'
+    (tmp_path / "mine.toml").write_text(text)
+    result = run("compare", "--config", "mine.toml")
+    assert result.exit_code == 0, result.output
+    assert "| random |" in result.output
+    file = "runs/sinusoid-compare/config.toml"
+    again = run("compare", "--config", file)
+    assert again.exit_code == 0, again.output
+    first, second = (weights(f"runs/sinusoid-compare{n}/maml") for n in ("", "-2"))
+    for a, b in zip(first, second):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_a_part_of_a_comparison_is_repeated_by_train():
+    assert run("compare", "sinusoid", "--algorithms", "maml_plus_plus").exit_code == 0
+    part = "runs/sinusoid-compare/maml_plus_plus"
+    again = run("train", "--config", f"{part}/config.toml", "--out", "again")
+    assert again.exit_code == 0, again.output
+    for a, b in zip(weights(part), weights("again")):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('preset = "sinusoid"\niteration = 10', "Did you mean 'iterations'?"),
+        ('preset = "sinusoid"\niterations = 10.5', "integer"),
+        ('preset = "sinusoid"\niterations = "many"', "'--iterations'"),
+        ('preset = "sinusoid"\niterations = 0', "greater than or equal to 1"),
+        ('preset = "sinusoid', "cannot be read as TOML"),
+        ("seed = 1", "Missing argument"),
+        ('preset = "sinusoid"\nresume = true', "unknown key 'resume'"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_wrong_usage(text, message, tmp_path):
+    (tmp_path / "bad.toml").write_text(text)
+    result = run("train", "--config", "bad.toml")
+    assert result.exit_code == 2, result.output
+    assert message in words(result)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_missing_file_is_named():
+    result = run("train", "--config", "none.toml")
+    assert result.exit_code == 2
+    assert "none.toml cannot be read: No such file or directory" in words(result)
+    assert "TOML" not in words(result)
+
+
+def test_runs_with_the_default_name_stand_side_by_side(tmp_path):
+    for _ in range(3):
+        assert run("train", "sinusoid", "--iterations", 10).exit_code == 0
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "sinusoid",
+        "sinusoid-2",
+        "sinusoid-3",
+    ]
+
+
+def test_a_run_that_never_began_leaves_no_folder(tmp_path):
+    result = run("train", "sinusoid", "--algorithm", "mammal")
+    assert result.exit_code == 1
+    assert "Did you mean 'maml'" in result.output
+    assert not (tmp_path / "runs/sinusoid").exists()
+
+
+def test_what_is_there_is_not_written_over(tmp_path):
+    assert run("train", "sinusoid", "--out", "mine").exit_code == 0
+    kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine").rglob("*")}
+    refused = [
+        run("train", "sinusoid", "--out", "mine"),
+        run("compare", "sinusoid", "--out", "mine"),
+        run("export", "mine", "--out", "mine/export"),
+    ]
+    for result in refused:
+        assert result.exit_code == 1
+        assert "must be a new path. Received: mine" in result.output
+    assert run("evaluate", "mine").exit_code == 0
+    assert run("export", "mine").exit_code == 0
+    written = json.loads((tmp_path / "mine/evaluation-2.json").read_text("utf-8"))
+    assert (written["on"], written["seed"]) == ("test", runs.TEST_SEED)
+    assert run("evaluate", "mine", "--on", "validation").exit_code == 0
+    written = json.loads((tmp_path / "mine/evaluation-3.json").read_text("utf-8"))
+    assert (written["on"], written["seed"]) == ("validation", runs.VALIDATION_SEED)
+    assert (tmp_path / "mine/export-2/saved_model.pb").exists()
+    for path, written in kept.items():
+        assert path.is_dir() or path.stat().st_mtime_ns == written, path
+
+
+def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
+    assert run("train", "sinusoid", "--out", "whole").exit_code == 0
+
+    def interrupt(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_epoch_end", interrupt)
+        cut = run("train", "sinusoid")
+    assert cut.exit_code == 130
+    program, *arguments = shlex.split(cut.output.split("`")[1])
+    assert program == "maml-keras"
+    resumed = run(*arguments)
+    assert resumed.exit_code == 0, resumed.output
+    for a, b in zip(weights("whole"), weights("runs/sinusoid")):
+        np.testing.assert_array_equal(a, b)
+    # Of a run that has ended, `--resume` trains nothing.
+    kept = (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns
+    assert run("train", "sinusoid", "--resume").exit_code == 0
+    assert (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns == kept
+    for a, b in zip(weights("whole"), weights("runs/sinusoid")):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_there_must_be_something_to_resume(tmp_path):
+    for command in ("train", "compare"):
+        for out in ([], ["--out", "mistyped"]):
+            result = run(command, "sinusoid", *out, "--resume")
+            assert result.exit_code == 1
+            assert "needs a run to go on with" in result.output
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_newest_run_is_found_where_others_were_deleted(tmp_path):
+    from maml_keras.experiments.run_folder import numbers
+
+    for name in ("sinusoid-2", "sinusoid-10", "sinusoid-3", "sinusoid-compare"):
+        (tmp_path / name).mkdir()
+    found = [path.name for path in numbers(tmp_path / "sinusoid")]
+    assert found == ["sinusoid-2", "sinusoid-3", "sinusoid-10"]
+
+
+def test_the_command_that_was_typed_is_kept(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["x", "train", "sinusoid", "--out", "a b"])
+    assert run("train", "sinusoid", "--out", "a b").exit_code == 0
+    command = run_folder.read_config("a b")["record"]["command"]
+    assert command == "maml-keras train sinusoid --out 'a b'"
+
+
+def test_quiet_and_verbose_exclude_each_other():
+    result = run("train", "sinusoid", "--verbose")
+    assert result.exit_code == 2
+    assert "exclude each other" in words(result)
+
+
+@pytest.mark.default_map
+def test_verbose_says_what_was_chosen_and_why():
+    arguments = ["train", "sinusoid", "--tasks", "4", "--out", "talking"]
+    talking = CliRunner().invoke(app, [*arguments, "--verbose"])
+    assert talking.exit_code == 0, talking.output
+    assert "task map: auto (vectorized: " in talking.stderr
+    arguments[-1] = "plain"
+    plain = CliRunner().invoke(app, arguments)
+    assert plain.exit_code == 0, plain.output
+    assert "task map" not in plain.output
+
+
+def test_verbose_keeps_the_traceback_of_a_mistake():
+    result = CliRunner().invoke(app, ["evaluate", "nowhere", "--verbose"])
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_a_run_that_goes_on_keeps_its_number_of_tasks(tmp_path):
+    arguments = ["train", "sinusoid", "--out", str(tmp_path / "run"), "--quiet"]
+    assert CliRunner().invoke(app, [*arguments, "--tasks", "4"]).exit_code == 0
+    begun = run_folder.read_config(tmp_path / "run")
+    assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
+    # And its command, with which the exported card says how to repeat it.
+    assert run_folder.read_config(tmp_path / "run") == begun
+    written = json.loads((tmp_path / "run/evaluation-2.json").read_text("utf-8"))
+    assert written["tasks"] == begun["tasks"] == 4
+
+
+def test_a_folder_that_a_user_made_stays(tmp_path):
+    (tmp_path / "mine").mkdir()
+    failed = run("train", "omniglot_5w1s", "--data-dir", tmp_path, "--out", "mine")
+    assert failed.exit_code == 1
+    assert (tmp_path / "mine").is_dir()
+
+
+def test_figures_are_shown_where_they_cannot_be_written(tmp_path, monkeypatch):
+    assert run("train", "sinusoid", "--out", "mine").exit_code == 0
+
+    def full(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(runs, "write_result", full)
+    result = run("evaluate", "mine")
+    assert result.exit_code == 1
+    assert "95% CI over 4 tasks" in result.output
+    assert "disk full" in result.output
+
+
+def test_the_length_of_an_epoch_is_chosen():
+    # By the preset's, 10, it would be refused.
+    result = run("train", "sinusoid", "--epoch", 5, "--iterations", 15)
+    assert result.exit_code == 0, result.output
+    assert run_folder.read_config("runs/sinusoid")["epoch"] == 5
+
+
+def test_the_steps_of_a_comparison_are_chosen():
+    arguments = ["--algorithms", "random", "--steps", 3, "--iterations", 20]
+    result = run("compare", "sinusoid", *arguments, "--out", "c")
+    assert result.exit_code == 0, result.output
+    assert "step 3" in result.output
+    assert run_folder.read_config("c")["steps"] == 3

@@ -1,0 +1,410 @@
+"""Evaluation on new tasks: the figure, its interval, and what it depends on."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    CountedMSE,
+    assert_identical,
+    batch_normalised,
+    classification,
+    dense,
+    maml,
+    numpy_variables,
+    plain_query_loss,
+    regression,
+)
+
+from maml_keras.data import Sinusoid, episodes
+from maml_keras.evaluation.evaluate import (
+    Evaluation,
+    diverged_tasks,
+    evaluate_episodes,
+    half_width,
+)
+from maml_keras.evaluation.trace import trace_inner_loop
+
+SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def evaluated(model, *batches, **kwargs):
+    return evaluate_episodes(model, batches, verbose=0, **kwargs)
+
+
+# The formula -----------------------------------------------------------------------
+
+
+def test_half_width_is_of_the_mean():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=600)
+    expected = (
+        1.96 * np.sqrt(np.sum((values - values.mean()) ** 2) / 599) / np.sqrt(600)
+    )
+    assert half_width(values) == pytest.approx(expected, rel=1e-12)
+
+
+def test_interval_covers_the_mean_95_times_in_100():
+    draws = np.random.default_rng(0).normal(size=[4000, 100])
+    covered = [abs(row.mean()) <= half_width(row) for row in draws]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("values", [[], [1.0]])
+def test_half_width_of_fewer_than_two_is_nan(values):
+    assert np.isnan(half_width(values))
+
+
+# The curve -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
+def test_curve_is_the_plain_query_loss_after_each_step(task_map):
+    model, batch = dense(), regression(tasks=3)
+    start = [v.numpy() for v in model.trainable_variables]
+    result = evaluated(maml(model, task_map=task_map), batch, steps=3)
+    expected = [plain_query_loss(model, batch, start, steps=k) for k in range(4)]
+    np.testing.assert_allclose(result.curve, expected, rtol=1e-5)  # float32
+    assert result.per_episode.shape == (3, 4)
+    assert result.mean == result.curve[-1]
+    assert (result.steps, result.num_tasks, result.queries) == (3, 3, 3)
+
+
+def test_last_point_of_the_curve_is_what_evaluate_says():
+    model, batch = maml(batch_normalised(), steps=2), regression()
+    model.compile("sgd")
+    result = evaluated(model, batch)
+    np.testing.assert_allclose(
+        result.mean, model.evaluate(*batch, verbose=0), rtol=1e-5
+    )
+
+
+def test_step_zero_is_before_adaptation():
+    model, (task, query_y) = dense(), regression()
+    predictions = model(task["query_x"].reshape(-1, 3)).numpy().reshape(2, 3, 2)
+    result = evaluated(maml(model), (task, query_y), steps=5)
+    np.testing.assert_allclose(
+        result.per_episode[:, 0],
+        np.square(predictions - query_y).mean((1, 2)),
+        rtol=1e-5,
+    )
+
+
+def test_accuracy_is_the_share_of_right_labels():
+    model, batch = maml(dense(outputs=3), loss=SCCE), classification()
+    result = evaluated(model, batch)
+    expected = model.predict(batch[0], verbose=0).argmax(-1) == batch[1]
+    np.testing.assert_allclose(result.per_episode[:, 1], expected.mean(axis=1))
+    assert result.metric == "accuracy"
+    assert result.higher_is_better
+
+
+def test_metric_of_ones_own():
+    def largest_error(y_true, y_pred):
+        return tf.reduce_max(tf.abs(y_true - y_pred), axis=-1)
+
+    model, batch = maml(dense()), regression()
+    result = evaluated(model, batch, metric=largest_error)
+    errors = np.abs(model.predict(batch[0], verbose=0) - batch[1]).max(-1).mean(1)
+    np.testing.assert_allclose(result.per_episode[:, 1], errors, rtol=1e-5)  # float32
+    assert result.metric == "largest_error"
+
+
+# Which tasks -----------------------------------------------------------------------
+
+
+def test_number_of_tasks_is_exact_over_batches():
+    batches = [regression(tasks=3, seed=i) for i in range(4)]
+    model = maml(dense())
+    result = evaluated(model, *batches, num_tasks=7)
+    assert result.num_tasks == 7
+    assert_identical(result.per_episode, evaluated(model, *batches).per_episode[:7])
+
+
+def test_fewer_tasks_than_asked_are_counted():
+    result = evaluated(maml(dense()), regression(tasks=3), num_tasks=600)
+    assert result.num_tasks == 3
+    assert "over 3 tasks" in str(result)
+
+
+def test_same_tasks_give_the_same_numbers_and_change_nothing():
+    batches = episodes(Sinusoid(), batch_size=4, seed=1, num_episodes=12)
+    model = maml(batch_normalised(1, 1))
+    before = numpy_variables(model)
+    first = evaluate_episodes(model, batches, verbose=0).per_episode
+    second = evaluate_episodes(model, batches, verbose=0).per_episode
+    np.testing.assert_array_equal(first, second)
+    assert_identical(before, numpy_variables(model))
+
+
+def test_evaluation_follows_the_weights():
+    model, batch = maml(dense()), regression()
+    model.compile(keras.optimizers.SGD(0.1))
+    before = evaluated(model, batch).mean
+    model.train_on_batch(*batch)
+    assert evaluated(model, batch).mean != before
+
+
+def test_it_is_traced_once():
+    counted = CountedMSE()
+    model = maml(dense(), loss=counted)
+    evaluated(model, regression())
+    traced = counted.calls
+    evaluated(model, regression(seed=1), regression(seed=2))
+    assert counted.calls == traced > 0
+
+
+# Divergence ------------------------------------------------------------------------
+
+
+def exploding():
+    """Two quiet tasks, and one whose inputs make every step overshoot."""
+    task, query_y = regression(tasks=3, support=4, queries=3)
+    task["support_x"][2] *= 1e3
+    return task, query_y
+
+
+def test_diverged_tasks_are_counted_and_left_out_of_the_mean():
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    result = evaluated(maml(net), exploding(), steps=20)
+    np.testing.assert_array_equal(result.diverged, [0] + [1] * 20)
+    assert not np.isfinite(result.per_episode[2, -1])
+    np.testing.assert_allclose(result.mean, result.per_episode[:2, -1].mean())
+    np.testing.assert_allclose(result.medians[-1], result.per_episode[:2, -1].max())
+    assert np.isfinite(result.half_width)
+    assert "1 of 3 tasks diverged" in str(result)
+
+
+def test_when_all_diverge_nothing_is_invented():
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    result = evaluated(maml(net, rate=1e6), regression(), steps=20)
+    assert result.diverged[-1] == 2
+    assert np.isnan(result.mean)
+    assert result.summary()["mean"][-1] is None
+    assert "2 of 2 tasks diverged" in str(result)
+
+
+def fabricated(**kwargs):
+    defaults = {
+        "metric": "accuracy",
+        "per_episode": np.array([[0.2, 0.8], [0.4, 0.6], [0.0, 0.4]]),
+        "diverged_tasks": np.array([[False, False], [False, False], [False, True]]),
+        "batch_norm": "running",
+        "queries": 15,
+        "higher_is_better": True,
+    }
+    return Evaluation(**{**defaults, **kwargs})
+
+
+def test_figures_of_known_numbers():
+    result = fabricated()
+    np.testing.assert_allclose(result.curve, [0.2, 0.7])
+    np.testing.assert_allclose(result.medians, [0.2, 0.6])
+    np.testing.assert_allclose(
+        result.half_width, 1.96 * np.std([0.8, 0.6], ddof=1) / 2**0.5
+    )
+    np.testing.assert_array_equal(result.diverged, [0, 1])
+
+
+def test_diverged_task_counts_as_the_worst_in_the_median():
+    lower = fabricated(metric="loss", higher_is_better=False)
+    np.testing.assert_allclose(lower.medians, [0.2, 0.8])
+
+
+def test_text_says_all_that_the_figure_depends_on():
+    text = str(fabricated())
+    for part in (
+        "accuracy 70.00% ± ",
+        "95% CI over 3 tasks",
+        "15 queries a task",
+        "after 1 steps",
+        "median 60.00%",
+        "1 of 3 tasks diverged",
+        "batch norm: running",
+    ):
+        assert part in text
+
+
+def test_summary_is_plain_data():
+    summary = fabricated().summary()
+    assert json.loads(json.dumps(summary)) == summary
+    assert summary["queries_per_task"] == 15
+    assert summary["steps"] == [0, 1]
+    assert summary["diverged_tasks"] == [0, 1]
+
+
+def test_table_has_a_line_for_each_step():
+    lines = fabricated().table().splitlines()
+    assert len(lines) == 3
+    assert lines[1].split()[:2] == ["0", "20.00%"]
+    assert lines[2].split()[:2] == ["1", "70.00%"]
+    assert [line.split()[-1] for line in lines[1:]] == [fabricated().batch_norm] * 2
+
+
+# Errors ----------------------------------------------------------------------------
+
+
+def test_no_episode_is_refused():
+    with pytest.raises(ValueError, match="must hold at least one batch"):
+        evaluated(maml(dense()))
+
+
+def test_one_batch_in_place_of_many_is_told_apart():
+    with pytest.raises(ValueError, match=r"Put it into a list: `\[batch\]`"):
+        evaluate_episodes(maml(dense()), regression(), verbose=0)
+
+
+def test_batches_without_targets_are_refused():
+    with pytest.raises(ValueError, match=r"pair \(task, query_y\).*no query_y"):
+        evaluate_episodes(maml(dense()), [regression()[0]], verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"num_tasks": 0}, "`num_tasks` must be positive. Received: 0"),
+        ({"steps": -1}, "`steps` must be an integer"),
+        ({"metric": "f1"}, "`metric` must be.*metric='f1'"),
+        ({"metric": keras.metrics.MeanSquaredError()}, "adds up what it has seen"),
+    ],
+)
+def test_wrong_argument_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        evaluated(maml(dense()), regression(), **kwargs)
+
+
+def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
+    batches = [regression(tasks=2, seed=seed) for seed in range(3)]
+    result = evaluate_episodes(maml(dense()), batches, num_tasks=50, verbose=1)
+    shown = capsys.readouterr().out
+    assert shown.endswith("\n")
+    assert "6/6" in shown
+    assert f"{result.curve[-1]:.4f}" in shown.rpartition("6/6")[2]
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["list", "dataset"])
+def test_the_bar_counts_to_what_there_is(listed, capsys):
+    batches = [regression(tasks=2, seed=seed) for seed in range(3)]
+    if not listed:
+        whole = tf.nest.map_structure(lambda *a: np.concatenate(a), *batches)
+        batches = tf.data.Dataset.from_tensor_slices(whole).batch(2)
+    evaluate_episodes(maml(dense()), batches, num_tasks=600, verbose=1)
+    shown = capsys.readouterr().out
+    assert "2/6" in shown
+    assert "/600" not in shown
+    assert shown.count("\n") == 1
+
+
+def test_the_bar_does_not_run_over_where_the_first_batch_is_the_smallest(capsys):
+    batches = [regression(tasks=tasks) for tasks in (1, 3, 2)]
+    evaluate_episodes(maml(dense()), batches, num_tasks=600, verbose=1)
+    shown = capsys.readouterr().out
+    assert all(count in shown for count in ("1/3", "4/7", "6/6"))
+    assert shown.count("\n") == 1
+
+
+def test_a_run_of_nothing_but_nan_is_told_without_a_warning(recwarn):
+    learner = maml(dense())
+    for variable in learner.model.trainable_variables:
+        variable.assign(np.full(variable.shape, np.nan))
+    result = evaluate_episodes(learner, [regression()], verbose=0)
+    assert (result.diverged == result.num_tasks).all()
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):
+    task, query_y = regression(tasks=4)
+    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    result = evaluate_episodes(maml(dense()), [(task, query_y)], verbose=1)
+    assert result.diverged[-1] == 1
+    assert np.isfinite(result.per_episode).all()
+    assert f"{result.mean:.4f}" in capsys.readouterr().out
+
+
+def test_accuracy_takes_targets_as_the_loss_does():
+    task, labels = classification(ways=3)
+    rows = np.eye(3, dtype="float32")
+    sparse = maml(dense(outputs=3), loss=SCCE)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
+    one_hot = maml(dense(outputs=3), loss=loss)
+    one_hot.set_weights(sparse.get_weights())
+    hot = {**task, "support_y": rows[task["support_y"]]}
+    expected = evaluated(sparse, (task, labels), metric="accuracy")
+    for metric in ("accuracy", keras.metrics.categorical_accuracy):
+        found = evaluated(one_hot, (hot, rows[labels]), metric=metric)
+        np.testing.assert_allclose(found.curve, expected.curve, rtol=1e-6)
+        assert found.higher_is_better
+    with pytest.raises(ValueError, match="needs class numbers or one-hot rows"):
+        evaluated(maml(dense()), regression(), metric="accuracy")
+
+
+def test_ignored_labels_are_not_wrong():
+    task, labels = classification(ways=3, queries=4)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
+    model = maml(dense(outputs=3), loss=loss)
+    kept = labels.copy()
+    kept[:, ::2] = -1
+    whole = evaluated(model, (task, labels)).per_episode
+    part = evaluated(model, (task, kept)).per_episode
+    right = model.predict(task, verbose=0).argmax(-1) == labels
+    np.testing.assert_allclose(part[:, -1], right[:, 1::2].mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(whole[:, -1], right.mean(axis=1), rtol=1e-6)
+
+
+def test_a_loss_below_zero_diverges_only_where_it_is_no_number():
+    task, query_y = regression(tasks=5)
+    model = maml(dense(), loss=keras.losses.CosineSimilarity())
+    # Targets in the direction of what it predicts before adaptation.
+    query_y = np.stack([model.model.predict(x, verbose=0) for x in task["query_x"]])
+    result = evaluated(model, (task, query_y))
+    np.testing.assert_allclose(result.curve[0], -1.0, rtol=1e-5)
+    assert not result.diverged.any()
+    negative = np.array([[-0.3, -0.2], [-0.4, np.nan]])
+    lost = diverged_tasks(negative, negative)
+    assert lost.tolist() == [[False, False], [False, True]]
+
+
+def test_bytes_are_refused():
+    task, query_y = regression()
+    task = {**task, "query_x": task["query_x"].astype("uint8")}
+    with pytest.raises(ValueError, match=r"`query_x` must be float32"):
+        evaluated(maml(dense()), (task, query_y))
+
+
+def test_a_class_that_the_head_has_not_is_refused():
+    task, labels = classification(ways=5)
+    model = maml(dense(outputs=3), loss=SCCE)
+    with pytest.raises(ValueError, match=r"must hold labels 0\.\.2.*0\.\.4"):
+        evaluated(model, (task, labels))
+    with pytest.raises(ValueError, match=r"`query_y` must hold labels 0\.\.2"):
+        trace_inner_loop(model, [(*classification(ways=3)[:1], labels[:, :6] + 1)])
+
+
+def test_which_way_is_better_is_known_or_said():
+    def score(y_true, y_pred):
+        return -keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
+
+    model, batch = maml(dense()), regression()
+    found = {
+        said: evaluated(model, batch, metric=score, higher_is_better=said)
+        for said in (None, True, False)
+    }
+    assert [f.higher_is_better for f in found.values()] == [None, True, False]
+    error = keras.metrics.mean_absolute_error
+    assert evaluated(model, batch, metric=error).higher_is_better is False
+    trace = trace_inner_loop(model, [batch], metric=score, higher_is_better=True)
+    assert trace.query().higher_is_better is True
+    assert trace.query("loss").higher_is_better is False
+
+
+def test_there_is_no_median_where_nobody_knows_what_is_worst():
+    unknown = fabricated(metric="score", higher_is_better=None)
+    assert unknown.medians[0] == pytest.approx(0.2)
+    assert np.isnan(unknown.medians[1])
+    assert unknown.summary()["median"][1] is None
+
+
+def test_a_task_diverges_above_a_hundred_times_the_first_loss():
+    loss = np.array([[1.0, 99.0], [1.0, 101.0]])
+    assert diverged_tasks(loss, loss).tolist() == [[False, False], [False, True]]

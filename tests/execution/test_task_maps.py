@@ -1,0 +1,406 @@
+"""Every map gives the same numbers; auto knows what vectorises."""
+
+import itertools
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    FAMILIES,
+    CountedMSE,
+    batch_normalised,
+    dense,
+    family,
+    images,
+    maml,
+    regression,
+    tensors,
+    with_dropout,
+)
+
+from maml_keras import with_low_rank_adapters
+from maml_keras.execution import auto_task_map, task_maps
+
+layers = keras.layers
+NAMES = ["sequential", "parallel", "vectorized"]
+TASKS = {"x": tf.constant(np.arange(6.0).reshape(3, 2)), "k": tf.constant([1, 2, 3])}
+
+
+def mean_and_squares(task):
+    return task["x"], {"square": task["x"] ** 2, "k": task["k"]}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
+def test_averages_and_stacks(name, wrap):
+    mapping = auto_task_map.get(name)
+    averaged, stacked = wrap(lambda tasks: mapping(mean_and_squares, tasks))(TASKS)
+    np.testing.assert_allclose(averaged, [2.0, 3.0], rtol=1e-12)
+    np.testing.assert_array_equal(stacked["square"], np.arange(6.0).reshape(3, 2) ** 2)
+    np.testing.assert_array_equal(stacked["k"], [1, 2, 3])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_empty_nest_is_allowed(name):
+    mapping = auto_task_map.get(name)
+    averaged, stacked = tf.function(
+        lambda tasks: mapping(lambda task: ((), task["x"] + 1), tasks)
+    )(TASKS)
+    assert averaged == ()
+    np.testing.assert_array_equal(stacked, TASKS["x"] + 1)
+
+
+@pytest.mark.parametrize("name", ["sequential", "parallel"])
+def test_number_of_tasks_may_be_known_at_run_time_only(name):
+    mapping = auto_task_map.get(name)
+    spec = {
+        "x": tf.TensorSpec([None, 2], tf.float64),
+        "k": tf.TensorSpec([None], "int32"),
+    }
+    mapped = tf.function(lambda t: mapping(mean_and_squares, t), input_signature=[spec])
+    for count in (1, 3):
+        averaged, stacked = mapped({k: v[:count] for k, v in TASKS.items()})
+        np.testing.assert_allclose(averaged, TASKS["x"][:count].numpy().mean(axis=0))
+        assert len(stacked["k"]) == count
+
+
+def graph_size(name, tasks):
+    mapping = auto_task_map.get(name)
+    function = tf.function(lambda t: mapping(mean_and_squares, t))
+    elements = {"x": tf.zeros([tasks, 2]), "k": tf.zeros([tasks], tf.int32)}
+    graph = function.get_concrete_function(elements).graph
+    return len(graph.as_graph_def().node)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_graph_does_not_grow_with_the_number_of_tasks(name):
+    assert graph_size(name, 2) == graph_size(name, 50)
+
+
+def test_function_runs_once_for_all_tasks_in_a_graph():
+    for name in NAMES:
+        counted = CountedMSE()
+        mapping = auto_task_map.get(name)
+        function = tf.function(
+            lambda x, mapping=mapping, counted=counted: mapping(
+                lambda t: (counted(t, 0.0), ()), x
+            )
+        )
+        function(tf.zeros([20, 2]))
+        assert counted.calls <= 2  # pfor may look once before it converts.
+
+
+# Layers that are said to vectorise --------------------------------------------------
+
+
+def merged(layer):
+    x = keras.Input([3])
+    return keras.Model(x, layer([layers.Dense(4)(x), layers.Dense(4)(x)]))
+
+
+def after_dense(layer):
+    return keras.Sequential([keras.Input([3]), layers.Dense(4), layer, layers.Dense(2)])
+
+
+def on_sequence(*middle):
+    return keras.Sequential(
+        [keras.Input([4, 3]), layers.Dense(4, activation="tanh"), *middle]
+    )
+
+
+def on_grid(*middle):
+    return keras.Sequential(
+        [keras.Input([2, 2, 3]), layers.Dense(4, activation="tanh"), *middle]
+    )
+
+
+VECTORIZING = {
+    "Activation": lambda: after_dense(layers.Activation("tanh")),
+    "Add": lambda: merged(layers.Add()),
+    "Average": lambda: merged(layers.Average()),
+    "BatchNormalization": lambda: after_dense(layers.BatchNormalization()),
+    "Concatenate": lambda: merged(layers.Concatenate()),
+    "Dense": lambda: after_dense(layers.Dense(3)),
+    "Dropout": lambda: after_dense(layers.Dropout(0.0)),
+    "ELU": lambda: after_dense(layers.ELU()),
+    "EinsumDense": lambda: after_dense(layers.EinsumDense("ab,bc->ac", [3])),
+    "Embedding": lambda: FAMILIES["embedding"].build(),
+    "GRU": FAMILIES["gru"].build,
+    "GRUCell": FAMILIES["gru"].build,
+    "LSTM": FAMILIES["lstm"].build,
+    "LSTMCell": FAMILIES["lstm"].build,
+    "SimpleRNN": lambda: on_sequence(layers.SimpleRNN(3)),
+    "SimpleRNNCell": lambda: on_sequence(layers.SimpleRNN(3)),
+    "Flatten": lambda: on_sequence(layers.Flatten()),
+    "Functional": FAMILIES["shared"].build,
+    "GlobalAveragePooling1D": lambda: on_sequence(layers.GlobalAveragePooling1D()),
+    "GlobalAveragePooling2D": lambda: on_grid(layers.GlobalAveragePooling2D()),
+    "GroupNormalization": lambda: after_dense(layers.GroupNormalization(2)),
+    "InputLayer": dense,
+    "LayerNormalization": lambda: after_dense(layers.LayerNormalization()),
+    "LeakyReLU": lambda: after_dense(layers.LeakyReLU()),
+    "MultiHeadAttention": FAMILIES["attention"].build,
+    "Multiply": lambda: merged(layers.Multiply()),
+    "Normalization": lambda: after_dense(
+        layers.Normalization(mean=[0.1] * 4, variance=[2.0] * 4)
+    ),
+    "PReLU": lambda: after_dense(layers.PReLU()),
+    "Permute": lambda: on_sequence(layers.Permute([2, 1]), layers.Flatten()),
+    "RMSNormalization": lambda: after_dense(layers.RMSNormalization()),
+    "ReLU": lambda: after_dense(layers.ReLU()),
+    "Rescaling": lambda: after_dense(layers.Rescaling(0.5)),
+    "Reshape": lambda: after_dense(layers.Reshape([4])),
+    "Sequential": dense,
+    "Softmax": lambda: after_dense(layers.Softmax()),
+    "Subtract": lambda: merged(layers.Subtract()),
+}
+
+
+def check_vectorised(model, batch, **order):
+    """Auto vectorises, and comes to what one task after the other comes to."""
+    sequential = maml(model, task_map="sequential", **order)
+    loss, expected = sequential.compute_meta_gradients(batch)
+    wrapped = maml(model, task_map="auto", **order)
+    assert isinstance(
+        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
+    )
+    got_loss, got = wrapped.compute_meta_gradients(batch)
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
+    for a, b in zip(got, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_every_layer_that_auto_vectorises_is_tested():
+    assert set(VECTORIZING) == set(auto_task_map._VECTORIZING)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # The network of a cell is that of its layer.
+        pytest.param(name, marks=pytest.mark.slow if name.endswith("Cell") else ())
+        for name in VECTORIZING
+    ],
+)
+@pytest.mark.parametrize(
+    "second_order", [True, pytest.param(False, marks=pytest.mark.slow)]
+)
+def test_layer_vectorises_and_matches_sequential(name, second_order):
+    model = VECTORIZING[name]()
+    assert any(type(layer).__name__ == name for layer in model._flatten_layers())
+    shape = tuple(model.input_shape[1:])
+    outputs = tuple(model.output_shape[1:])
+    integers = 5 if name == "Embedding" else None
+    task, _ = regression(shape, integers=integers)
+    generator = np.random.default_rng(1)
+    task["support_y"] = generator.normal(size=[2, 4, *outputs]).astype("float32")
+    batch = tensors((task, generator.normal(size=[2, 3, *outputs]).astype("float32")))
+    check_vectorised(model, batch, second_order=second_order)
+
+
+@pytest.mark.parametrize("name", ["dense", "attention"])
+def test_adapters_vectorise_and_match_sequential(name):
+    model = with_low_rank_adapters(FAMILIES[name].build(), 2)
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # Away from zero, so that both matter.
+        variable.assign(generator.normal(size=variable.shape))
+    shape = tuple(model.input_shape[1:])
+    check_vectorised(model, tensors(regression(shape)))
+
+
+# Auto ------------------------------------------------------------------------------
+
+
+def fitted(model, examples=5, **options):
+    wrapped = maml(model, **{"task_map": "auto", **options})
+    shape = getattr(model, "input_shape", [None, 3])[1:]
+    task = {"support_x": tf.TensorSpec([2, examples, *shape], "float32")}
+    chosen = wrapped.task_map.fitted(wrapped.learner, task)
+    return chosen, wrapped.task_map, wrapped.task_map.compiles(wrapped.learner, task)
+
+
+def wide(units):
+    return keras.Sequential(
+        [keras.Input([units]), layers.Dense(units, "relu"), layers.Dense(1)]
+    )
+
+
+def test_auto_says_that_everything_vectorises():
+    chosen, mapping, compiles = fitted(batch_normalised())
+    assert isinstance(chosen, task_maps.Vectorized)
+    assert compiles
+    assert str(mapping).startswith("auto (vectorized: every layer vectorises over")
+
+
+@pytest.mark.parametrize(("units", "examples"), [(512, 10), (128, 100)])
+def test_auto_leaves_large_products_alone(units, examples):
+    # Measured: vectorised, 512 units and 10 examples take 1.6 times as long.
+    chosen, mapping, compiles = fitted(wide(units), examples)
+    assert isinstance(chosen, task_maps.Loop)
+    assert not compiles
+    assert f"{2 * units * units * examples / 1e6:.1f} million" in str(mapping)
+
+
+def test_xla_is_left_out_where_it_is_slower_or_refuses():
+    assert fitted(wide(40), 10, task_map="vectorized")[2]
+    # Measured: 512 units take 1.5 times as long under XLA.
+    assert not fitted(wide(512), 10, task_map="vectorized")[2]
+    assert not fitted(merged(layers.Concatenate()), task_map="vectorized")[2]
+    assert not fitted(wide(40), 10, task_map="parallel")[2]
+
+
+@pytest.mark.parametrize(
+    ("build", "reason"),
+    [
+        (images, "parallel: Conv2D may not vectorise"),
+        (with_dropout, "parallel: Stateless.*Random.* does not vectorise"),
+        (FAMILIES["subclassed"].build, "Subclassed"),
+        (FAMILIES["own_norm"].build, "OwnNormalization"),
+    ],
+)
+def test_auto_names_what_it_does_not_trust(build, reason):
+    chosen, mapping, compiles = fitted(build())
+    assert isinstance(chosen, task_maps.Loop)
+    assert not compiles
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(mapping)
+
+
+def test_auto_vectorises_short_sequences_and_not_long_ones():
+    def recurrent(length):
+        return keras.Sequential(
+            [keras.Input([length, 2]), layers.LSTM(3), layers.Dense(1)]
+        )
+
+    chosen, _, compiles = fitted(recurrent(20))
+    assert isinstance(chosen, task_maps.Vectorized)
+    assert not compiles  # XLA takes minutes over an unrolled recurrence.
+    chosen, mapping, _ = fitted(recurrent(65))
+    assert isinstance(chosen, task_maps.Loop)
+    assert "While" in str(mapping)
+
+
+@pytest.mark.parametrize("name", ["conv", "dropout"])
+def test_vectorized_refuses_what_would_fall_back_to_a_loop(name):
+    model, batch = family(name)
+    wrapped = maml(model, task_map="vectorized")
+    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+        wrapped.compute_meta_gradients(batch)
+
+
+def test_vectorized_refuses_a_masked_recurrence():
+    model = keras.Sequential(
+        [
+            keras.Input([4], dtype="int32"),
+            layers.Embedding(5, 2, mask_zero=True),
+            layers.GRU(2),
+            layers.Dense(1),
+        ]
+    )
+    words = np.ones([2, 3, 4], "int32")
+    task = {"support_x": words, "support_y": np.ones([2, 3, 1]), "query_x": words}
+    wrapped = maml(model, task_map="vectorized")
+    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+        wrapped.compute_meta_gradients((task, task["support_y"]))
+
+
+def test_faults_of_the_model_are_not_hidden_by_vectorized():
+    def broken(y_true, y_pred):
+        raise ValueError("my own fault")
+
+    wrapped = maml(dense(), loss=broken, task_map="vectorized")
+    with pytest.raises(ValueError, match="my own fault"):
+        wrapped.compute_meta_gradients(regression())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_batches_of_equal_shape_are_traced_once(name):
+    counted = CountedMSE()
+    wrapped = maml(dense(), loss=counted, task_map=name)
+    wrapped.compile("sgd")
+    for seed in range(3):
+        wrapped.train_on_batch(*regression(seed=seed))
+        if seed == 0:
+            traced = counted.calls
+    assert counted.calls == traced > 0
+
+
+def test_map_of_ones_own_is_used_as_it_is():
+    mapping = task_maps.sequential()
+    assert auto_task_map.get(mapping) is mapping
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(ValueError, match=r"auto.*parallel.*task_map='chunky'"):
+        auto_task_map.get("chunky")
+
+
+# Chunks ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("inner", [None, task_maps.parallel()], ids=["vec", "par"])
+@pytest.mark.parametrize("chunk", [1, 2, 6])
+def test_chunks_give_what_the_whole_batch_gives(chunk, inner):
+    learner, batch = dense(), tensors(regression(tasks=6))
+    loss, expected = maml(learner, task_map="sequential").compute_meta_gradients(batch)
+    model = maml(learner, task_map=task_maps.Chunked(chunk, inner))
+    got_loss, got = tf.function(model.compute_meta_gradients)(batch)
+    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
+    for a, b in zip(got, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_chunks_must_divide_the_batch():
+    model = maml(dense(), task_map=task_maps.Chunked(4))
+    with pytest.raises(ValueError, match="tasks=4 and a batch of 6 tasks"):
+        model.compute_meta_gradients(tensors(regression(tasks=6)))
+    with pytest.raises(ValueError, match="positive integer.*tasks=0"):
+        task_maps.Chunked(0)
+
+
+# Speed, of our maps against each other ------------------------------------------------
+
+
+def ratio_of_times(slower, faster, batch, *, at_least):
+    """How many times as long the one takes as the other, at their best.
+
+    Ten rounds in turn, and more until the ratio is there or ten seconds have gone:
+    other processes may be at work, and a disturbed round says nothing.
+    """
+    functions = [tf.function(m.compute_meta_gradients) for m in (slower, faster)]
+    best = [np.inf, np.inf]
+    for function in functions:
+        function(batch)[0].numpy()
+    begin = time.perf_counter()
+    for rounds in itertools.count():
+        enough = rounds >= 10 and best[0] > at_least * best[1]
+        if enough or time.perf_counter() > begin + 10.0:
+            break
+        for index, function in enumerate(functions):
+            begun = time.perf_counter()
+            for _ in range(5):
+                function(batch)[0].numpy()
+            best[index] = min(best[index], (time.perf_counter() - begun) / 5)
+    return best[0] / best[1]
+
+
+def test_vectorized_is_worth_it_on_small_networks():
+    # Measured: 2.9 times as fast. Below 1.3 auto would choose wrongly.
+    batch = tensors(regression(tasks=25))
+    maps = (maml(dense(), task_map=name) for name in ("parallel", "vectorized"))
+    assert ratio_of_times(*maps, batch, at_least=1.3) > 1.3
+
+
+# Slow: it wants both cores, of which another test may have one.
+@pytest.mark.slow
+def test_parallel_is_worth_it_on_large_products():
+    # Measured on 256 units and 100 examples: 1.4 times as fast.
+    model = wide(256)
+    x = np.random.default_rng(0).normal(size=[8, 100, 256]).astype("float32")
+    batch = tensors(
+        ({"support_x": x, "support_y": x[..., :1], "query_x": x}, x[..., :1])
+    )
+    maps = (maml(model, task_map=name) for name in ("vectorized", "parallel"))
+    assert ratio_of_times(*maps, batch, at_least=1.1) > 1.1

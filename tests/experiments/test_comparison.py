@@ -1,0 +1,331 @@
+"""Several algorithms on the same new tasks."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from maml_keras.evaluation.evaluate import Evaluation, half_width
+from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.experiments.compared_algorithm import epoch_length
+from maml_keras.experiments.comparison import Comparison, compare
+from maml_keras.experiments.preset import Families
+from maml_keras_cli import app
+
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+
+SMALL = dataclasses.replace(
+    registry.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2
+)
+
+
+def evaluation(values, diverged=(), metric="loss"):
+    values = np.asarray(values, dtype=float)[:, None]
+    lost = np.zeros_like(values, dtype=bool)
+    lost[list(diverged)] = True
+    better = metric == "accuracy"
+    return Evaluation(metric, values, lost, "transductive", 5, better)
+
+
+def test_differences_are_paired():
+    # Tasks differ by tens, the algorithms by about one on each.
+    tasks = np.array([10.0, 20.0, 30.0, 40.0])
+    gap = np.array([1.0, 1.2, 0.8, 1.0])
+    results = {"a": evaluation(tasks), "b": evaluation(tasks + gap)}
+    comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
+    mean, half = comparison.difference("b")
+    np.testing.assert_allclose([mean, half], [1.0, half_width(gap)], rtol=1e-9)
+    assert half < 0.1 * half_width(tasks)
+
+
+def test_a_task_that_diverged_for_either_is_left_out():
+    results = {
+        "a": evaluation([1.0, 2.0, 3.0, 900.0], diverged=[3]),
+        "b": evaluation([2.0, 3.0, 500.0, 5.0], diverged=[2]),
+    }
+    comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
+    assert comparison.difference("b") == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "mean"), [("accuracy", "30.0% ± 19.6%"), ("loss", "0.3 ± 0.196")]
+)
+def test_where_most_tasks_diverged_the_table_says_so(metric, mean):
+    values = [0.2, 0.4, 0.9, 0.9, 0.9]
+    results = {
+        "a": evaluation([0.5] * 5, metric=metric),
+        "b": evaluation(values, diverged=[2, 3, 4], metric=metric),
+        "c": evaluation(values, diverged=range(5), metric=metric),
+    }
+    counts = dict.fromkeys(results, 1)
+    comparison = Comparison(results, counts, dict.fromkeys(results, 1.0))
+    _, _, a, b, c = comparison.table().splitlines()
+    assert "tasks" not in a
+    assert a.endswith("| transductive |")
+    assert f"| {mean} (2 tasks) | diverged | 3 of 5 |" in b
+    assert "| diverged | diverged | 5 of 5 | no task in common |" in c
+    for text in (comparison.table(), str(results["b"]), results["b"].table()):
+        assert "inf" not in text
+    assert "median diverged" in str(results["b"])
+    assert comparison.summary()["c"]["difference"] == [None, None]
+
+
+def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
+    tmp_path, monkeypatch, caplog
+):
+    names = ["maml", "anil", "random", "pretrained", "oracle"]
+    options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
+    evaluate, seen = runs.evaluate_episodes, []
+
+    def noted(maml, episodes, **kwargs):
+        batches = list(episodes.take(1).as_numpy_iterator())
+        seen.append((batches[0][0], batches[0][1]))
+        return evaluate(maml, episodes, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "evaluate_episodes", noted)
+        # As without matplotlib, the lack of which costs no table.
+        patch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
+        first = compare(SMALL, names, tmp_path, **options)
+    assert "No comparison.png: plots need matplotlib" in caplog.text
+    assert not (tmp_path / "comparison.png").exists()
+    assert list(first.results) == names
+    assert len(seen) == len(names)
+    for task, query_y in seen[1:]:
+        np.testing.assert_array_equal(query_y, seen[0][1])
+        for key in ("support_x", "query_x"):  # The oracle is told more beside x.
+            np.testing.assert_array_equal(task[key][..., :1], seen[0][0][key])
+    # Before adaptation MAML and ANIL differ by training alone; the oracle never moves.
+    np.testing.assert_allclose(np.ptp(first.results["oracle"].curve), 0.0, atol=1e-6)
+    maml, _, config = runs.load(tmp_path / "anil")
+    assert config["algorithm"] == "anil"
+    alone = runs.evaluate(maml, SMALL, num_tasks=20, verbose=0)
+    np.testing.assert_allclose(
+        alone.per_episode, first.results["anil"].per_episode, rtol=1e-5
+    )
+    trained = [tmp_path / name / runs.MODEL for name in names]
+    written = [path.stat().st_mtime_ns for path in trained]
+    again = compare(SMALL, names, tmp_path, **options)
+    assert [path.stat().st_mtime_ns for path in trained] == written
+    assert again.iterations == first.iterations
+    for name in names:
+        np.testing.assert_allclose(
+            again.results[name].curve, first.results[name].curve, rtol=1e-5
+        )
+    np.testing.assert_allclose(
+        again.results["anil"].curve, first.results["anil"].curve, rtol=1e-6
+    )
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    assert kept["command"] == "the command"
+    assert kept["anil"]["difference"] == list(again.difference("anil"))
+    assert (tmp_path / "comparison.png").stat().st_size > 10_000
+    # A learning curve of up to twenty points over training time.
+    history = runs.history(tmp_path / "maml")
+    assert len(history) == 20
+    # How many of them there is time for is the watch's affair; two there always are.
+    assert "adapted_loss" in history[0]
+    assert "adapted_loss" in history[-1]
+    seconds = [row["seconds"] for row in history]
+    assert seconds == sorted(seconds)
+    assert kept["maml"]["seconds"] == seconds[-1] > 0
+    assert "| anil | 20 |" in (tmp_path / "comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("preset", "name", "message"),
+    [
+        ("sinusoid", "proto_maml", "needs class numbers as targets"),
+        ("other", "oracle", "parameters of sinusoids alone"),
+    ],
+)
+def test_what_does_not_suit_the_tasks_is_refused_before_training(
+    preset, name, message, tmp_path
+):
+    other = dataclasses.replace(SMALL, families=lambda **_: Families(*"abc"))
+    presets = {"sinusoid": SMALL, "other": other}
+    with pytest.raises(ValueError, match=message):
+        compare(presets[preset], ["maml", name], tmp_path / "c", verbose=0)
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
+    # Pictures take longer than these runs: test_watch.py looks at them.
+    monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
+    arguments = ["compare", "sinusoid", "--algorithms", "maml, fomaml", "--quiet"]
+    arguments += ["--out", str(tmp_path / "c"), "--tasks", "10", "--seconds", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| fomaml |" in result.output
+    # An interrupted comparison goes on with the number of meta-steps it had chosen.
+    first = run_folder.read_config(tmp_path / "c" / "fomaml")
+    (tmp_path / "c" / "fomaml" / runs.MODEL).unlink()
+    again = CliRunner().invoke(app, [*arguments, "--resume"])
+    assert again.exit_code == 0, again.output
+    assert run_folder.read_config(tmp_path / "c" / "fomaml") == first
+    assert "10 identical tasks" in result.output
+    kept = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    for name in ("maml", "fomaml"):
+        # test_time_limit.py looks at how soon after it the run ends.
+        assert kept[name]["seconds"] >= 1.0
+        maml = runs.load(tmp_path / "c" / name)[0]
+        assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
+    # What is not given again is as it was, and not the command's own default.
+    short = ["compare", "sinusoid", "--quiet", "--out", str(tmp_path / "c"), "--resume"]
+    assert CliRunner().invoke(app, short).exit_code == 0
+    assert run_folder.read_config(tmp_path / "c")["algorithms"] == ["maml", "fomaml"]
+    assert run_folder.read_config(tmp_path / "c")["tasks"] == 10
+    # With other settings it would be another comparison.
+    other = [*arguments[:-1], "2", "--resume"]
+    refused = CliRunner().invoke(app, other)
+    assert refused.exit_code != 0
+    assert "goes on with the settings it began with" in refused.output
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "mine.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="`folder` must be new"):
+        compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    assert (tmp_path / "test" / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("changed", ["preset", "seed", "iterations", "steps"])
+def test_it_goes_on_with_what_it_began_with(changed, tmp_path):
+    compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    preset = dataclasses.replace(SMALL, name="other") if changed == "preset" else SMALL
+    given = {"seed": 1} if changed == "seed" else {}
+    given |= {"iterations": 40} if changed == "iterations" else {}
+    given |= {"steps": 7} if changed == "steps" else {}
+    with pytest.raises(ValueError, match="goes on with the settings it began with"):
+        compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
+
+
+def test_a_run_of_another_seed_inside_is_refused(tmp_path):
+    compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    there = {"preset": SMALL.name, "algorithm": "anil", "seed": 3, "iterations": 20}
+    (tmp_path / "anil").mkdir()
+    run_folder.write_config(tmp_path / "anil", there, program="train", command="")
+    with pytest.raises(ValueError, match="must have.*'seed': 0.*Received.*'seed': 3"):
+        compare(SMALL, ["random", "anil"], tmp_path, num_tasks=5, verbose=0)
+
+
+def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
+    shorter = {"num_tasks": 5, "verbose": 0}
+    compare(SMALL, ["random"], tmp_path, iterations=40, **shorter)
+    result = compare(SMALL, ["random", "oracle"], tmp_path, **shorter)
+    assert result.iterations["oracle"] == 40
+    assert run_folder.read_config(tmp_path)["iterations"] == 40
+
+
+def test_what_is_not_given_again_is_as_it_was(tmp_path):
+    asked = []
+
+    def families(**where):
+        asked.append(where["data_dir"])
+        return SMALL.families(**where)
+
+    mine = dataclasses.replace(SMALL, families=families)
+    given = {"num_tasks": 5, "verbose": 0}
+    compare(mine, ["random"], tmp_path, steps=3, data_dir="here", **given)
+    result = compare(mine, ["random", "oracle"], tmp_path, **given)
+    assert set(asked) == {"here"}
+    assert run_folder.read_config(tmp_path)["data_dir"] == "here"
+    assert {r.steps for r in result.results.values()} == {3}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"iterations": 25}, "`iterations` must be a multiple of 20 or of 10.*Take 20"),
+        ({"iterations": 0}, "`iterations` must be a multiple"),
+        ({"num_tasks": 0}, "`num_tasks` must be positive"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused_before_training(given, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        compare(SMALL, ["random", "maml"], tmp_path / "c", verbose=0, **given)
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_long_run_takes_any_multiple_of_twenty():
+    long = dataclasses.replace(SMALL, epoch=1000)
+    assert epoch_length(long, 25_020) == 25_020 // 20
+    assert epoch_length(long, 25_000) == 1_000
+    assert epoch_length(SMALL, 30) == 10  # No multiple of twenty, but of the epoch.
+
+
+def test_the_command_line_does_not_take_a_single_run_for_a_comparison(tmp_path):
+    settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
+    run_folder.write_config(tmp_path, settings, program="train", command="")
+    arguments = ["compare", "sinusoid", "--out", str(tmp_path), "--resume"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1
+    assert "must be the folder of a comparison" in result.output
+
+
+def test_the_folder_of_a_single_run_is_left_alone(tmp_path):
+    settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
+    run_folder.write_config(tmp_path, settings, program="train", command="")
+    before = (tmp_path / run_folder.CONFIG).read_bytes()
+    with pytest.raises(FileExistsError, match="`folder` must be new"):
+        compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
+    assert (tmp_path / run_folder.CONFIG).read_bytes() == before
+
+
+def test_a_preset_of_ones_own_is_compared(tmp_path):
+    mine = dataclasses.replace(SMALL, name="mine")
+    result = compare(mine, ["maml"], tmp_path, num_tasks=5, verbose=0)
+    assert result.iterations["maml"] == 20
+
+
+def test_a_call_in_python_is_noted_as_the_command(tmp_path):
+    compare(SMALL, ["random"], tmp_path, num_tasks=5, seed=3, verbose=0)
+    call = "compare(preset, ['random'], folder, seed=3, num_tasks=5)"
+    assert f"`{call}`" in (tmp_path / "comparison.md").read_text()
+    figures = json.loads((tmp_path / "comparison.json").read_text())
+    assert figures["command"] == call
+
+
+def test_each_contender_is_announced(tmp_path):
+    said = []
+    names = ["random", "oracle"]
+    compare(SMALL, names, tmp_path, num_tasks=5, verbose=0, announce=said.append)
+    assert said == ["random (1 of 2)", "oracle (2 of 2)"]
+
+
+def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
+    asked = []
+
+    class Look(keras.callbacks.Callback):
+        def __init__(self, log_dir, episodes, *, steps, every, verbose):
+            super().__init__()
+            asked.append(steps)
+
+    monkeypatch.setattr(runs, "Watch", Look)
+    result = compare(SMALL, ["maml"], tmp_path, steps=3, num_tasks=5, verbose=0)
+    assert asked == [result.results["maml"].steps] == [3]
+
+
+def test_baselines_are_trained_by_the_clock_too(tmp_path):
+    names = ["pretrained", "oracle", "random"]
+    result = compare(SMALL, names, tmp_path, seconds=0.5, num_tasks=5, verbose=0)
+    for name in names[:2]:
+        assert result.seconds[name] >= 0.5
+        assert result.iterations[name] > 50
+    assert (result.seconds["random"], result.iterations["random"]) == (0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["maml", "mammal"], "maml, mammal. Did you mean 'maml'"),
+        (["maml", "maml"], r"maml, maml\.$"),
+    ],
+)
+def test_unknown_or_repeated_names_are_refused(names, shown, tmp_path):
+    with pytest.raises(ValueError, match=f"must be different names.*{shown}"):
+        compare(SMALL, names, tmp_path)

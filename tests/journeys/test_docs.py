@@ -1,0 +1,222 @@
+"""The site's code runs, its links lead somewhere, its tables are the code's."""
+
+import functools
+import importlib
+import inspect
+import itertools
+import json
+import pathlib
+import re
+import unicodedata
+
+import pytest
+
+import maml_keras as mk
+from maml_keras.experiments import registry
+
+pytestmark = pytest.mark.journey
+
+ROOT = pathlib.Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
+NOT_RUN = re.compile(r"<!-- not run: .+ -->\n")
+BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", re.DOTALL)
+
+
+def name(path):
+    return path.relative_to(ROOT).as_posix()
+
+
+def code(path):
+    """The page's Python, and the part of it that runs."""
+    blocks = BLOCK.findall(path.read_text("utf-8"))
+    return [b for _, b in blocks], [b for reason, b in blocks if not reason]
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Training and evaluation at a length that shows that they run."""
+    fit, evaluate = mk.MAML.fit, mk.evaluate_episodes
+    compiled = mk.MAML.compile
+
+    @functools.wraps(compiled)
+    def quick_compile(self, *args, **kwargs):
+        # A program for a hundred steps is not worth its making.
+        compiled(self, *args, **{"jit_compile": False, **kwargs})
+
+    @functools.wraps(fit)
+    def short_fit(self, x=None, y=None, **kwargs):
+        if "steps_per_epoch" in kwargs:
+            kwargs["steps_per_epoch"] = min(kwargs["steps_per_epoch"], 2)
+        kwargs["epochs"] = min(kwargs.get("epochs", 1), 2)
+        return fit(self, x, y, **{**kwargs, "verbose": 0})
+
+    @functools.wraps(evaluate)
+    def short_evaluate(maml, episodes, **kwargs):
+        tasks = min(kwargs.get("num_tasks", 50), 50)
+        return evaluate(maml, episodes, **{**kwargs, "num_tasks": tasks, "verbose": 0})
+
+    monkeypatch.setattr(mk.MAML, "compile", quick_compile)
+    monkeypatch.setattr(mk.MAML, "fit", short_fit)
+    monkeypatch.setattr(mk, "evaluate_episodes", short_evaluate)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if code(p)[1]], ids=name)
+def test_python_runs_as_it_stands(page, small):
+    everything, runs = code(page)
+    for block in everything:
+        compile(block, name(page), "exec")
+    # One namespace a page: later blocks go on where earlier ones stopped.
+    exec(compile("\n".join(runs), name(page), "exec"), {"__name__": "page"})
+
+
+def prose(path):
+    return re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
+
+
+@functools.cache
+def anchors(path):
+    """The anchors of a page's headings, as Python-Markdown makes them."""
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(path), flags=re.MULTILINE):
+        plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore")
+        slug = re.sub(r"[^\w\s-]", "", plain.decode()).strip().lower()
+        found.add(re.sub(r"[-\s]+", "-", slug))
+    return found
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=name)
+def test_links_lead_somewhere(text):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (text.parent / file).resolve() if file else text
+        assert target.exists(), f"{name(text)} links to {link}"
+        if text in PAGES:
+            assert target.is_relative_to(DOCS), f"{link} is outside of the site"
+        if anchor:
+            assert anchor in anchors(target), f"{name(text)} links to {link}"
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "zensical.toml").read_text("utf-8")
+    missing = [
+        page.relative_to(DOCS).as_posix()
+        for page in PAGES
+        if f'"{page.relative_to(DOCS).as_posix()}"' not in navigation
+    ]
+    assert not missing, "add them to `nav` in zensical.toml"
+
+
+def documented():
+    pages = (DOCS / "api").glob("*.md")
+    found = [re.findall(r"^::: (\S+)", page.read_text("utf-8"), re.M) for page in pages]
+    return sorted(itertools.chain.from_iterable(found))
+
+
+def resolved(path):
+    """The object of a dotted path, of a module's attribute or deeper."""
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        return functools.reduce(getattr, parts[end:], found)
+    raise ModuleNotFoundError(path)
+
+
+@pytest.mark.parametrize("entry", documented())
+def test_api_entries_exist_and_have_docstrings(entry):
+    assert resolved(entry).__doc__
+    assert not inspect.ismodule(resolved(entry))
+
+
+def test_every_public_name_is_on_an_api_page():
+    public = {name: getattr(mk, name) for name in mk.__all__}
+    public |= {f"data.{name}": getattr(mk.data, name) for name in mk.data.__all__}
+    public |= {f"models.{n}": getattr(mk.models, n) for n in mk.models.__all__}
+    public |= {f"recipes.{name}": f for name, f in mk.recipes.RECIPES.items()}
+    public |= {f"diagnoses.{n}": getattr(mk.diagnoses, n) for n in mk.diagnoses.__all__}
+    public |= {
+        f"{module.__name__}.{view.__name__}": view
+        for module in (mk.views, mk.pictures)
+        for view in vars(module).values()
+        if inspect.isclass(view) and issubclass(view, mk.views.View)
+    }
+    shown = [resolved(entry) for entry in documented()]
+    missing = [
+        name
+        for name, found in public.items()
+        if not inspect.ismodule(found) and all(found is not s for s in shown)
+    ]
+    assert not missing, "add `::: NAME` to a page of docs/api"
+
+
+def table_of_presets():
+    lines = [
+        "| preset | inner rate | steps | tasks | meta-steps | outer rate | published |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{p.name}` | {p.inner_rate:g} | {p.inner_steps} / {p.evaluation_steps} "
+        f"| {p.tasks} | {p.iterations:,} | {p.learning_rate:g} "
+        f"| {p.published.partition(' by MAML')[0].partition(', of MAML')[0]} |"
+        for p in registry.PRESETS.values()
+    ]
+    return "\n".join(lines)
+
+
+def test_protocols_are_those_of_the_presets():
+    table = table_of_presets()
+    assert table in (DOCS / "protocols.md").read_text("utf-8"), table
+
+
+def test_figures_are_those_of_the_readme():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = [line for line in readme.splitlines() if "Normalization` |" in line]
+    assert len(rows) == 4
+    for row in rows:
+        assert row in (DOCS / "exactness.md").read_text("utf-8")
+
+
+TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
+def test_tables_of_choosing_are_the_measured_ones(path):
+    page = (DOCS / "choosing.md").read_text("utf-8")
+    results = json.loads(path.read_text("utf-8"))
+    command = results.pop("command").split(" --out ")[0]
+    assert f"`{command}`" in page
+    if path.stem.endswith("_steps"):  # Two accuracies and a difference, in a sentence.
+        for result in results.values():
+            assert accuracy(result, 5) in page
+        mean, half = results["maml_plus_plus"]["difference"]
+        assert f"{mean:+.1%} ± {half:.1%}" in page
+        return
+    for name, result in results.items():
+        assert row(name, result, first="maml") in page
+
+
+def accuracy(result, step):
+    return f"{result['mean'][step]:.1%} ± {result['half_width_95'][step]:.1%}"
+
+
+def row(name, result, *, first):
+    """A line of a table of `maml-keras compare`, its last column left out."""
+    steps, tasks, lost = result["steps"], result["tasks"], result["diverged_tasks"]
+    kind = ".1%" if result["metric"] == "accuracy" else ".3g"
+    cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]
+    for k in sorted({k for k in (0, 1, 5, 10) if k < steps[-1]} | {steps[-1]}):
+        cell = f"{result['mean'][k]:{kind}} ± {result['half_width_95'][k]:{kind}}"
+        cells.append(cell + (f" ({tasks - lost[k]} tasks)" if lost[k] else ""))
+    cells.append(f"{result['median'][-1]:{kind}}")
+    cells.append(f"{lost[-1]} of {tasks}" if lost[-1] else "0")
+    mean, half = result["difference"]
+    forms = ("+.1%", ".1%") if kind == ".1%" else ("+.3g", ".2g")
+    cells.append("" if name == first else f"{mean:{forms[0]}} ± {half:{forms[1]}}")
+    return f"| {' | '.join(cells)} |"

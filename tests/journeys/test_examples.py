@@ -1,0 +1,267 @@
+"""Every example runs in small form and does what it says."""
+
+import importlib.util
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+
+import maml_keras as mk
+
+pytestmark = pytest.mark.journey
+
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+
+# Scripts that return evaluations before and after meta-training.
+JOURNEYS = [
+    "functional_model",
+    "own_arrays",
+    "pretrained_adapters",
+    "recurrent_model",
+    "subclassed_model",
+    "text_model",
+]
+# In the ordinary journeys; what is slow takes ten to thirty seconds to trace.
+QUICK = {"subclassed_model"}
+OTHERS = [
+    "common_point",
+    "compare_algorithms",
+    "demo",
+    "exactness",
+    "export_and_fine_tune",
+    "own_folder",
+    "own_tfds",
+]
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """No programs for a hundred steps: to make one takes longer than a few steps."""
+    compiled = mk.MAML.compile
+
+    def quick_compile(self, *args, **kwargs):
+        compiled(self, *args, **{"jit_compile": False, **kwargs})
+
+    monkeypatch.setattr(mk.MAML, "compile", quick_compile)
+
+
+def test_every_example_is_tested_and_listed():
+    there = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+    assert there == sorted([*JOURNEYS, *OTHERS])
+    page = (ROOT / "docs/examples.md").read_text("utf-8")
+    listed = re.findall(r"^- `python examples/(\w+)\.py`:", page, re.MULTILINE)
+    assert sorted(listed) == there
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow)
+        for name in JOURNEYS
+    ],
+)
+def test_journeys_run(name, quick, capsys):
+    results = load(name).main(["--meta-steps", "2"])
+    before, after = (results[f"{w} meta-training"] for w in ("before", "after"))
+    printed = capsys.readouterr().out
+    assert before.table() in printed
+    assert after.table() in printed
+    # Two steps teach nothing, but they were taken.
+    assert np.isfinite(after.curve).all()
+    assert not np.array_equal(before.curve, after.curve)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOURNEYS)
+def test_journeys_arrive(name):
+    results = load(name).main([])
+    before, after = (results[f"{w} meta-training"] for w in ("before", "after"))
+    sign = 1 if after.higher_is_better else -1
+    # Better than the untrained network after its steps, and than itself before them,
+    # both by more than chance would do.
+    for worse in (before.curve[-1], after.curve[0]):
+        margin = 2 * (before.half_width + after.half_width)
+        assert sign * (after.mean - worse) > margin
+
+
+def test_adapters_go_around_a_network_that_was_saved(quick, tmp_path, capsys):
+    module = load("pretrained_adapters")
+    x, y = module.spectra(classes=40, examples=2, seed=1)
+    saved = module.classifier(x, y, epochs=1)
+    saved.save(tmp_path / "mine.keras")
+    chosen = ["--network", str(tmp_path / "mine.keras"), "--meta-steps", "2"]
+    capsys.readouterr()
+    results = module.main(chosen)
+    assert set(results) == {"before meta-training", "after meta-training"}
+    assert "Epoch 2" not in capsys.readouterr().out  # Nothing was pretrained.
+
+
+def test_the_algorithms_are_compared_task_by_task(quick, capsys):
+    arguments = ["--algorithms", "maml,fomaml", "--meta-steps", "2", "--tasks", "100"]
+    results = load("compare_algorithms").main(arguments)
+    assert list(results) == ["maml", "fomaml"]
+    *_, maml, fomaml = capsys.readouterr().out.strip().splitlines()
+    gap = results["fomaml"].per_episode - results["maml"].per_episode
+    assert maml.split("|")[-2].strip() == ""
+    assert fomaml.split("|")[-2].split()[0] == f"{gap[:, -1].mean():+.3f}"
+
+
+def test_the_export_is_used_where_the_library_is_not(quick, tmp_path, capsys):
+    found = load("export_and_fine_tune").main(
+        ["--meta-steps", "200", "--out", str(tmp_path / "export")]
+    )
+    assert found["adapt, 5 steps"] < found["before"]
+    assert found["fine_tune, 100 steps"] < found["before"]
+    assert found["own loop, 100 steps"] < found["before"]
+    # To the bit: what adapts changes nothing, and what was changed comes back.
+    assert found["still before"] == found["reset"] == found["before"]
+    assert "without the library" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_is_made_and_learned(quick, tmp_path, capsys):
+    found = load("own_folder").main(["--meta-steps", "2", "--out", str(tmp_path)])
+    assert len(list(tmp_path.glob("*/*.png"))) == 250
+    assert set(found) == {"untrained", "trained", "one task"}
+    true, guessed = capsys.readouterr().out.strip().splitlines()[-2:]
+    true, guessed = (re.findall(r"\d", line) for line in (true, guessed))
+    assert len(true) == len(guessed) == 15
+    right = np.mean([a == b for a, b in zip(true, guessed)])
+    assert found["one task"] == pytest.approx(right)
+
+
+def test_a_tfds_set_that_is_not_here_says_so(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    with pytest.raises(SystemExit, match="download"):
+        load("own_tfds").main(["--name", "cifar100", "--split", "train"])
+
+
+@pytest.mark.slow
+def test_a_tfds_set_is_learned(capsys):
+    try:
+        result = load("own_tfds").main([])
+    except SystemExit as error:
+        if "was not found" not in str(error):
+            raise
+        pytest.skip(str(error))
+    assert result.mean > 0.5
+    assert result.table() in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_folder_of_images_is_learned_well(tmp_path):
+    found = load("own_folder").main(["--out", str(tmp_path)])
+    assert found["trained"] > found["untrained"] + 0.1
+
+
+def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "demo"
+    results = load("demo").main(
+        ["--iterations", "3000", "--tasks", "40", "--out", str(out)]
+    )
+    assert set(results) == {"MAML", "pretrained", "random"}
+    # At this length MAML is near 1 after ten steps, and pretraining above 2.
+    assert results["MAML"].mean < results["pretrained"].mean
+    for name in ("adaptation.png", "fits.png", "export/saved_model.pb", "maml.keras"):
+        assert (out / name).exists()
+    assert "mean squared error on 40 new tasks" in capsys.readouterr().out
+    card = json.loads((out / "export/card.json").read_text("utf-8"))
+    typed = "python examples/demo.py --iterations 3000 --tasks 40 --out "
+    assert card["command"] == typed + str(out)
+
+
+def test_demo_leaves_what_is_there(tmp_path, monkeypatch):
+    module = load("demo")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/config.toml").write_text("kept = true")
+
+    def stop(preset, folder, **options):
+        raise KeyboardInterrupt(folder)
+
+    monkeypatch.setattr(module.runs, "train", stop)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        module.main(["--out", str(tmp_path / "mine")])
+    assert stopped.value.args == (tmp_path / "mine-2",)
+    assert (tmp_path / "mine/config.toml").read_text() == "kept = true"
+
+
+@pytest.mark.slow
+def test_exactness_prints_the_fault_and_that_it_is_gone(capsys):
+    errors = load("exactness").main()
+    for layer in ("BatchNormalization", "LayerNormalization", "GroupNormalization"):
+        assert errors[layer][0] > 1e-2
+    assert np.all([here < 1e-7 for _, here in errors.values()])
+    assert errors["none"][0] < 1e-7
+    assert "| BatchNormalization" in capsys.readouterr().out
+
+
+@pytest.fixture
+def pictures(monkeypatch):
+    """The script that computes them, and its parts; films of few frames."""
+    pytest.importorskip("matplotlib")
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    module = load("common_point")
+    drawing = importlib.import_module("common_point_parts.drawing")
+    monkeypatch.setattr(drawing, "pace", lambda last, frames: [0, last])
+    return module
+
+
+def assert_readable(*paths):
+    image = pytest.importorskip("PIL.Image")
+    for path in paths:
+        with image.open(path) as picture:
+            frames = getattr(picture, "n_frames", 1)
+            assert frames > 1 if path.suffix == ".gif" else frames == 1
+            for frame in range(frames):
+                picture.seek(frame)
+                # Decoded, and not of one colour.
+                assert np.ptp(np.asarray(picture.convert("RGB"))) > 100
+
+
+def test_the_point_common_to_all_tasks_is_computed(pictures, tmp_path):
+    problem = pictures.lines()
+    maml, joint, path = pictures.train(problem, seed=0)
+    results = pictures.race(problem, maml, joint, tasks=20, seed=0)
+    scene = pictures.in_the_plane(problem, maml, joint, path, results)
+    theta, random = scene.path[-1], scene.starts[pictures.RANDOM]
+    np.testing.assert_array_equal(scene.path[0], random)
+    for task in scene.tasks.values():
+        best = np.array(task.best)
+        # Nearer to every task's best weights, and fewer steps away from them.
+        assert np.linalg.norm(theta - best) < np.linalg.norm(random - best)
+        steps = {start: len(way) - 1 for start, way in task.ways.items()}
+        assert steps[pictures.META] < steps[pictures.RANDOM]
+        for start, losses in task.losses.items():
+            assert losses[-1] < problem.threshold < losses[:-1].min()
+            assert len(losses) == len(task.ways[start])
+    # The common point itself, of which the tasks know nothing.
+    assert np.linalg.norm(theta - problem.family.common) < 0.5
+    found = {name: np.median(result.steps) for name, result in results.items()}
+    assert found[pictures.META] < found[pictures.JOINT]
+    assert found[pictures.META] < found[pictures.RANDOM]
+    assert_readable(*pictures.plane.draw(scene, tmp_path))
+    assert_readable(pictures.totals.draw({"lines": results}, tmp_path))
+
+
+@pytest.mark.slow
+def test_sinusoids_are_learned_in_fewer_steps_from_theta(pictures, tmp_path, capsys):
+    found = pictures.main(["--tasks", "20", "--out", str(tmp_path)])
+    results = found["sinusoids"]
+    steps = {name: np.median(result.steps) for name, result in results.items()}
+    assert steps[pictures.META] < steps[pictures.RANDOM]
+    examples = {name: np.median(result.examples) for name, result in results.items()}
+    assert examples[pictures.META] <= examples[pictures.RANDOM]
+    assert_readable(*tmp_path.glob("*.png"), *tmp_path.glob("*.gif"))
+    assert len(list(tmp_path.iterdir())) == 7
+    assert "| meta-learned |" in capsys.readouterr().out

@@ -1,0 +1,95 @@
+"""The README in an empty environment: its lines and code, copied as they stand."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.request
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+INSTALL, COMMANDS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)[:2]
+*LINES, DEMO, SUITE = INSTALL.strip().splitlines()
+PYTHON = pathlib.Path(sys.base_prefix) / "bin"
+CODE = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+
+def shell(line, folder, path):
+    # What an installer needs to know of its network stays; what this suite set, not.
+    ours = ("PYTHON", "PYTEST", "TF", "MAML", "VIRTUAL_ENV")
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    variables["PATH"] = f"{path}{os.pathsep}{os.defpath}"
+    ended = subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=variables, capture_output=True, text=True
+    )
+    assert ended.returncode == 0, (
+        f"{line}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
+    )
+    return ended.stdout
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """Where the programs lie after the README's lines of installation in a clone."""
+    clone = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", ".*_cache")
+    shutil.copytree(ROOT, clone, dirs_exist_ok=True, ignore=ignored)
+    for line in LINES:
+        shell(line, clone, PYTHON)
+    return clone / ".venv/bin"
+
+
+def test_the_demo_runs_as_it_stands(environment):
+    printed = shell(DEMO, environment.parents[1], PYTHON)
+    assert "MAML" in printed
+
+
+@pytest.mark.timeout(3600)
+def test_the_suite_runs_as_it_stands(environment):
+    printed = shell(SUITE, environment.parents[1], PYTHON)
+    assert re.search(r"\d{4} passed", printed)
+
+
+def test_code_and_commands_run_as_they_stand(environment, tmp_path):
+    (tmp_path / "readme.py").write_text(CODE, encoding="utf-8")
+    printed = shell("python readme.py", tmp_path, environment)
+    assert "95% CI over 600 tasks" in printed
+    *commands, tensorboard = COMMANDS.strip().splitlines()
+    printed = [shell(command, tmp_path, environment) for command in commands]
+    assert "95% CI over 600 tasks" in printed[0]
+    for written in ("maml.keras", "adapted.keras", "runs/sinusoid/export/card.json"):
+        assert (tmp_path / written).exists()
+    assert tensorboard.startswith("tensorboard --logdir ")
+    served(tensorboard, tmp_path, environment)
+
+
+def served(command, folder, path):
+    """TensorBoard answers, and knows of the run."""
+    server = subprocess.Popen(
+        [path / "tensorboard", *command.split()[1:], "--port", "6123"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        for _ in range(60):
+            time.sleep(1)
+            try:
+                url = "http://localhost:6123/data/runs"
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    found = answer.read().decode()
+            except OSError:
+                continue
+            if "adaptation" in found:
+                return
+        raise AssertionError("TensorBoard did not show the run")
+    finally:
+        server.terminate()
+        server.communicate()

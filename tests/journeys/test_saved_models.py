@@ -1,0 +1,154 @@
+"""The committed exports load, adapt and say how they were made."""
+
+import json
+import os
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import maml_keras as mk
+from maml_keras.experiments import registry, runs
+
+pytestmark = pytest.mark.journey
+
+FOLDER = pathlib.Path(__file__).parents[2] / "saved_models"
+NAMES = ["sinusoid", "omniglot"]
+
+
+def card(name):
+    return json.loads((FOLDER / name / "card.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_has_what_a_reader_needs(name):
+    content = card(name)
+    assert content["command"].startswith("maml-keras train ")
+    assert content["evaluation"]["tasks"] == 600
+    assert len(content["evaluation"]["mean"]) == len(content["evaluation"]["steps"])
+    for key in ("title", "protocol", "published", "seed", "iterations", "versions"):
+        assert key in content
+    assert content["evaluation"]["batch_norm"] == content["batch_norm"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_keras_file_holds_the_same_weights(name):
+    saved = tf.saved_model.load(str(FOLDER / name))
+    model = keras.saving.load_model(FOLDER / name / "learner.keras")
+    assert len(saved.trainable_variables) == len(model.trainable_variables)
+    for a, b in zip(saved.trainable_variables, model.trainable_variables):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
+    saved = tf.saved_model.load(str(FOLDER / "sinusoid"))
+    episodes = mk.data.episodes(
+        mk.data.Sinusoid(), batch_size=600, seed=runs.TEST_SEED, num_episodes=600
+    )
+    (task, query_y), *_ = list(episodes)
+    errors = [
+        np.mean(np.square(saved.adapt_and_predict(sx, sy, qx, steps=1) - qy))
+        for sx, sy, qx, qy in zip(
+            task["support_x"], task["support_y"], task["query_x"], query_y
+        )
+    ]
+    # The same 600 tasks: equal up to float32 in another order of operations.
+    assert np.mean(errors) == pytest.approx(
+        card("sinusoid")["evaluation"]["mean"][1], rel=1e-3
+    )
+    assert np.mean(errors) <= 0.45
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
+    saved = tf.saved_model.load(str(FOLDER / "omniglot"))
+    family = registry.get("omniglot_small").families().test
+    episodes = mk.data.episodes(
+        family, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
+    )
+    before, after = [], []
+    for task, query_y in episodes:
+        for sx, sy, qx, qy in zip(
+            task["support_x"], task["support_y"], task["query_x"], query_y
+        ):
+            logits = saved.adapt_and_predict(sx, sy, qx, steps=3)
+            after.append(np.mean(np.argmax(logits, -1) == qy))
+            before.append(np.mean(np.argmax(saved.serve(qx), -1) == qy))
+    published = card("omniglot")["evaluation"]["mean"][3]
+    # 100 of the 600 tasks: within three of their standard errors.
+    noise = 3 * np.std(after) / np.sqrt(len(after))
+    assert np.mean(after) == pytest.approx(published, abs=noise)
+    assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
+
+
+@pytest.mark.slow
+def test_saved_model_cli_says_what_the_page_on_serving_shows():
+    page = (FOLDER.parent / "docs" / "howto" / "serving.md").read_text("utf-8")
+    blocks = re.findall(r"```console\n\$ saved_model_cli (.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2  # `show` and `run`.
+    for block in blocks:
+        typed, said = re.match(r"((?:[^\n]*\\\n)*[^\n]*)\n(.*)", block, re.S).groups()
+        words = shlex.split(typed.replace("\\\n", ""))
+        tool = "from tensorflow.python.tools.saved_model_cli import main; main()"
+        done = subprocess.run(
+            [sys.executable, "-c", tool, *words],
+            cwd=FOLDER.parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        number = re.compile(r"-?\d+\.\d+")
+        assert number.sub("", said).split() == number.sub("", done.stdout).split()
+        np.testing.assert_allclose(
+            [float(n) for n in number.findall(done.stdout)],
+            [float(n) for n in number.findall(said)],
+            rtol=1e-3,
+        )
+
+
+def outputs(page, command):
+    """What a page shows of the commands that begin so: arguments and output."""
+    text = (FOLDER.parent / page).read_text(encoding="utf-8")
+    text = text.replace("\\\n", "")
+    blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL)
+    return [(line, shown) for line, shown in blocks if line.startswith(command)]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_program_prints_what_the_page_on_shipping_shows(number, tmp_path):
+    line, shown = outputs("docs/howto/ship.md", "maml-keras adapt ")[number]
+    page = (FOLDER.parent / "docs/howto/ship.md").read_text(encoding="utf-8")
+    made = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    [code] = [block for block in made if ("save_img", "my_task")[number] in block]
+    if number == 0 and not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("TFDS_DATA_DIR is not set: no Omniglot")
+    (tmp_path / "saved_models").symlink_to(FOLDER)
+    head = "import numpy as np\n" + code
+    for words in ([sys.executable, "-c", head], [sys.executable, "-c", PROGRAM]):
+        arguments = shlex.split(line)[1:] if words[-1] == PROGRAM else []
+        ended = subprocess.run(
+            [*words, *arguments],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    found, expected = (
+        [re.split(r" {2,}", text.strip()) for text in lines.strip().splitlines()]
+        for lines in (ended.stdout, shown)
+    )
+    assert len(found) == len(expected)
+    for ours, theirs in zip(found, expected):
+        for a, b in zip(ours, theirs, strict=True):
+            assert a == b or float(a) == pytest.approx(float(b), rel=0.02)
+
+
+PROGRAM = "from maml_keras_cli import app; app()"

@@ -1,0 +1,386 @@
+"""Batch-norm policies: what a query's prediction depends on, and what moves."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import (
+    batch_normalised,
+    images,
+    maml,
+    plain_adapt,
+    regression,
+    task_of,
+    with_dropout,
+)
+
+from maml_keras import check_meta_gradient, evaluate_episodes, trace_inner_loop
+from maml_keras.learner import batch_norm_policies
+
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
+TRANSDUCTIVE = ["transductive", "per_step"]
+PER_STEP = ["per_step", "per_step_running"]
+ALL = [*TRANSDUCTIVE, "support", "running", "per_step_running", "frozen"]
+
+
+def model_with_statistics():
+    model = batch_normalised()
+    model.layers[1].moving_mean.assign(np.linspace(-0.4, 0.4, 6))
+    model.layers[1].moving_variance.assign(np.linspace(0.3, 1.2, 6))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("policy", "task_map"),
+    [(policy, "sequential") for policy in ALL]
+    + [(policy, "vectorized") for policy in ("transductive", "support")]
+    + [
+        pytest.param(policy, "vectorized", marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in ("transductive", "support")
+    ],
+)
+def test_whether_a_query_sees_the_other_queries(policy, task_map):
+    learner = maml(
+        model_with_statistics(), steps=2, batch_norm=policy, task_map=task_map
+    )
+    task, query_y = regression(queries=5)
+    together = learner.predict(task, verbose=0)
+    alone = [
+        learner.predict({**task, "query_x": task["query_x"][:, i : i + 1]}, verbose=0)
+        for i in range(5)
+    ]
+    gap = np.abs(np.concatenate(alone, axis=1) - together).max()
+    if policy in TRANSDUCTIVE:
+        assert gap > 1e-2
+    else:
+        assert gap < 1e-5  # float32
+    result = evaluate_episodes(learner, [(task, query_y)], steps=2, verbose=0)
+    assert policy in str(result)
+    assert result.summary()["batch_norm"] == policy
+
+
+def test_support_policy_normalises_queries_by_the_adapted_support_set():
+    # By hand: adapt, take the support set's moments at the adapted weights, normalise.
+    model, batch = model_with_statistics(), regression()
+    got = maml(model, steps=2, batch_norm="support")(batch[0])
+    start = [v.numpy() for v in model.variables]
+    for index in range(2):
+        task, _ = task_of(batch, index)
+        plain_adapt(model, task["support_x"], task["support_y"], steps=2)
+        first, norm, head = model.layers
+        hidden = first(task["support_x"]).numpy()
+        mean, variance = hidden.mean(axis=0), hidden.var(axis=0)
+        rows = (first(task["query_x"]) - mean) / np.sqrt(variance + norm.epsilon)
+        expected = head(rows * norm.gamma + norm.beta)
+        np.testing.assert_allclose(got[index], expected, rtol=1e-3, atol=1e-5)
+        for variable, value in zip(model.variables, start):
+            variable.assign(value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy"),
+    [("dense", policy) for policy in ALL]
+    + [("conv", policy) for policy in TRANSDUCTIVE]
+    + [
+        pytest.param("conv", policy, marks=pytest.mark.slow)
+        for policy in ALL
+        if policy not in TRANSDUCTIVE
+    ],
+)
+def test_meta_gradient_is_exact_under_every_policy(policy, kind):
+    if kind == "dense":
+        model, batch = batch_normalised(), regression()
+    else:
+        model = images(keras.layers.BatchNormalization())
+        batch = regression((6, 6, 1))
+    learner = maml(model, steps=2, batch_norm=policy)
+    checks = check_meta_gradient(learner, batch)
+    assert all(check.decided for check in checks)
+    assert len(checks) == len(learner.trainable_variables)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        pytest.param(
+            policy,
+            marks=[pytest.mark.slow] if policy in ("support", "per_step") else [],
+        )
+        for policy in ALL
+    ],
+)
+def test_what_training_moves(policy):
+    model = model_with_statistics()
+    learner = maml(model, steps=2, batch_norm=policy)
+    learner.compile("sgd")
+    before = [model.layers[1].moving_mean.numpy(), *statistics(learner)]
+    learner.train_on_batch(*regression())
+    after = [model.layers[1].moving_mean.numpy(), *statistics(learner)]
+    moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(after, before)]
+    own = [policy in (*TRANSDUCTIVE, "running", "support")]
+    assert moved == own + [True] * len(statistics(learner))
+    # Evaluation and adaptation never do.
+    task, query_y = regression()
+    learner.evaluate(task, query_y, verbose=0)
+    learner.adapt(task["support_x"][0], task["support_y"][0])
+    for a, b in zip(statistics(learner), after[1:]):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(model.layers[1].moving_mean, after[0])
+
+
+def test_the_support_policy_moves_statistics_towards_the_support_sets():
+    # By the query pass at the adapted weights, as Keras moves them.
+    model, batch = model_with_statistics(), regression(tasks=1)
+    norm = model.layers[1]
+    old = norm.moving_mean.numpy()
+    learner = maml(model, steps=0, batch_norm="support")
+    learner.compile(keras.optimizers.SGD(0.0))
+    learner.train_on_batch(*batch)
+    task, _ = task_of(batch, 0)
+    mean = model.layers[0](task["support_x"]).numpy().mean(axis=0)
+    expected = old * norm.momentum + mean * (1.0 - norm.momentum)
+    np.testing.assert_allclose(norm.moving_mean, expected, rtol=1e-4, atol=1e-6)
+
+
+def statistics(learner):
+    return [v.numpy() for v in learner.learner.batch_norm.statistics()]
+
+
+def test_each_step_moves_its_own_row():
+    # Rows 0 and 1 by the support passes, row 2 by the query pass.
+    model, batch = model_with_statistics(), regression(tasks=1)
+    norm = model.layers[1]
+    old = norm.moving_mean.numpy()
+    learner = maml(model, steps=2, batch_norm="per_step_running")
+    learner.compile(keras.optimizers.SGD(0.0))
+    learner.train_on_batch(*batch)
+    table = learner.batch_norm.tables[0]["mean"].numpy()
+    task, _ = task_of(batch, 0)
+    for row in range(3):
+        x = task["query_x"] if row == 2 else task["support_x"]
+        mean = model.layers[0](x).numpy().mean(axis=0)
+        expected = old * norm.momentum + mean * (1.0 - norm.momentum)
+        np.testing.assert_allclose(table[row], expected, rtol=1e-4, atol=1e-6)
+        plain_adapt(model, task["support_x"], task["support_y"], steps=1)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_what_the_policy_learns_does_not_adapt(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    task, _ = task_of(regression(), 0)
+    weights = learner.learner.weights()
+    points = learner.inner.trajectory(
+        learner.learner,
+        weights,
+        learner.learner.state(),
+        task["support_x"],
+        task["support_y"],
+    )
+    own = len(learner.model.trainable_variables)
+    assert len(weights) == own + 2  # A table of scales and one of offsets.
+    for start, end in zip(weights[own:], points[-1].weights[own:]):
+        np.testing.assert_array_equal(start, end)
+    assert any(np.any(a != b) for a, b in zip(weights[:own], points[-1].weights[:own]))
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_a_step_beyond_those_of_training_uses_the_last_ones(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    tables = learner.batch_norm.tables[0]
+    assert ("mean" in tables) == (policy == "per_step_running")
+    for name in ("gamma", "beta", "mean")[: len(tables)]:
+        tables[name].assign_add(np.arange(18.0).reshape(3, 6))
+    x = regression()[0]["query_x"][0]
+
+    def predicted(step):
+        state = learner.learner.weights(), learner.learner.state()
+        return learner.learner(*state, x, training=False, step=step).predictions
+
+    for step in (3, 4, 7):
+        np.testing.assert_array_equal(predicted(step), predicted(2))
+    assert np.abs(predicted(1) - predicted(2)).max() > 1e-2
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_each_step_learns_its_own_scale_and_offset(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    learner.compile(keras.optimizers.SGD(0.1))
+    learner.train_on_batch(*regression())
+    tables = learner.batch_norm.tables[0]
+    for name in ("gamma", "beta"):
+        values = tables[name].numpy()
+        assert values.shape == (3, 6)
+        assert all(np.abs(row).max() > 1e-6 for row in values)
+        assert np.abs(values[0] - values[2]).max() > 1e-6
+
+
+def test_without_tables_per_step_is_transductive():
+    # Until scales and offsets of the steps are learned it is the same, to the
+    # gradients and the moving statistics.
+    batch, found = regression(), []
+    for policy in TRANSDUCTIVE:
+        keras.utils.set_random_seed(0)
+        model = model_with_statistics()
+        learner = maml(model, steps=2, batch_norm=policy)
+        learner.compile(keras.optimizers.SGD(0.1))
+        learner.train_on_batch(*batch)
+        found.append([v.numpy() for v in model.variables])
+    for plain, per_step in zip(*found):
+        np.testing.assert_allclose(per_step, plain, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_a_frozen_layer_keeps_its_moving_statistics(policy):
+    found = []
+    for each in ("transductive", policy):
+        keras.utils.set_random_seed(0)
+        model = model_with_statistics()
+        model.layers[1].trainable = False
+        learner = maml(model, steps=2, batch_norm=each)
+        learner.compile(keras.optimizers.SGD(0.1))
+        learner.train_on_batch(*regression())
+        found.append(learner(regression()[0]))
+    np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.default_map
+@pytest.mark.journey
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_per_step_is_saved_adapted_and_exported(policy, tmp_path):
+    model, (task, query_y) = model_with_statistics(), regression()
+    learner = maml(model, steps=2, batch_norm=policy, task_map="auto")
+    learner.compile(keras.optimizers.SGD(0.1))
+    learner.fit(task, query_y, epochs=3, verbose=0)
+    expected = learner(task)[0]
+    if policy == "per_step":
+        # What ships predicts with the support set's statistics: let them be the
+        # queries' own.
+        task = {**task, "query_x": task["support_x"]}
+        expected = learner(task)[0]
+    learner.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(task)[0], expected, rtol=1e-5, atol=1e-6)
+    # An ordinary model with the last step's statistics folded in.
+    adapted = learner.adapt(task["support_x"][0], task["support_y"][0])
+    np.testing.assert_allclose(
+        adapted(task["query_x"][0]), expected, rtol=1e-4, atol=1e-5
+    )
+    assert_exports(learner, task, expected, tmp_path / "export")
+
+
+def assert_exports(learner, task, expected, path):
+    learner.export(path)
+    saved = tf.saved_model.load(str(path))
+    support = (
+        tf.constant(task["support_x"][0], tf.float32),
+        tf.constant(task["support_y"][0], tf.float32),
+    )
+    x = tf.constant(task["query_x"][0], tf.float32)
+    close = {"rtol": 1e-4, "atol": 1e-5}  # float32
+    np.testing.assert_allclose(saved.adapt_and_predict(*support, x), expected, **close)
+    weights = saved.adapt(*support)
+    np.testing.assert_allclose(saved.predict_with(weights, x), expected, **close)
+    before = saved.serve(x).numpy()
+    saved.fine_tune(*support)
+    np.testing.assert_allclose(saved.serve(x), expected, **close)
+    saved.reset()
+    np.testing.assert_array_equal(saved.serve(x), before)
+
+
+@pytest.mark.journey
+@pytest.mark.parametrize("policy", ["support", "running", "frozen"])
+def test_policies_hold_in_the_export(policy, tmp_path):
+    learner, (task, _) = (
+        maml(model_with_statistics(), steps=2, batch_norm=policy),
+        regression(),
+    )
+    assert_exports(learner, task, learner(task)[0], tmp_path / "export")
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_dropout_is_independent_of_the_policy(policy):
+    learner = maml(with_dropout(), steps=1, batch_norm=policy)
+    batch = regression()
+    seeds = [tf.constant([0, s]) for s in (1, 2)]
+    losses = [float(learner.compute_meta_gradients(batch, seed=s)[0]) for s in seeds]
+    assert losses[0] != losses[1]  # On in training, whatever the policy.
+    np.testing.assert_array_equal(learner(batch[0]), learner(batch[0]))  # Off after.
+
+
+def test_frozen_policy_trains_scale_and_offset():
+    model = model_with_statistics()
+    learner = maml(model, batch_norm="frozen")
+    learner.compile("sgd")
+    before = model.layers[1].gamma.numpy()
+    learner.train_on_batch(*regression())
+    assert np.abs(model.layers[1].gamma.numpy() - before).max() > 1e-6
+
+
+def test_names_and_what_they_refuse():
+    assert sorted(batch_norm_policies.POLICIES) == sorted(ALL)
+    for name in ALL:
+        assert batch_norm_policies.get(name).name == name
+    with pytest.raises(ValueError, match="`batch_norm` must be one of.*'other'"):
+        batch_norm_policies.get("other")
+    synchronized = images(keras.layers.BatchNormalization(synchronized=True))
+    for name in PER_STEP:
+        with pytest.raises(ValueError, match=f"{name}.*plain batch.*synchronized"):
+            maml(synchronized, batch_norm=name)
+        policy = maml(batch_normalised(), batch_norm=name).batch_norm
+        with pytest.raises(ValueError, match="belongs to the model"):
+            maml(batch_normalised(), batch_norm=policy)
+
+
+@pytest.mark.parametrize("policy", ["per_step", "per_step_running"])
+def test_a_layer_that_is_frozen_later_takes_its_tables_along(policy):
+    model = batch_normalised()
+    learner = maml(model, batch_norm=policy, steps=2)
+    learned = len(learner.learner.variables)
+    model.layers[1].trainable = False
+    learner.compile("sgd")
+    tables = learner.batch_norm.tables[0]
+    assert not tables["gamma"].trainable
+    assert not tables["beta"].trainable
+    assert len(learner.learner.variables) == learned - 4  # Its own two, and these.
+    before = tables["beta"].numpy()
+    learner.train_on_batch(*regression())
+    np.testing.assert_array_equal(tables["beta"], before)
+    model.layers[1].trainable = True
+    learner.compile("sgd")
+    assert tables["gamma"].trainable
+
+
+def with_rows_that_differ(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    own = learner.batch_norm
+    for table in [*own.learned(), *own.statistics()]:
+        rows = np.linspace(0.0, 0.5, table.numpy().size)
+        table.assign_add(rows.reshape(table.shape))
+    return learner
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_evaluation_answers_as_predict_does(policy):
+    learner = with_rows_that_differ(policy)
+    learner.compile("sgd")
+    task, query_y = regression(queries=5)
+    errors = np.square(learner.predict(task, verbose=0) - query_y).mean(axis=(1, 2))
+    result = evaluate_episodes(learner, [(task, query_y)], verbose=0)
+    np.testing.assert_allclose(result.per_episode[:, -1], errors, rtol=1e-4)
+    trace = trace_inner_loop(learner, [(task, query_y)], verbose=0)
+    np.testing.assert_allclose(trace.query_loss, result.per_episode, rtol=1e-4)
+    found = learner.evaluate(task, query_y, verbose=0)
+    np.testing.assert_allclose(found, errors.mean(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_an_adapted_model_has_the_last_steps_tables(policy):
+    learner = with_rows_that_differ(policy)
+    task, _ = regression()
+    task["query_x"] = task["support_x"]  # Whose statistics an adapted model has.
+    adapted = learner.adapt(task["support_x"][0], task["support_y"][0])
+    np.testing.assert_allclose(
+        adapted(task["query_x"][0]), learner(task)[0], rtol=1e-4, atol=1e-5
+    )

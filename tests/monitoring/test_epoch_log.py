@@ -1,0 +1,66 @@
+"""Training time, apart from compilation and from what other callbacks do."""
+
+import time
+
+from maml_keras.monitoring.epoch_log import EpochLog, Stopwatch, read
+
+
+def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    # A run that goes on at epoch 5: what it logged of epoch 5 before is lost.
+    before = [
+        {"epoch": e, "seconds": s} for e, s in ((3, 90.0), (4, 100.0), (5, 110.0))
+    ]
+    watch = Stopwatch(before)
+    ends = []
+    for epoch in range(5, 7):
+        watch.on_epoch_begin(epoch)
+        for batch in range(3):
+            clock[0] += 50.0 if (epoch, batch) == (5, 0) else 1.0
+            watch.on_train_batch_end(batch)
+        assert watch.elapsed() == {5: 102.0, 6: 105.0}[epoch]
+        logs = {}
+        watch.on_epoch_end(epoch, logs)
+        ends.append(logs["seconds"])
+        clock[0] += 7.0  # Validation.
+    assert ends == [102.0, 105.0]
+
+
+def test_an_epoch_that_is_run_again_counts_once(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    assert read(log.path) == []
+    log.on_epoch_end(0, {"loss": 3.0})
+    log.on_epoch_end(1, {"loss": 2.0})
+    log.on_epoch_end(1, {"loss": 2.5, "adapted_loss": 1.0})
+    assert read(log.path) == [
+        {"epoch": 0, "loss": 3.0},
+        {"epoch": 1, "loss": 2.5, "adapted_loss": 1.0},
+    ]
+
+
+def test_a_run_that_starts_over_forgets_what_an_interrupted_one_wrote(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    for epoch in range(4):
+        log.on_epoch_end(epoch, {"loss": 3.0})
+    again = EpochLog(log.path)
+    again.on_train_begin()
+    for epoch in (1, 2):  # From a backup after the first epoch.
+        again.on_epoch_begin(epoch)
+        again.on_epoch_end(epoch, {"loss": 2.0})
+    assert [row["epoch"] for row in read(log.path)] == [0, 1, 2]
+    assert [row["loss"] for row in read(log.path)] == [3.0, 2.0, 2.0]
+    again.on_train_begin()
+    again.on_epoch_begin(0)
+    assert read(log.path) == []
+
+
+def test_a_line_that_was_cut_is_left_out(tmp_path):
+    log = EpochLog(tmp_path / "history.jsonl")
+    log.on_epoch_end(0, {"loss": 3.0})
+    whole = log.path.read_text()
+    log.on_epoch_end(1, {"loss": 2.0})
+    log.path.write_text(log.path.read_text()[:-5])
+    assert read(log.path) == [{"epoch": 0, "loss": 3.0}]
+    log.on_epoch_begin(1)
+    assert log.path.read_text() == whole
