@@ -2,6 +2,7 @@
 
 from maml_keras import data, evaluation, experiments, models, monitoring, recipes
 from maml_keras.backend import use_one_thread_per_task
+from maml_keras.backend.versions import __version__ as __version__
 from maml_keras.evaluation import (
     Evaluation,
     InnerTrace,

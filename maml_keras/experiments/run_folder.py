@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import itertools
 import pathlib
-import platform
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from maml_keras.export.saved_model import version
+from maml_keras.backend.versions import versions
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -46,15 +45,12 @@ def write_config(
     """
     path = pathlib.Path(folder) / CONFIG
     given = {key: value for key, value in settings.items() if value is not None}
-    packages = "maml_keras", "tensorflow", "keras"
-    versions = {name: version(name) for name in packages}
-    versions["python"] = platform.python_version()
     if path.exists():
         begun = read_config(folder)
         before = begun.pop("record", {})
         if begun == given:
             command = before.get("command", command)
-    record = {"command": command, "versions": versions}
+    record = {"command": command, "versions": versions()}
     # Written beside it and moved: whoever reads it never finds half.
     new = path.with_suffix(".new")
     new.write_text(

@@ -5,16 +5,14 @@ from __future__ import annotations
 import itertools
 import json
 import pathlib
-import platform
 import tempfile
-from importlib import metadata
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from maml_keras.backend import custom_gradient
 from maml_keras.backend.progress import Bar
+from maml_keras.backend.versions import versions
 from maml_keras.export import signature
 from maml_keras.export.module import ExportedLearner
 from maml_keras.inner.loop import InnerLoop
@@ -131,18 +129,5 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
         **({"frozen_variables": frozen} if frozen else {}),
         # Of one's own its class, by which `to_keras` makes it again.
         **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
-        "versions": {
-            "maml_keras": version("maml_keras"),
-            "tensorflow": tf.__version__,
-            "keras": keras.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
-
-
-def version(package: str) -> str:
-    """Of an installed package, or that it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
