@@ -1,5 +1,5 @@
-"""Many tasks: `MAML` and its training, the meta-gradients, and the proof that they
-are right."""
+"""Many tasks: `MAML` and its training, the meta-gradients and the check that proves
+them right."""
 
 from maml_keras.outer.backup import WholeBackup
 from maml_keras.outer.gradient_check import MetaGradientError, check_meta_gradient

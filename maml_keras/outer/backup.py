@@ -10,14 +10,15 @@ import keras
 
 
 class WholeBackup(keras.callbacks.BackupAndRestore):
-    """Goes on after an interruption with the last epoch that had ended.
+    """Resumes an interrupted training after the last completed epoch.
 
-    As Keras's `BackupAndRestore`, but Ctrl-C or a crash while it writes leaves the
-    backup before: the new one is written beside it and then takes its place.
+    Works like Keras's `BackupAndRestore`, but Ctrl-C or a crash during writing keeps
+    the previous backup: the new backup is written beside the old one and then
+    replaces it.
 
     Args:
         backup_dir: str or path of the folder.
-        delete_checkpoint: bool, whether it is removed when training ends.
+        delete_checkpoint: bool, whether to remove the backup when training ends.
 
     >>> import tempfile
     >>> import numpy as np
@@ -41,13 +42,14 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._over = self._folder.with_name(self._folder.name + ".over")
 
     def exists(self) -> bool:
-        """True if there is something to go on with."""
+        """True if there is a backup to resume from."""
         return self._folder.exists() or self._before.exists()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restores the last whole one."""
+        """Restores the last complete backup."""
         if not self._folder.exists() and self._before.exists():
-            self._before.rename(self._folder)  # Cut between the two moves below.
+            # Interrupted between the two renames in `_save_model`.
+            self._before.rename(self._folder)
         super().on_train_begin(logs)
 
     def _save_model(self) -> None:
@@ -63,14 +65,14 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._clear()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Removes it, unless it was to stay."""
-        # Keras would begin a later `fit` there, too.
+        """Removes the backup if `delete_checkpoint` is set."""
+        # Otherwise Keras would also start a later `fit` at this epoch.
         self.model._initial_epoch = 0
         if self.delete_checkpoint:
             self.remove()
 
     def remove(self) -> None:
-        """Removes it at once: half of a backup must not be restored either."""
+        """Removes the backup in one rename, so that no half of it can be restored."""
         self._clear()
         if self._folder.exists():
             self._folder.rename(self._over)

@@ -21,18 +21,19 @@ from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
 from maml_keras.outer import fit_checks
 
-# Functions that other modules trace for a model, and keep in its `__dict__`.
+# Functions that other modules trace for a model and keep in the model's `__dict__`.
 TRACED = ("_curves", "_inner_traces", "_predictions_along")
 
 
 class EpisodicModel(keras.Model, abc.ABC):
-    """What `MAML` is to `compile` and `fit`: Keras's training, task by task.
+    """The base of `MAML` for `compile` and `fit`: Keras's training, task by task.
 
-    Losses and metrics see the tasks of a batch joined; data is looked at before
-    training starts; what `compile` was told to choose is chosen there too.
+    Losses are computed in each task, metrics see all tasks of a batch joined. `fit`
+    checks the data before training starts, and then settles the options of `compile`
+    that were left to `"auto"`.
     """
 
-    # Keras's own, set by `compile`.
+    # Attributes of Keras, set by `compile`.
     jit_compile: bool
     steps_per_execution: int
     train_function: Any
@@ -47,7 +48,7 @@ class EpisodicModel(keras.Model, abc.ABC):
     episodes_seen: Any
 
     _outer_loss: PureLoss
-    # What `frozen_or_not` said when what is cached was traced.
+    # The result of `frozen_or_not` when the cached functions were traced.
     _traced_with: tuple[bool, ...]
 
     def compile(
@@ -59,22 +60,24 @@ class EpisodicModel(keras.Model, abc.ABC):
         steps_per_execution: str | int = "auto",
         **kwargs: Any,
     ) -> None:
-        """As `keras.Model.compile`; the optimizer is the outer one.
+        """Like `keras.Model.compile`; `optimizer` is the outer optimizer.
 
         Args:
             optimizer: a Keras optimizer or its identifier.
             loss: the outer loss, on the query sets; None reuses the inner loss.
-            jit_compile: bool, whether XLA compiles a training step. `"auto"`: when
-                `fit` sees that the tasks are small enough to gain by it.
-            steps_per_execution: int, meta-steps of one call; under XLA they are one
-                program. Callbacks and the progress bar see the last of them.
-                `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
+            jit_compile: bool, whether XLA compiles a training step. With `"auto"`,
+                `fit` compiles if the tasks are small enough to gain from XLA.
+            steps_per_execution: int, meta-steps in one call; under XLA these steps
+                are one program. Callbacks and the progress bar see only the last of
+                these steps. `"auto"`: up to 100, a divisor of an epoch, if XLA
+                compiles, else 1.
             **kwargs: `metrics`, `run_eagerly`, ...
 
         Raises:
-            TypeError: if `optimizer` is a rule of the inner loop.
-            ValueError: if `loss_weights` are given, or layers were frozen or released
-                that a learned rule has, or lacks, rates for.
+            TypeError: if `optimizer` is an update rule of the inner loop.
+            ValueError: if `loss_weights` are given, or if layers were frozen or
+                unfrozen so that a learned rule no longer has a rate for each
+                adapted weight.
         """
         if kwargs.get("loss_weights") is not None:
             raise ValueError(
@@ -83,11 +86,11 @@ class EpisodicModel(keras.Model, abc.ABC):
             )
         if isinstance(optimizer, UpdateRule):
             raise TypeError(
-                "`optimizer` must be one of Keras's, such as "
-                f"`keras.optimizers.SGD(0.01)`. Received: {optimizer!r}, a rule of "
-                "maml_keras, which is for `InnerLoop`."
+                "`optimizer` must be a Keras optimizer, such as "
+                f"`keras.optimizers.SGD(0.01)`. Received: {optimizer!r}, an update "
+                "rule of maml_keras. Pass update rules to `InnerLoop`."
             )
-        # As in Keras, layers frozen since then count from now on.
+        # As in Keras, a layer that was frozen meanwhile counts from this call on.
         self._renew(force=True)
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
         super().compile(
@@ -103,23 +106,24 @@ class EpisodicModel(keras.Model, abc.ABC):
             "jit_compile": jit_compile,
             "steps_per_execution": steps_per_execution,
         }
-        # What was asked for is saved, not what it came to.
+        # Save the request, such as "auto", and not the setting that `fit` chose.
         self._compile_config.config.update(self._asked)
 
     def _renew(self, *, force: bool = False) -> None:
-        """Drops what was traced with other layers frozen.
+        """Drops functions that were traced while other layers were frozen.
 
         Raises:
-            ValueError: if all are, or a learned rule has rates for other layers.
+            ValueError: if all weights are frozen, or a learned rule has rates for
+                other layers.
         """
         trainable = frozen_or_not(self.model)
         if trainable == self._traced_with and not force:
             return
         if not any(v.trainable for v in self.model.variables):
             raise ValueError(
-                "The wrapped model must have a trainable weight: what is frozen does "
-                "not adapt. Received: all frozen. To keep a meta-trained model as it "
-                "is do not call `fit`."
+                "The wrapped model must have a trainable weight, because frozen "
+                "weights do not adapt. Received: all frozen. Set `trainable = True` "
+                "on a layer. To keep a meta-trained model as it is, do not call `fit`."
             )
         self.learner.batch_norm.prepare(self.model, self.inner.steps)
         self.inner.prepare(self.learner)
@@ -138,8 +142,8 @@ class EpisodicModel(keras.Model, abc.ABC):
     ) -> Any:
         """The outer loss of predictions `[tasks, examples, ...]`, a mean over tasks.
 
-        `fit` computes it inside of each task and does not come here: another loss goes
-        into `compile(loss=...)`.
+        `fit` does not call this method, because it computes the loss inside each task.
+        To train with another loss, pass `compile(loss=...)`.
         """
         parts = {"y": y, "y_pred": y_pred}
         if sample_weight is not None:
@@ -157,18 +161,18 @@ class EpisodicModel(keras.Model, abc.ABC):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Updates the metrics, which see `[tasks * examples, ...]`."""
+        """Updates the metrics with arrays of shape `[tasks * examples, ...]`."""
         metrics: dict[str, Any] = super().compute_metrics(
             x, _joined(y), _joined(y_pred), _joined(sample_weight)
         )
         return metrics
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
-        """As `keras.Model.fit`, on batches of episodes.
+        """Like `keras.Model.fit`, on batches of episodes.
 
-        Wrong data is refused before training starts. An endless dataset of
+        `fit` refuses wrong data before training starts. An endless dataset of
         `maml_keras.data.episodes` starts at the first episode that this model has not
-        seen, so a run that was interrupted and restored goes on where it stopped.
+        seen, so an interrupted and restored run continues where it stopped.
         """
         self._assert_compile_called("fit")
         _refuse_class_weight(kwargs.get("class_weight"))
@@ -176,8 +180,8 @@ class EpisodicModel(keras.Model, abc.ABC):
             raise ValueError(
                 "`fit` runs on one device, with tasks side by side on its cores. "
                 "Received: a distribution strategy with "
-                f"{self.distribute_strategy.num_replicas_in_sync} replicas. Make the "
-                "model outside of its scope."
+                f"{self.distribute_strategy.num_replicas_in_sync} replicas. Create "
+                "the model outside the scope of the strategy."
             )
         batch = fit_checks.check_training_data(self.learner, self.inner, x, y)
         self._settle(batch, _steps_of_epoch(x, **kwargs))
@@ -189,29 +193,30 @@ class EpisodicModel(keras.Model, abc.ABC):
             and x.cardinality() == tf.data.INFINITE_CARDINALITY
         )
         if starting_at and endless:
-            # Read when the iterator is made, after callbacks have restored weights.
+            # The dataset reads this counter when its iterator is made, and that is
+            # after the callbacks have restored the weights.
             x = starting_at(self.episodes_seen.value)
         if self._fuses and endless and _is_fixed(x.element_spec):
             x = fused_steps.stacked(x, self.steps_per_execution)
         if isinstance(x, (tf.data.Dataset, Iterator)):
-            kwargs.setdefault("shuffle", False)  # Keras warns that it cannot.
+            kwargs.setdefault("shuffle", False)  # Keras warns that it cannot shuffle.
         return super().fit(x, y, **kwargs)
 
     def train_on_batch(
         self, *args: Any, class_weight: Any = None, **kwargs: Any
     ) -> Any:
-        """As `keras.Model.train_on_batch`: one meta-step."""
+        """Like `keras.Model.train_on_batch`: one meta-step."""
         _refuse_class_weight(class_weight)
         return super().train_on_batch(*args, **kwargs)
 
     def _settle(self, batch: Any, steps_per_epoch: int | None) -> None:
-        """Turns what `compile` left to `"auto"` into settings for these tasks.
+        """Chooses the settings that `compile` left to `"auto"`, for these tasks.
 
-        Of a generator nothing is known, so its steps are neither joined nor compiled.
+        A generator cannot be inspected, so its steps are neither joined nor compiled.
         """
         jit_compile, steps = self.jit_compile, self.steps_per_execution
         if self._asked["jit_compile"] == "auto":
-            # XLA lacks loops that steps computed again have under a task axis.
+            # XLA cannot compile the loops of `rematerialize` under a task axis.
             jit_compile = (
                 batch is not None
                 and not (self.run_eagerly or self.inner.rematerialize)
@@ -225,8 +230,11 @@ class EpisodicModel(keras.Model, abc.ABC):
             self.train_function = self.test_function = self.predict_function = None
 
     def _create_variables(self, task: Any, query_y: Any) -> None:
-        """Those of the optimizer and the metrics: a `tf.function` that has to create
-        any is traced twice, which is half of a first step's time."""
+        """Creates the variables of the optimizer and the metrics before tracing.
+
+        A `tf.function` that has to create variables is traced twice, and the second
+        trace takes half of the first step's time.
+        """
         if self.train_function is not None or self.run_eagerly:
             return
         with self.distribute_strategy.scope():
@@ -237,11 +245,11 @@ class EpisodicModel(keras.Model, abc.ABC):
             self.reset_metrics()
 
     def _some_predictions(self, query_x: Any) -> Any:
-        """Predictions `[1, query examples, ...]`, of whatever value."""
-        own = input_checks.output(self.model)
-        if own is not None:
+        """Predictions `[1, query examples, ...]`; only shape and type matter."""
+        declared = input_checks.output(self.model)
+        if declared is not None:
             queries = tf.nest.flatten(query_x)[0].shape[1]
-            return tf.zeros([1, queries, *own.shape[1:]], own.dtype)
+            return tf.zeros([1, queries, *declared.shape[1:]], declared.dtype)
         output = self.learner(
             self.learner.weights(),
             self.learner.state(),
@@ -251,23 +259,26 @@ class EpisodicModel(keras.Model, abc.ABC):
         return tf.nest.map_structure(lambda t: t[None], output.predictions)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate`, on batches of episodes."""
+        """Like `keras.Model.evaluate`, on batches of episodes."""
         with self._one_batch_a_call():
             return super().evaluate(*args, **kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.predict`: of each task's queries, after adaptation."""
+        """Like `keras.Model.predict`: predicts each task's queries after adaptation."""
         with self._one_batch_a_call():
             return super().predict(*args, **kwargs)
 
     @contextlib.contextmanager
     def _one_batch_a_call(self) -> Iterator[None]:
-        """Meta-steps that `"auto"` joined are training's: other data has its length."""
+        """Evaluates one batch a call if `"auto"` joined the meta-steps of training.
+
+        The number of joined steps fits the length of the training data only.
+        """
         steps = self.steps_per_execution
         asked = getattr(self, "_asked", {}).get("steps_per_execution")
         if asked == "auto":
             self.steps_per_execution = 1
-            # That of `validation_data`, which `fit` made.
+            # The iterator over `validation_data` that `fit` made.
             validation = getattr(self, "_eval_epoch_iterator", None)
             if validation is not None:
                 validation.steps_per_execution = 1
@@ -283,7 +294,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As Keras's; several steps of an XLA program are one program."""
+        """Like Keras's method, but joins several XLA steps into one program."""
         if self.train_function is None or force:
             super().make_train_function(force=True)
             if not (self.run_eagerly or self.jit_compile):
@@ -295,13 +306,16 @@ class EpisodicModel(keras.Model, abc.ABC):
         return self.train_function
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as the saved model was, with the optimizer's state to be loaded."""
+        """Compiles as the saved model was compiled, and builds the optimizer.
+
+        The saved state of the optimizer needs a built optimizer to be loaded into.
+        """
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
 
 def frozen_or_not(model: keras.Model) -> tuple[bool, ...]:
-    """Of each layer and each weight whether it is trainable."""
+    """Whether each layer and each weight is trainable."""
     return (
         *(bool(layer.trainable) for layer in model._flatten_layers()),
         *(bool(v.trainable) for v in model.variables),
@@ -316,26 +330,26 @@ def _steps_of_epoch(
     validation_split: float = 0.0,
     **_: Any,
 ) -> int | None:
-    """Meta-steps of an epoch of `fit`; None if nobody knows."""
-    there = None
+    """Meta-steps in an epoch of `fit`; None if the number cannot be known."""
+    available = None
     if isinstance(x, tf.data.Dataset):
-        there = int(x.cardinality())
+        available = int(x.cardinality())
     elif isinstance(x, keras.utils.PyDataset):
-        there = x.num_batches
+        available = x.num_batches
     elif isinstance(x, dict):
         tasks = int(tf.nest.flatten(x)[0].shape[0] * (1.0 - validation_split))
-        there = math.ceil(tasks / (batch_size or 32))
-    if there is None or there < 1:
+        available = math.ceil(tasks / (batch_size or 32))
+    if available is None or available < 1:
         return steps_per_epoch
-    return there if steps_per_epoch is None else min(steps_per_epoch, there)
+    return available if steps_per_epoch is None else min(steps_per_epoch, available)
 
 
 def _refuse_class_weight(class_weight: Any) -> None:
     if class_weight is not None:
         raise ValueError(
-            "`class_weight` is not supported: a class number means another class in "
-            f"each task. Received: class_weight={class_weight!r}. Weigh examples by "
-            "`sample_weight`."
+            "`class_weight` is not supported, because a class number stands for "
+            "another class in each task. Received: "
+            f"class_weight={class_weight!r}. Weigh examples with `sample_weight`."
         )
 
 
@@ -344,7 +358,7 @@ def _is_fixed(spec: Any) -> bool:
 
 
 def _joined(values: Any) -> Any:
-    """`[tasks, examples, ...]` as `[tasks * examples, ...]`, for each array."""
+    """Reshapes arrays from `[tasks, examples, ...]` to `[tasks * examples, ...]`."""
 
     def join(t: Any) -> Any:
         shape = tf.shape(t)

@@ -1,4 +1,4 @@
-"""What `fit` and `adapt` refuse before anything runs."""
+"""Checks of the data that `fit`, `adapt` and evaluation make before anything runs."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from maml_keras.learner.losses import PureLoss
 
 
 def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
-    """Looks at the first batch of what `fit` was given.
+    """Checks the first batch of the data that `fit` received.
 
     Args:
         learner: the model as a pure function.
         inner: the inner loop; class labels are checked against the model's outputs.
-        x: a dataset, or the task dict itself. An iterator is left unread.
+        x: a dataset, or the task dict itself. An iterator is not read.
         y: None, or the query targets.
 
     Returns:
-        The first batch, or None where looking at it would have consumed it.
+        The first batch, or None if reading the batch would consume it.
 
     Raises:
-        ValueError: naming the entry, what was expected and what came.
+        ValueError: with the entry, what was expected and what was received.
     """
     batch = _first_batch(x, y)
     if batch is None:
@@ -54,7 +54,8 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         support_y, queries = (
             _counted(inner.loss, labels) for labels in (task["support_y"], query_y)
         )
-        # Of pixels or words a task need not show each class, nor of classes that vary.
+        # A task need not contain each class if its labels are pixels or words, or if
+        # the number of classes varies.
         partial = inner.start_from.frees_ways or inner.loss.ignored_class is not None
         if partial or len(output) > 2:
             episode_checks.check_label_range("support_y", support_y, width)
@@ -107,18 +108,18 @@ def check_evaluated(
     task: dict[str, Any],
     query_y: Any,
 ) -> None:
-    """Refuses a batch that the model is to be measured on and cannot answer.
+    """Refuses an evaluation batch that does not fit the model.
 
     Args:
-        learner: the model as a pure function.
-        inner: the inner loss, of the support targets. Class numbers are checked
-            against the outputs that the model declares; one of one's own declares none.
-        outer: the outer loss, of the query targets.
+        learner: the model as a pure function. Class numbers are checked only if the
+            model declares one output; a subclass of `keras.Model` declares none.
+        inner: the inner loss, which checks the support targets.
+        outer: the outer loss, which checks the query targets.
         task: dict of `support_x`, `support_y` and `query_x`.
         query_y: query targets.
 
     Raises:
-        ValueError: naming the entry, what was expected and what came.
+        ValueError: with the entry, what was expected and what was received.
     """
     input_checks.check_scale(learner.model, task)
     input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
@@ -136,14 +137,15 @@ def check_evaluated(
 
 
 def _check_inputs(model: keras.Model, x: Any) -> None:
-    """Refuses what a model that tells its inputs would take for something else."""
+    """Refuses inputs that do not fit the inputs that the model declares."""
     input_checks.check_scale_of(model, "support_x", x)
-    for own, leaf in input_checks.paired(model, x):
-        if len(leaf.shape) == len(own.shape) + 1:
+    for declared, leaf in input_checks.paired(model, x):
+        if len(leaf.shape) == len(declared.shape) + 1:
             raise ValueError(
-                "`support_x` must be of one task, [examples, ...]: for this model "
-                f"{tuple(own.shape)}. Received: shape={tuple(leaf.shape)}, with "
-                "an axis more. Of a batch of tasks take one: `support_x[0]`."
+                "`support_x` must hold one task, [examples, ...]: for this model "
+                f"{tuple(declared.shape)}. Received: shape={tuple(leaf.shape)}, "
+                "which has one axis more. From a batch of tasks, take one: "
+                "`support_x[0]`."
             )
     input_checks.check_sizes(model, "support_x", x, axes=1)
     input_checks.warn_of_bytes(model, x)
@@ -157,7 +159,7 @@ def _counted(loss: PureLoss, labels: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """A list of numbers as one tensor; a list of arrays stays, as several inputs."""
+    """Converts a list of numbers to a tensor; keeps a list of arrays (many inputs)."""
     listed = isinstance(value, (list, tuple))
     if listed and all(tf.rank(leaf) == 0 for leaf in tf.nest.flatten(value)):
         return tf.convert_to_tensor(value)
@@ -165,15 +167,15 @@ def _whole(value: Any) -> Any:
 
 
 def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:
-    own = input_checks.output(learner.model)
-    if own is not None:  # A pass outside of a graph takes a tenth of a second.
-        return tuple(own.shape)
+    declared = input_checks.output(learner.model)
+    if declared is not None:  # An eager pass would take a tenth of a second.
+        return tuple(declared.shape)
     output = learner(learner.weights(), learner.state(), example, training=False)
     return tuple(map(int, output.predictions.shape))
 
 
 def _first_batch(x: Any, y: Any) -> Any:
-    """The first batch of what `fit` was given, or None if looking would consume it."""
+    """The first batch of the data, or None if reading the batch would consume it."""
     if isinstance(x, tf.data.Dataset):
         return next(iter(x), None)
     if isinstance(x, keras.utils.PyDataset):

@@ -1,4 +1,4 @@
-"""The meta-gradient against finite differences, in float64."""
+"""Checks the meta-gradient against finite differences, in float64."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ class VariableCheck:
 
     Attributes:
         path: the variable's path.
-        analytic: what `compute_meta_gradients` says.
+        analytic: the derivative by `compute_meta_gradients`.
         numeric: the central difference at the best step size.
-        error: their relative difference.
-        decided: False if the differences do not converge as the step shrinks, as
-            where a ReLU or a pooling winner switches; `error` means nothing then.
+        error: the relative difference of `analytic` and `numeric`.
+        decided: False if the differences do not converge as the step shrinks, for
+            example where a ReLU or a max-pooling winner switches. Then `error` means
+            nothing.
     """
 
     path: str
@@ -56,7 +57,7 @@ def check_meta_gradient(
     each variable, on a float64 twin of the model, at several step sizes e.
 
     Args:
-        maml: the model to check. It is not changed.
+        maml: the model to check; the check does not change it.
         batch: `(task, query_y)`; one or two tasks are enough.
         tolerance: float, the largest relative difference that passes.
         seed: int, draws the directions and fixes dropout's masks.
@@ -67,8 +68,9 @@ def check_meta_gradient(
         A `VariableCheck` for each trainable variable.
 
     Raises:
-        MetaGradientError: naming each variable whose gradient is wrong. First-order
-            MAML is not the gradient of the query loss, and fails by design.
+        MetaGradientError: with the name of each variable whose gradient is wrong.
+            First-order MAML fails by design, because its meta-gradient is not the
+            gradient of the query loss.
 
     >>> from maml_keras import SGD, InnerLoop
     >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
@@ -87,17 +89,17 @@ def check_meta_gradient(
         return twin.compute_meta_gradients((task, query_y), seed=fixed)
 
     compiled = tf.function(losses_and_gradients, autograph=False)
-    # Of the same graph only the loss: what it does not need is pruned.
+    # The same graph without the gradients: TensorFlow prunes them.
     loss_alone = tf.function(lambda: losses_and_gradients()[0], autograph=False)
     loss, gradients = compiled()
     generator = np.random.default_rng(seed)
     bar = Bar(len(gradients), unit="variable", verbose=verbose)
     checks: list[VariableCheck] = []
-    for own, variable, gradient in zip(
+    for original, variable, gradient in zip(
         maml.trainable_variables, twin.trainable_variables, gradients
     ):
         numbers = gradient.numpy(), loss_alone, float(loss), generator
-        checks.append(_check(own.path, variable, *numbers))
+        checks.append(_check(original.path, variable, *numbers))
         errors = [check.error for check in checks if check.decided]
         bar.update(len(checks), {"largest_error": max(errors, default=0.0)})
     wrong = [c for c in checks if c.decided and c.error > tolerance]
@@ -106,17 +108,18 @@ def check_meta_gradient(
             f"{c.path}: {c.analytic:.9g}, but differences give {c.numeric:.9g} "
             f"(relative error {c.error:.2g})"
             if np.isfinite(c.error)
-            else f"{c.path}: it is not finite"
+            else f"{c.path}: the gradient is not finite"
             for c in wrong
         )
         hint = ""
         if not maml.meta_gradient.is_derivative(maml.inner):
             hint = (
-                f" By design {maml.meta_gradient.title(maml.inner)} is no derivative "
-                "of the query loss; `Backprop()` with `second_order=True` is."
+                f" {maml.meta_gradient.title(maml.inner)!r} is by design not the "
+                "derivative of the query loss. Use `Backprop()` with "
+                "`second_order=True` for the derivative."
             )
         raise MetaGradientError(
-            f"The meta-gradient is wrong beyond {tolerance:g} for {lines}.{hint}"
+            f"The meta-gradient is wrong by more than {tolerance:g} for {lines}.{hint}"
         )
     return checks
 
@@ -138,20 +141,22 @@ def _check(
             values.append(float(loss()))
         numeric.append((values[0] - values[1]) / (2 * size))
     variable.assign(theta)
-    # Relative to the variable's own gradient, and not finer than float64 can tell a
-    # difference of losses of this size at the best step.
+    # The error is relative to the variable's own gradient, but not finer than float64
+    # can resolve a difference of losses of this size at the best step.
     unit = max(abs(analytic), 0.01 * float(np.linalg.norm(gradient)), 1e-4 * abs(scale))
     errors = [abs(n - analytic) / unit for n in numeric]
     best = int(np.argmin(errors))
-    # Two neighbouring step sizes that agree have converged, whatever they agree on.
+    # The differences have converged if two neighbouring step sizes agree, even if both
+    # disagree with the analytic derivative.
     decided = any(abs(a - b) <= 1e-4 * unit for a, b in itertools.pairwise(numeric))
     error = errors[best]
     return VariableCheck(path, analytic, numeric[best], error, decided)
 
 
 def _twin(maml: MAML) -> MAML:
-    # What the rule learns is differentiated too, so it has to be as wide. The rest is
-    # taken as it is: it may hold functions, which no configuration can.
+    # The rule's learned variables are differentiated too, so they must be float64. The
+    # rest of the inner loop is copied without its configuration, because it may hold
+    # functions, which a configuration cannot hold.
     rule = keras.saving.serialize_keras_object(maml.rule)
     inner = copy.copy(maml.inner)
     inner.rule = keras.saving.deserialize_keras_object(widened(rule))

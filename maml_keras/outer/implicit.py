@@ -1,4 +1,4 @@
-"""Implicit MAML: the meta-gradient of a solved inner problem, without its path."""
+"""Implicit MAML: the meta-gradient of a solved inner problem, without the steps."""
 
 from __future__ import annotations
 
@@ -19,19 +19,24 @@ from maml_keras.outer.objectives import FinalStep
 class Implicit(MetaGradient):
     """The meta-gradient by the implicit function theorem (implicit MAML).
 
-    Where the inner loop has solved
+    If the inner loop has solved
     `min_phi L(support; phi) + lambda / 2 * |phi - theta|^2`,
 
-    `d phi / d theta = (I + H / lambda)^-1`, `H` the support loss's Hessian at `phi`,
+    then `d phi / d theta = (I + H / lambda)^-1`, with `H` the Hessian of the support
+    loss at `phi`,
 
-    and the meta-gradient v solves `(I + H / lambda) v = d L(query; phi) / d phi`, by
-    conjugate gradients. No path is kept: memory is that of one step, however many there
-    are. It is exact as far as the inner problem and the system are solved. Where H has
-    eigenvalues below `-lambda` the inner problem has no minimum there and the formula
-    is that of a saddle: the solver stops before such a direction, at worst with the
-    query gradient, which is first-order MAML's. A larger lambda avoids it. Weights that
-    do not adapt get `d L / d w - (d^2 L(support) / d w d phi) v / lambda`. What the
-    update rule learns has no part in the solution, and gets no gradient.
+    and conjugate gradients solve `(I + H / lambda) v = d L(query; phi) / d phi` for
+    the meta-gradient v. The inner steps are not kept, so memory is that of one step,
+    for any number of steps. The result is as exact as the solutions of the inner
+    problem and of the linear system.
+
+    If H has eigenvalues below `-lambda`, `phi` is a saddle and not a minimum. The
+    solver stops before such a direction; in the worst case it returns the query
+    gradient, as first-order MAML does. A larger lambda avoids the saddle.
+
+    Weights that do not adapt get
+    `d L / d w - (d^2 L(support) / d w d phi) v / lambda`. Learned variables of the
+    update rule do not change the solution and get a zero gradient.
 
     Args:
         cg_steps: int, positive, steps of conjugate gradients.
@@ -51,8 +56,8 @@ class Implicit(MetaGradient):
         if inner.proximal <= 0.0 or not isinstance(inner.start_from, Initialisation):
             raise ValueError(
                 "Implicit needs an inner problem with a solution near the "
-                "initialisation: InnerLoop(..., proximal=lambda), lambda above 0, "
-                f"without another `start`. Received: proximal={inner.proximal}, "
+                "initialisation: InnerLoop(..., proximal=lambda) with lambda above 0 "
+                f"and the default `start`. Received: proximal={inner.proximal}, "
                 f"start={type(inner.start_from).__name__}."
             )
 
@@ -71,7 +76,8 @@ class Implicit(MetaGradient):
         trajectory = inner.first_order().trajectory(
             learner, weights, state, *support, training=True
         )
-        # Identities, because a task map traces this in a function of its own.
+        # A task map traces this code in a separate function, where the tape must see
+        # the weights enter. Hence the identities.
         solved = [tf.identity(w) for w in trajectory[-1].weights]
         trajectory[-1] = trajectory[-1]._replace(weights=solved)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -143,14 +149,15 @@ def conjugate_gradients(
 ) -> list[Any]:
     """Solves `A x = target` for a symmetric positive definite A, from `x = 0`.
 
-    For an A that is not definite it stops at the first direction d with
-    `d . A d <= 0`, where the next step would lead to a saddle, and returns what it has;
-    `target` itself if that is the first. So `x . target` is positive in any case.
+    If A is not definite, the solver stops at the first direction d with
+    `d . A d <= 0`, because the next step would lead to a saddle, and returns the
+    solution so far. If that is the very first direction, the solver returns `target`.
+    So `x . target` is always positive.
 
     Args:
         product: maps a list of tensors x to `A x`.
         target: list of tensors.
-        steps: int, as many products; fewer unknowns need no more than they are.
+        steps: int, number of products; more steps than unknowns add nothing.
 
     Returns:
         List of tensors like `target`.
@@ -172,7 +179,7 @@ def conjugate_gradients(
         definite = tf.logical_and(definite, curvature > 0.0)
         if k == 0:
             begun = definite
-        # No division by what has vanished: then the solution is there.
+        # A vanished denominator means that the solution is already found.
         length = tf.where(definite, tf.math.divide_no_nan(square, curvature), 0.0)
         solution = [s + length * d for s, d in zip(solution, direction)]
         residual = [r - length * m for r, m in zip(residual, moved)]

@@ -30,28 +30,31 @@ class MAML(EpisodicModel):
     """Learns an initialisation from which a new task needs few examples and steps.
 
     `theta <- theta - outer(mean_i d L_i(query_i; phi_i(theta)) / d theta)`, where
-    `phi_i(theta)` is what the inner loop makes of theta on task i's support set.
+    `phi_i(theta)` are the weights after the inner loop on the support set of task i.
 
     A batch is `({"support_x", "support_y", "query_x"}, query_y)`, each array
     `[tasks, examples, ...]`. Calling the model adapts to each task's support set and
-    predicts its query set, so `evaluate`, `predict` and metrics mean: after adaptation.
+    predicts its query set. So `evaluate`, `predict` and metrics show the model after
+    adaptation.
 
     Args:
         model: any built `keras.Model`; its weights are the initialisation theta.
         inner: an `InnerLoop`.
         meta_gradient: a `MetaGradient`; None for `Backprop()`.
         task_map: `"auto"`, `"sequential"`, `"parallel"`, `"vectorized"` or a `TaskMap`.
-            All give the same numbers; `str(maml.task_map)` says what was chosen.
-        batch_norm: `"transductive"` (each pass uses its own batch's statistics, as in
-            the papers), `"support"` (queries see the support set's), `"running"` (in
-            evaluation the moving statistics), `"per_step"` (transductive, with a scale
-            and offset of each inner step's own, as in MAML++), `"per_step_running"`
-            (those, and in evaluation moving statistics of the step), `"frozen"` (the
-            moving statistics, always), or a `BatchNormPolicy`. In training, moving
-            statistics move once a meta-step, towards what each task's query pass
-            normalised by, as Keras would, and the tasks are averaged. Evaluation
-            and adaptation never change them.
-        seed: int, for dropout; None draws one from `keras.utils.set_random_seed`.
+            All give the same numbers; `str(maml.task_map)` names the chosen map.
+        batch_norm: `"transductive"` (each pass uses the statistics of its own batch,
+            as in the papers), `"support"` (queries use the statistics of the support
+            set), `"running"` (moving statistics in evaluation), `"per_step"`
+            (transductive, with a separate scale and offset for each inner step, as in
+            MAML++), `"per_step_running"` (like `"per_step"`, with separate moving
+            statistics for each step in evaluation), `"frozen"` (always the moving
+            statistics), or a `BatchNormPolicy`. In training, moving statistics are
+            updated once a meta-step, with Keras's momentum, from the statistics of
+            each task's query pass, averaged over tasks. Evaluation and adaptation
+            never change moving statistics.
+        seed: int, for dropout; None draws a seed, which
+            `keras.utils.set_random_seed` makes repeatable.
 
     Raises:
         TypeError, ValueError: if an argument does not fit, or `model` is not built.
@@ -90,10 +93,11 @@ class MAML(EpisodicModel):
                 f"{type(meta_gradient).__name__}."
             )
         learner = Learner(model, batch_norm=batch_norm, steps=inner.steps)
-        # Inputs are cast by the model itself, once it has its share of the batch.
+        # The wrapped model casts the inputs itself, once it gets its part of a batch.
         super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
-        inner.prepare(learner)  # A selector that fits nothing fails here.
-        # In this order: that of `trainable_variables`, and of meta-gradients.
+        inner.prepare(learner)  # A selector that matches no weight fails here.
+        # The order of these three is the order of `trainable_variables` and of
+        # meta-gradients.
         self.model = model
         self.batch_norm = learner.batch_norm
         self.rule = inner.rule
@@ -125,7 +129,7 @@ class MAML(EpisodicModel):
     # Keras's training contract -------------------------------------------------
 
     def build(self, input_shape: Any = None) -> None:
-        """Nothing is left to build: the wrapped model is."""
+        """Does nothing: the wrapped model is built already."""
 
     def call(self, task: dict[str, Any], training: bool = False) -> Any:
         """Predictions on each task's query inputs after adaptation to its support set.
@@ -140,7 +144,7 @@ class MAML(EpisodicModel):
         return self._answers({"task": task}, training=training)[1]
 
     def _answers(self, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
-        """The mean query loss, if there are targets, and the predictions of all."""
+        """The mean query loss, if there are targets, and the predictions per task."""
         task = batch["task"]
         episode_checks.check_batch(task, batch.get("query_y"))
         input_checks.check_scale(self.model, task)
@@ -170,7 +174,7 @@ class MAML(EpisodicModel):
         return answers
 
     def _query_loss(self, element: dict[str, Any], output: Output) -> Any:
-        """The outer loss of one task, and what its layers add."""
+        """The outer loss of one task plus the losses that its layers add."""
         loss = self._outer_loss(
             element["query_y"], output.predictions, element.get("sample_weight")
         )
@@ -188,9 +192,9 @@ class MAML(EpisodicModel):
         for variable, value in state:
             variable.assign(value)
         tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
-        # A stream of episodes reads the counter when it is first asked for a batch: the
-        # batch has to be there before the counter moves. (To wait for the loss is not
-        # enough: the graph optimiser folds such a dependency away.)
+        # A stream of episodes reads the counter when its first batch is drawn, so the
+        # counter must move after the batch is drawn. (A dependency on the loss does
+        # not suffice: the graph optimiser removes it.)
         with tf.control_dependencies(tf.nest.flatten(query_y)):
             self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
         self.meta_steps.assign_add(1)
@@ -199,7 +203,7 @@ class MAML(EpisodicModel):
 
     @as_written
     def test_step(self, data: Any) -> dict[str, Any]:
-        """The loss and the metrics of queries after adaptation, as `fit` has them."""
+        """The loss and the metrics of the queries after adaptation, as in `fit`."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         batch = episode_checks.elements(task, query_y, sample_weight)
         loss, predictions = self._answers(batch, training=False)
@@ -218,16 +222,16 @@ class MAML(EpisodicModel):
     def compute_meta_gradients(
         self, batch: Any, *, seed: Any = None
     ) -> tuple[Any, list[Any]]:
-        """What `train_step` applies.
+        """The mean query loss and the gradients that `train_step` applies.
 
         `g = mean_i d L_i(query_i; phi_i(theta)) / d theta`
 
         Args:
             batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
-            seed: int tensor `[2]` for dropout; None for that of the next meta-step.
+            seed: int tensor `[2]` for dropout; None for the next meta-step's seed.
 
         Returns:
-            The mean query loss, a scalar, and a list of gradients of
+            The mean query loss, a scalar, and a list of gradients, one for each of
             `maml.trainable_variables`.
         """
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
@@ -264,8 +268,8 @@ class MAML(EpisodicModel):
             )
             gradients = estimate.gradients
             if not self.meta_gradient.scales_with_loss:
-                left = self.meta_gradient.remaining_scale(scale, iteration=iteration)
-                gradients = [g * tf.cast(left, g.dtype) for g in gradients]
+                rest = self.meta_gradient.remaining_scale(scale, iteration=iteration)
+                gradients = [g * tf.cast(rest, g.dtype) for g in gradients]
             moved = learner.moved(state, estimate.state)
             averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
             others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
@@ -276,7 +280,7 @@ class MAML(EpisodicModel):
 
         task_map = self.task_map.fitted(learner, task)
         (loss, gradients, averaged), (predictions, others) = task_map(one, elements)
-        # What cannot be averaged, such as a counter, is taken from the first task.
+        # Integers, such as a counter, cannot be averaged: take the first task's.
         state = {**averaged, **{i: v[0] for i, v in others.items()}}
         variables = learner.state_variables
         assignments = [(variables[i], value) for i, value in state.items()]
@@ -286,11 +290,12 @@ class MAML(EpisodicModel):
         if not self.learner.num_seeds:
             return {}
         if seed is None:
-            # A function of the position, so that a resumed run draws the same masks.
+            # The seed depends on the position in training only, so that a resumed run
+            # draws the same masks.
             base = tf.constant([self.seed, 0], tf.int64)
             seed = tf.random.fold_in(base, self.episodes_seen.value)
         tasks = tf.shape(tf.nest.flatten(task)[0])[0]
-        # Every generator of every task starts at a place of its own.
+        # Each generator of each task gets a different seed.
         seeds = tf.random.stateless_uniform(
             [tasks, self.learner.num_seeds, 2],
             tf.cast(seed, tf.int64),
@@ -311,23 +316,25 @@ class MAML(EpisodicModel):
         learning_rate: float | None = None,
         verbose: str | int = "auto",
     ) -> keras.Model:
-        """An ordinary model, adapted to one task; this one stays as it is.
+        """Returns an ordinary model that is adapted to one task.
 
-        `phi_K`, from the initialisation by K inner steps on the support set.
+        Its weights are `phi_K`: K inner steps from the initialisation on the support
+        set. `MAML` itself stays unchanged.
 
         Args:
             support_x: inputs `[examples, ...]`.
             support_y: targets `[examples, ...]`.
             steps: int, inner steps; None for as many as in training.
-            learning_rate: float that overrides the rule's own.
+            learning_rate: float, overrides the learning rate of the rule.
             verbose: 0 for silence, else a progress bar once two seconds have passed.
 
         Returns:
             A `keras.Model` of the wrapped model's class. An ordinary model predicts
-            with moving statistics: under policies that normalise by a batch outside
-            of training too (`transductive`, `support`, `per_step`) those of its batch
-            norm layers are set to the support set's, frozen layers left out; under
-            `per_step_running` they are the step's.
+            with the moving statistics of its batch norm layers. Policies that use
+            batch statistics outside training too (`transductive`, `support`,
+            `per_step`) set these moving statistics to the statistics of the support
+            set, except in frozen layers. `per_step_running` sets them to the moving
+            statistics of the last step.
 
         Raises:
             ValueError: if the support set is empty, not finite or does not fit.
@@ -347,13 +354,14 @@ class MAML(EpisodicModel):
         return copy_of(self.model, [value.numpy() for value in values])
 
     def _compiled_adapt(self) -> Callable[..., list[Any]]:
-        """What `adapt` calls; a plain function, so that Keras saves none of it."""
+        """The function behind `adapt`; Keras does not save a plain function."""
         report = StepReport()
         compiled: dict[Any, Any] = {}
 
         def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
-            # One for each number of axes: of two TensorFlow would make one that knows
-            # none, which layers refuse.
+            # One function for each number of axes. If one function saw two numbers of
+            # axes, TensorFlow would trace it for an unknown number, which layers
+            # refuse.
             axes = tuple(len(leaf.shape) for leaf in tf.nest.flatten((x, y)))
             if axes not in compiled:
                 compiled[axes] = tf.function(
@@ -400,10 +408,10 @@ class MAML(EpisodicModel):
         `adapt_and_predict`, `fine_tune`, `reset`), `learner.keras`, and `card.json`.
 
         Args:
-            path: str or path of a folder, made if need be.
+            path: str or path of a folder, created if it does not exist.
             input_signature: None, or `(x, y)`, nests of `tf.TensorSpec`, for a model
-                that does not tell the shape of its inputs.
-            card: dict of what else the card should say: data, command, metrics.
+                that does not declare the shape of its inputs.
+            card: dict of further entries for the card: data, command, metrics.
             verbose: 0 for silence, else a progress bar once two seconds have passed.
 
         Returns:

@@ -1,4 +1,4 @@
-"""One task's estimate of the gradient of the initialisation."""
+"""Estimators of the meta-gradient: the gradient of the initialisation for one task."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from maml_keras.outer.objectives import FinalStep, Objective
 
 
 class Estimate(NamedTuple):
-    """What a meta-gradient returns for one task.
+    """The result of a meta-gradient for one task.
 
     Attributes:
         loss: scalar query loss.
         gradients: list of tensors, for the learner's variables and then the rule's.
-        predictions: of the query inputs, after adaptation.
+        predictions: predictions of the query inputs, after adaptation.
         state: list of tensors, the non-trainable variables after the query pass.
     """
 
@@ -33,12 +33,13 @@ class Estimate(NamedTuple):
 
 
 class MetaGradient(abc.ABC):
-    """Turns one task into a gradient of the initialisation; averaged later.
+    """Turns one task into a gradient of the initialisation; `MAML` averages over tasks.
 
     Attributes:
-        scales_with_loss: bool, whether twice the query loss is twice the gradient, as
-            of every derivative of it. `MAML` scales what does not by itself, since an
-            optimizer for float16 divides all gradients by the scale of the loss.
+        scales_with_loss: bool, whether the gradient doubles when the query loss
+            doubles, as a derivative of the query loss does. If not, `MAML` scales the
+            gradient, because an optimizer for float16 divides all gradients by the
+            scale of the loss.
     """
 
     scales_with_loss = True
@@ -68,23 +69,26 @@ class MetaGradient(abc.ABC):
         """
 
     def check(self, inner: InnerLoop) -> None:  # noqa: B027 - most take any loop.
-        """Refuses an inner loop that it is no meta-gradient for; `MAML` calls it."""
+        """Raises if this meta-gradient does not fit `inner`; `MAML` calls it."""
 
     def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
-        """What gradients of `scale` times the query loss are still to be scaled by.
+        """The factor by which `MAML` must still scale the gradients.
 
         Args:
-            scale: scalar tensor.
+            scale: scalar tensor, the factor that the query loss was multiplied by.
             iteration: int tensor, meta-steps taken so far.
+
+        Returns:
+            Scalar tensor: 1 if the gradients scale with the loss, else `scale`.
         """
         return tf.ones_like(scale) if self.scales_with_loss else scale
 
     def title(self, inner: InnerLoop) -> str:
-        """What a card calls it, with that inner loop."""
+        """The name of this meta-gradient on a card, for the given inner loop."""
         return type(self).__name__
 
     def is_derivative(self, inner: InnerLoop) -> bool:
-        """True if, with that inner loop, it is the derivative of its own loss."""
+        """True if the estimate is the exact derivative, for the given inner loop."""
         return True
 
     def get_config(self) -> dict[str, Any]:
@@ -102,8 +106,8 @@ class Backprop(MetaGradient):
     """The derivative of the objective through every inner step.
 
     `d L(query; phi_K) / d theta`, with `phi_K` a function of `theta`. With
-    `InnerLoop(second_order=False)` the inner gradients count as constants, and this is
-    first-order MAML: the query gradient at `phi_K`.
+    `InnerLoop(second_order=False)` the inner gradients count as constants, and the
+    result is first-order MAML: the query gradient at `phi_K`.
 
     Args:
         objective: an `Objective`; None for `FinalStep()`.
@@ -125,7 +129,7 @@ class Backprop(MetaGradient):
         *,
         iteration: Any,
     ) -> Estimate:
-        # A task map traces this in a function of its own, where the tape must see
+        # A task map traces this code in a separate function, where the tape must see
         # the weights enter: a tensor captured from outside would have no gradient.
         weights = [tf.identity(w) for w in weights]
         rule_variables = inner.rule.trainable_variables
@@ -173,7 +177,7 @@ class Backprop(MetaGradient):
 class FirstOrder(MetaGradient):
     """`Backprop` with the inner gradients as constants (first-order MAML).
 
-    For `FinalStep` it is the query gradient at the adapted weights,
+    For `FinalStep` this is the query gradient at the adapted weights,
     `d L(query; phi) / d phi` at `phi_K`. Learned rates still get their gradient.
 
     Args:
@@ -215,19 +219,19 @@ class FirstOrder(MetaGradient):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Phases(MetaGradient):
-    """One estimator after another: an annealing of whatever they differ in.
+    """Uses one estimator after another during training.
 
-    `phases[i]` estimates until `until[i]` meta-steps are taken, the last one for the
-    rest. A phase costs its own time alone. Derivative-order annealing (MAML++):
+    `phases[i]` is in use until `until[i]` meta-steps are taken, the last phase until
+    the end. Only the phase in use costs time. Derivative-order annealing (MAML++):
 
         Phases([FirstOrder(), Backprop()], until=[25_000])
 
     Args:
         phases: list of `MetaGradient`s.
-        until: list of ints, rising, one less than there are phases.
+        until: list of ints above 0, rising, one entry fewer than `phases`.
 
     Raises:
-        ValueError: if the numbers do not fit.
+        ValueError: if `until` does not rise or has another length.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
@@ -236,8 +240,8 @@ class Phases(MetaGradient):
         rising = all(a < b for a, b in itertools.pairwise([0, *until]))
         if len(phases) != len(until) + 1 or not rising:
             raise ValueError(
-                "`until` must be rising meta-steps above 0, one less than `phases`. "
-                f"Received: {len(phases)} phases and until={list(until)}."
+                "`until` must be rising meta-steps above 0, one entry fewer than "
+                f"`phases`. Received: {len(phases)} phases and until={list(until)}."
             )
         self.phases = list(phases)
         self.until = [int(n) for n in until]

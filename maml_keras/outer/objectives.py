@@ -12,7 +12,7 @@ import tensorflow as tf
 from maml_keras.inner.loop import Point
 from maml_keras.learner.learner import Learner, Output
 
-# The paper keeps a little weight on every step to the end of the annealing.
+# The paper keeps a small weight on each step until the end of the annealing.
 FLOOR = 0.03
 
 
@@ -20,8 +20,8 @@ class QueryResult(NamedTuple):
     """One task's query pass.
 
     Attributes:
-        loss: scalar, what the meta-gradient is taken of.
-        predictions: of the query inputs, at the last adapted weights.
+        loss: scalar, the loss that the meta-gradient differentiates.
+        predictions: predictions of the query inputs, at the last adapted weights.
         state: list of tensors, the non-trainable variables after the pass.
     """
 
@@ -31,7 +31,7 @@ class QueryResult(NamedTuple):
 
 
 class Objective(abc.ABC):
-    """Turns a trajectory and a query set into the loss that is meta-learned."""
+    """Turns a trajectory and a query set into the loss that meta-training minimises."""
 
     @abc.abstractmethod
     def __call__(
@@ -61,7 +61,7 @@ class Objective(abc.ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Objective:
-        """The objective with that configuration."""
+        """The objective that `get_config` described."""
         return cls(**config)
 
 
@@ -91,18 +91,18 @@ class FinalStep(Objective):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class MultiStep(Objective):
-    """The query loss after every inner step, weighted; the last gains with time.
+    """A weighted sum of the query losses after each inner step.
 
-    `L = sum_{k=1}^K w_k loss(query; phi_k)`. All weights start at `1 / K`. With each
-    epoch e every one but the last falls by `1 / (K epochs)`, not below `0.03 / K`, and
-    the last takes what they lose: `w_K = 1 - sum_{k<K} w_k`.
+    `L = sum_{k=1}^K w_k loss(query; phi_k)`. All weights start at `1 / K`. In each
+    epoch, all weights but the last fall by `1 / (K epochs)`, but not below `0.03 / K`.
+    The last weight grows in return: `w_K = 1 - sum_{k<K} w_k`.
 
     Args:
-        epochs: int, positive: after so many the weights stay.
-        steps_per_epoch: int, positive, meta-steps of an epoch.
+        epochs: int, positive, number of epochs after which the weights stay constant.
+        steps_per_epoch: int, positive, meta-steps in an epoch.
 
     Raises:
-        ValueError: if a number is not positive.
+        ValueError: if an argument is not positive.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
 
@@ -120,7 +120,7 @@ class MultiStep(Objective):
         self.steps_per_epoch = int(steps_per_epoch)
 
     def weights(self, iteration: Any, *, steps: int) -> Any:
-        """The weights of steps 1 to K, `[steps]`, after so many meta-steps."""
+        """The weights of steps 1 to K, `[steps]`, after `iteration` meta-steps."""
         epoch = tf.cast(iteration // self.steps_per_epoch, tf.float32)
         fallen = (1.0 - epoch / self.epochs) / steps
         others = tf.repeat(tf.maximum(fallen, FLOOR / steps), steps - 1)

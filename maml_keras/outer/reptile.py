@@ -1,4 +1,4 @@
-"""Reptile: the way that the inner loop went, as a gradient."""
+"""Reptile: the path of the inner loop as a meta-gradient."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ class Reptile(MetaGradient):
     """`phi_0 - phi_K`: the outer optimizer moves towards the adapted weights.
 
     No gradient passes through the inner loop, so memory is that of one step. The query
-    set gives the loss, the metrics and batch norm's moving statistics; give its
-    examples to the support set. With `keras.optimizers.SGD(e)` as outer optimizer this
-    is the paper's `theta <- theta + e * mean(phi_K - theta)`. What the update rule
-    learns gets no gradient, and neither do weights that do not adapt.
+    set serves only the reported loss, the metrics and the moving statistics of batch
+    norm, so put most examples into the support set. With `keras.optimizers.SGD(e)` as
+    outer optimizer this is the paper's `theta <- theta + e * mean(phi_K - theta)`.
+    Learned variables of the update rule and weights that do not adapt get a zero
+    gradient.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
     """

@@ -1,4 +1,4 @@
-"""Keras's `evaluate` and `predict` see all data, and the loss that `fit` shows."""
+"""`evaluate` and `predict` see all data, and `evaluate` shows the loss of `fit`."""
 
 import types
 
@@ -32,7 +32,7 @@ def sinusoids(seed, count=BATCHES * TASKS):
 
 
 def small():
-    """A network whose meta-steps `fit` joins into one program of many."""
+    """A network so small that `fit` joins its meta-steps into one program."""
     keras.utils.set_random_seed(0)
     model = MAML(mlp(hidden=[8]), InnerLoop("mse", SGD(0.01)), seed=0)
     model.compile("adam")
@@ -61,7 +61,7 @@ def test_all_batches_count_after_joined_steps(before):
     assert model.steps_per_execution == 20
 
 
-def test_validation_sees_the_batches_that_were_asked_for():
+def test_validation_sees_as_many_batches_as_requested():
     model, seen = small(), []
 
     class Count(keras.callbacks.Callback):
@@ -74,7 +74,7 @@ def test_validation_sees_the_batches_that_were_asked_for():
     assert len(model.predict(endless, steps=3, verbose=0)) == 3 * TASKS
 
 
-def test_steps_that_a_user_chose_are_those_of_evaluation_too():
+def test_evaluation_keeps_the_steps_per_execution_of_the_user():
     model = small()
     model.compile("adam", steps_per_execution=4)
     seen = []
@@ -103,7 +103,7 @@ def masked():
 
 
 @pytest.mark.parametrize("make", [regularised_and_summed, masked])
-def test_the_loss_is_the_one_that_training_shows(make):
+def test_evaluate_shows_the_loss_of_training(make):
     model = make()
     model.compile("sgd")
     task, query_y = regression(outputs=2)
@@ -124,7 +124,7 @@ def test_compute_loss_is_a_mean_over_tasks():
     assert float(model.compute_loss(y=y, y_pred=predictions)) == 3.0
 
 
-# What is refused, and what is counted ------------------------------------------------
+# Refused arguments, and counters -----------------------------------------------------
 
 
 def two_outputs():
@@ -190,7 +190,7 @@ def test_several_replicas_are_refused(monkeypatch):
         model.fit(*regression(), verbose=0)
 
 
-def test_bytes_are_refused_wherever_tasks_go():
+def test_bytes_are_refused_by_every_method_that_takes_tasks():
     model = maml(dense())
     model.compile("sgd")
     task, query_y = regression()
@@ -206,13 +206,13 @@ def test_bytes_are_refused_wherever_tasks_go():
 
 
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1])
-def test_a_rate_that_is_none_is_refused(rate):
+def test_an_impossible_learning_rate_is_refused(rate):
     x, y = np.zeros([2, 3], "float32"), np.zeros([2, 2], "float32")
     with pytest.raises(ValueError, match="`learning_rate` must be a finite number"):
         maml(dense()).adapt(x, y, learning_rate=rate)
 
 
-def test_meta_steps_are_counted_whatever_the_number_of_tasks():
+def test_meta_steps_are_counted_for_any_number_of_tasks():
     seen = []
 
     class Witness(Backprop):
@@ -223,7 +223,7 @@ def test_meta_steps_are_counted_whatever_the_number_of_tasks():
     model = maml(dense(inputs=1, outputs=1), meta_gradient=Witness())
     model.compile("sgd", run_eagerly=True)
     model.fit(episodes(Sinusoid(), batch_size=4, seed=1, num_episodes=9), verbose=0)
-    # Four tasks, four, and the one that is left.
+    # Batches of four, four and one task.
     assert list(dict.fromkeys(seen)) == [0, 1, 2]
     assert int(model.meta_steps) == 3
     assert int(model.episodes_seen) == 9
@@ -231,8 +231,8 @@ def test_meta_steps_are_counted_whatever_the_number_of_tasks():
 
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("map_", ["parallel", "vectorized"])
-def test_what_nothing_moves_is_not_assigned(again, map_):
-    """An average of equal copies differs from them in the last bit, sooner or later."""
+def test_unchanged_state_is_not_assigned(again, map_):
+    """An average of equal copies sooner or later differs from them in the last bit."""
     body = batch_normalised(outputs=2)
     body.layers[0].trainable = False
     inner = InnerLoop("mse", SGD(0.1), steps=2, rematerialize=again)
@@ -250,7 +250,7 @@ def test_what_nothing_moves_is_not_assigned(again, map_):
     before = [v.numpy() for v in frozen]
     counts = []
 
-    @tf.function  # Run eagerly a `tf.cond` is one of its branches.
+    @tf.function  # An eager `tf.cond` would run only one of its branches.
     def step(task, query_y):
         moved = model._meta_step(task, query_y, None, seed=None, scale=1.0)[-1]
         counts.append(len(moved))
@@ -270,7 +270,7 @@ class Noisy(layers.Layer):
         return keras.random.dropout(x, 0.5, seed=self.seeds)
 
 
-def test_noise_that_nobody_would_move_on_is_refused():
+def test_noise_without_a_seed_generator_is_refused():
     model = keras.Sequential([keras.Input([3]), Noisy(), layers.Dense(2)])
     learner = maml(model)
     learner.compile("sgd")
@@ -284,7 +284,7 @@ def test_noise_that_nobody_would_move_on_is_refused():
     assert any(np.any(a != b) for a, b in zip(before, numpy_variables(learner.model)))
 
 
-def test_targets_of_floats_are_as_wide_as_predictions():
+def test_float_targets_are_cast_to_the_type_of_predictions():
     loss = PureLoss(lambda y, p: tf.abs(y - p))
     y, p = np.ones([2, 1]), tf.zeros([2, 1])
     assert y.dtype == np.float64

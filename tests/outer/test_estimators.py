@@ -45,7 +45,7 @@ def gradients(model, batch):
 
 
 def each_task(model, batch, at_end, *, steps=2):
-    """The mean over tasks of what `at_end(task, query_y)` says at adapted weights."""
+    """The mean over tasks of `at_end(start, task, query_y)` at the adapted weights."""
     start = [v.numpy() for v in model.trainable_variables]
     found = []
     for index in range(len(batch[1])):
@@ -77,7 +77,7 @@ def test_first_order_is_the_query_gradient_at_the_adapted_weights(task_map):
     assert max(np.abs(a - b).max() for a, b in zip(got, exact)) > 1e-3
 
 
-def test_first_order_equals_an_inner_loop_of_first_order():
+def test_first_order_equals_backprop_with_a_first_order_loop():
     model, batch = dense(), regression()
     one = gradients(wrapped(model, FirstOrder()), batch)
     other = gradients(wrapped(model, Backprop(), second_order=False), batch)
@@ -89,14 +89,14 @@ def test_first_order_equals_an_inner_loop_of_first_order():
 
 
 @pytest.mark.parametrize("task_map", MAPS)
-def test_reptile_is_the_way_the_inner_loop_went(task_map):
+def test_reptile_is_the_path_of_the_inner_loop(task_map):
     model, batch = dense(), regression()
 
-    def way(start, task, query_y):
+    def path(start, task, query_y):
         ends = [v.numpy() for v in model.trainable_variables]
         return [a - b for a, b in zip(start, ends)]
 
-    expected = each_task(model, batch, way)
+    expected = each_task(model, batch, path)
     got = gradients(wrapped(model, Reptile(), task_map=task_map), batch)
     for a, b in zip(got, expected):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)  # float32
@@ -124,7 +124,7 @@ def test_reptile_moves_to_the_mean_of_the_adapted_weights():
         np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)  # float32
 
 
-def test_reptile_moves_as_far_whatever_scales_the_loss():
+def test_reptile_moves_equally_far_under_a_scaled_loss():
     model, batch = dense(), regression()
     learner = wrapped(model, Reptile())
 
@@ -139,7 +139,7 @@ def test_reptile_moves_as_far_whatever_scales_the_loss():
         np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)  # float32
 
 
-def test_reptile_leaves_what_does_not_adapt():
+def test_reptile_leaves_weights_that_do_not_adapt():
     got = gradients(wrapped(dense(), Reptile(), adapt=last_layer()), regression())
     assert all(np.all(g == 0.0) for g in got[:2])
     assert all(np.any(g != 0.0) for g in got[2:])
@@ -148,7 +148,7 @@ def test_reptile_leaves_what_does_not_adapt():
 @pytest.mark.parametrize(
     ("until", "phase"), [(1, Reptile()), (0, Backprop())], ids=["first", "second"]
 )
-def test_phases_keep_their_own_relation_to_the_scale_of_the_loss(until, phase):
+def test_each_phase_is_scaled_by_its_own_rule_under_a_scaled_loss(until, phase):
     batch, moved = regression(), []
     phases = Phases([Reptile(), Backprop()], until=[1])
     for estimator, scaled in ((phase, False), (phases, True)):
@@ -172,7 +172,7 @@ LAMBDA = 2.0
 
 
 def linear():
-    """Without activation the support loss is a quadratic in the weights."""
+    """A linear model: its support loss is quadratic in the weights."""
     return keras.Sequential([keras.Input([3]), keras.layers.Dense(2, use_bias=False)])
 
 
@@ -182,7 +182,7 @@ def float64():
         yield
 
 
-def test_conjugate_gradients_solve_in_as_many_steps_as_unknowns():
+def test_conjugate_gradients_need_one_step_for_each_unknown():
     generator = np.random.default_rng(0)
     root = generator.normal(size=[5, 5])
     matrix = tf.constant(root @ root.T + np.eye(5))
@@ -195,7 +195,7 @@ def test_conjugate_gradients_solve_in_as_many_steps_as_unknowns():
     )
 
 
-def test_a_solution_that_is_there_stays():
+def test_conjugate_gradients_of_a_zero_target_stay_at_zero():
     found = conjugate_gradients(lambda x: x, [tf.zeros([3])], steps=4)
     np.testing.assert_array_equal(found[0], np.zeros(3))
 
@@ -203,9 +203,9 @@ def test_a_solution_that_is_there_stays():
 @pytest.mark.parametrize(
     ("eigenvalues", "target", "expected"),
     [
-        # The first direction bends down: what is asked for is all there is.
+        # The first direction has negative curvature: the solver returns the target.
         ([-1.0, 0.5], [1.0, 1.0], [1.0, 1.0]),
-        # By hand: d = t, length 5 / 3.75; then d bends down, d . A d = -0.74.
+        # By hand: d = t, length 5 / 3.75; then d . A d = -0.74, negative curvature.
         ([1.0, -0.25], [2.0, 1.0], [8.0 / 3.0, 4.0 / 3.0]),
         ([1.0, 4.0], [1.0, 2.0], [1.0, 0.5]),
     ],
@@ -245,7 +245,7 @@ def test_implicit_gradient_of_a_quadratic_is_its_closed_form(task_map):
 
 
 @pytest.mark.usefixtures("float64")
-def test_implicit_comes_to_backprop_as_the_inner_problem_is_solved():
+def test_implicit_approaches_backprop_as_the_inner_problem_is_solved():
     model, batch = dense(), regression()
 
     def distance(steps):
@@ -265,7 +265,7 @@ def test_implicit_comes_to_backprop_as_the_inner_problem_is_solved():
 
 @pytest.mark.usefixtures("float64")
 def test_implicit_gradient_of_weights_that_do_not_adapt():
-    # Again against Backprop, which differentiates through all steps.
+    # Compared with Backprop, which differentiates through all steps.
     model, batch = dense(), regression()
     options = {"steps": 200, "proximal": LAMBDA, "adapt": last_layer()}
     implicit = gradients(wrapped(model, Implicit(20), **options), batch)
@@ -329,7 +329,7 @@ def test_loss_of_several_steps_is_their_weighted_sum():
         np.testing.assert_allclose(got, np.dot(weights, losses), rtol=1e-5)
 
 
-def test_first_order_of_several_steps_is_the_sum_of_their_query_gradients():
+def test_first_order_of_several_steps_is_a_sum_of_query_gradients():
     model, batch = dense(), regression()
 
     def query_gradient(start, task, query_y):
@@ -348,7 +348,7 @@ def test_first_order_of_several_steps_is_the_sum_of_their_query_gradients():
 
 
 def test_training_reports_the_last_steps_predictions():
-    # Their error is that after adaptation, not the weighted loss of all steps.
+    # The metric is the error after adaptation, not the weighted loss of all steps.
     model, (task, query_y) = dense(), regression()
     objective = MultiStep(epochs=2, steps_per_epoch=10)
     learner = wrapped(model, Backprop(objective), steps=3)
@@ -360,7 +360,7 @@ def test_training_reports_the_last_steps_predictions():
 
 
 def test_each_query_pass_knows_its_step(monkeypatch):
-    # Per-step batch norm needs it: the pass at phi_k is step k's.
+    # Per-step batch norm needs the step: the query pass at phi_k belongs to step k.
     learner = wrapped(dense(), Backprop(MultiStep(epochs=2, steps_per_epoch=10)))
     seen, query = [], learner.learner.query
 
@@ -389,7 +389,7 @@ def test_wrong_schedules_are_refused():
 @pytest.mark.parametrize(
     "compiled", [pytest.param(False, marks=pytest.mark.slow), True]
 )
-def test_phases_estimate_each_in_their_time(task_map, compiled):
+def test_each_phase_estimates_during_its_own_meta_steps(task_map, compiled):
     model, batch = dense(), regression()
     phases = [Reptile(), FirstOrder(), Backprop()]
     learner = wrapped(model, Phases(phases, until=[2, 5]), task_map=task_map)

@@ -1,4 +1,4 @@
-"""The shipped check itself: it finds faults, and blames nothing it cannot decide."""
+"""`check_meta_gradient` finds wrong gradients and blames no undecided variable."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ layers = keras.layers
 
 @tf.custom_gradient
 def softplus_once(x):
-    """Right to first order; its second derivative is that of a constant."""
+    """The first derivative is right; the second derivative is zero, which is wrong."""
 
     def gradient(upstream):
         return upstream * tf.stop_gradient(tf.sigmoid(x))
@@ -54,7 +54,7 @@ class Sawtooth(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Spoiled(layers.Layer):
-    """Its gradient is multiplied by something that is no number."""
+    """Multiplies its gradient by NaN or infinity."""
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
@@ -102,7 +102,7 @@ def test_wrong_second_derivative_does_not_matter_without_steps():
 
 def test_first_order_fails_and_the_message_says_why():
     with pytest.raises(
-        MetaGradientError, match="By design Backprop, first order is no"
+        MetaGradientError, match="'Backprop, first order' is by design not the"
     ):
         check_meta_gradient(maml(dense(), second_order=False), regression())
 
@@ -117,7 +117,7 @@ def test_non_smooth_model_is_undecided_and_not_blamed():
     checks = check_meta_gradient(maml(through(Sawtooth())), regression())
     body_kernel, *_ = checks
     assert not body_kernel.decided
-    assert body_kernel.error > 1e-6  # It would have been blamed.
+    assert body_kernel.error > 1e-6  # A decided check would fail.
 
 
 @pytest.mark.parametrize("policy", ["transductive", "running"])
@@ -145,7 +145,7 @@ def test_outer_loss_is_the_compiled_one():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_gradient_that_is_no_number_is_wrong(value):
+def test_a_gradient_that_is_not_finite_is_wrong(value):
     model = keras.Sequential(
         [keras.Input([3]), layers.Dense(2, name="body"), Spoiled(value)]
     )
@@ -155,7 +155,7 @@ def test_a_gradient_that_is_no_number_is_wrong(value):
 
 @keras.saving.register_keras_serializable(package="tests")
 class OwnRate(UpdateRule):
-    """A learned rate that the rule makes by itself, as any layer would."""
+    """A learned rate that the rule creates with `add_weight`, like any layer."""
 
     def prepare(self, variables, steps):
         if not self.built:
@@ -169,14 +169,14 @@ class OwnRate(UpdateRule):
         return [w - r * g for w, r, g in zip(weights, rates, gradients)], state
 
 
-def test_what_a_rule_of_ones_own_learns_is_checked_in_float64():
+def test_learned_variables_of_a_custom_rule_are_checked_in_float64():
     model = MAML(dense(), InnerLoop("mse", OwnRate(), steps=2))
     *_, rate = check_meta_gradient(model, regression())
     assert rate.decided
     assert rate.error < 1e-7
 
 
-def test_functions_that_no_configuration_holds_are_taken_as_they_are():
+def test_functions_without_a_configuration_are_kept_in_the_check():
     loop = InnerLoop(
         lambda y_true, y_pred: tf.square(y_true - y_pred),
         SGD(0.1),

@@ -1,4 +1,4 @@
-"""MAML as a citizen of Keras: everything that a `keras.Model` does, it does."""
+"""`MAML` as a Keras model: `compile`, `fit`, `evaluate`, `predict`, saving, errors."""
 
 import itertools
 import math
@@ -57,7 +57,7 @@ def test_bytes_are_refused_unless_the_model_scales_them():
     learner.adapt(bytes_["support_x"][0], task["support_y"][0])
 
 
-def test_what_is_scaled_already_is_not_scaled_again_in_silence():
+def test_scaled_inputs_are_not_scaled_again_in_silence():
     task, query_y = regression()
     scaled = {k: v if k == "support_y" else np.tanh(v) for k, v in task.items()}
     with pytest.warns(UserWarning, match="lie in .* scales them by 0.0039"):
@@ -81,18 +81,18 @@ def test_what_is_scaled_already_is_not_scaled_again_in_silence():
     ],
     ids=["bytes", "fractions", "small", "scaled"],
 )
-def test_bytes_as_floats_are_doubted(images, layer, request):
+def test_unscaled_images_as_floats_give_a_warning(images, layer, request):
     x = images(np.random.default_rng(0)).astype("float32")
     task = {"support_x": x, "support_y": np.zeros([2, 5, 2]), "query_x": x}
     model = [keras.Input([4, 4, 1]), layer, keras.layers.Flatten()]
     learner = compiled(keras.Sequential([*model, keras.layers.Dense(2)]))
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
         learner.adapt(x[0], np.zeros([5, 2]))
         evaluate_episodes(learner, [(task, np.zeros([2, 5, 2]))], verbose=0)
-    doubted = [w for w in said if "whole numbers up to 255" in str(w.message)]
-    assert len(doubted) == (3 if "[bytes]" in request.node.name else 0)
+    warned = [w for w in caught if "whole numbers up to 255" in str(w.message)]
+    assert len(warned) == (3 if "[bytes]" in request.node.name else 0)
 
 
 def test_examples_of_another_size_are_refused_before_any_layer():
@@ -111,7 +111,7 @@ def test_examples_of_another_size_are_refused_before_any_layer():
         ([0, 1, 2, 3, 0, 1], r"labels 0\.\.3, .*or a model with 4 outputs"),
     ],
 )
-def test_labels_that_do_not_fit_are_answered_with_what_helps(labels, advice):
+def test_labels_that_do_not_fit_raise_with_advice(labels, advice):
     task, query_y = classification()
     task["support_y"] = np.tile(labels, [2, 1])
     learner = maml(dense(outputs=3), loss=SCCE)
@@ -136,7 +136,7 @@ def test_images_of_whole_numbers_are_bytes(dtype):
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4)], ids=["table", "series"])
 @pytest.mark.parametrize("dtype", ["int64", "float32"])
-def test_counts_that_are_no_images_are_what_they_are(shape, dtype):
+def test_counts_that_are_not_images_are_accepted(shape, dtype):
     task, query_y = regression(shape)
     task = {
         k: v if k == "support_y" else np.abs(100 * v).clip(0, 255).astype(dtype)
@@ -156,7 +156,7 @@ def test_examples_of_another_size_are_refused_in_adaptation_and_evaluation():
     model = keras.Sequential(
         [
             keras.Input([4, 4, 1]),
-            keras.layers.GlobalAveragePooling2D(),  # Which would take any size.
+            keras.layers.GlobalAveragePooling2D(),  # Takes images of any size.
             keras.layers.Dense(2),
         ]
     )
@@ -170,7 +170,7 @@ def test_examples_of_another_size_are_refused_in_adaptation_and_evaluation():
         evaluate_episodes(learner, [(task, np.zeros([2, 5, 2]))], verbose=0)
 
 
-def test_class_numbers_for_a_loss_of_regression_are_refused():
+def test_class_numbers_for_a_regression_loss_are_refused():
     task, query_y = classification()
     message = (
         r"\[tasks, examples, 3\] for the loss 'mean_squared_error'.*shape=\(2, 6\)"
@@ -179,12 +179,12 @@ def test_class_numbers_for_a_loss_of_regression_are_refused():
         compiled(dense(outputs=3)).fit(task, query_y, verbose=0)
 
 
-def test_a_rule_as_the_optimizer_is_refused():
+def test_an_update_rule_as_optimizer_is_refused():
     with pytest.raises(TypeError, match=r"`keras.optimizers.SGD\(0.01\)`.*`InnerLoop`"):
         maml(dense()).compile(SGD(0.1))
 
 
-def test_query_targets_in_the_dict_are_answered_with_their_place():
+def test_query_targets_inside_the_dict_raise_with_their_place():
     task, query_y = regression()
     with pytest.raises(ValueError, match="no query_y, which stands beside the dict"):
         compiled().fit({**task, "query_y": query_y}, verbose=0)
@@ -197,7 +197,7 @@ def test_bytes_for_queries_alone_are_refused():
         compiled().fit(task, query_y, verbose=0)
 
 
-class OfADict(keras.Model):
+class TakesDict(keras.Model):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.dense = keras.layers.Dense(2)
@@ -206,8 +206,8 @@ class OfADict(keras.Model):
         return self.dense(x["a"]) + x["b"]
 
 
-def test_a_model_of_ones_own_takes_a_dict():
-    model = OfADict()
+def test_a_subclassed_model_takes_a_dict():
+    model = TakesDict()
     rows = {"a": np.ones([2, 4, 3], "float32"), "b": np.ones([2, 4, 2], "float32")}
     model({name: array[0] for name, array in rows.items()})
     y = np.ones([2, 4, 2], "float32")
@@ -217,7 +217,7 @@ def test_a_model_of_ones_own_takes_a_dict():
     assert learner.adapt(one, y[0])(one).shape == (4, 2)
 
 
-def test_labels_that_the_loss_ignores_are_no_classes():
+def test_ignored_labels_do_not_count_as_classes():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     task, query_y = classification()
     task["support_y"][:, 0], query_y[:, 0] = -1, -1
@@ -229,8 +229,8 @@ def test_labels_that_the_loss_ignores_are_no_classes():
         learner.fit(task, query_y, verbose=0)
 
 
-def test_inputs_by_name_go_to_a_model_with_a_list_of_them():
-    # In the order of the keys the second would come first, and have an axis too many.
+def test_inputs_by_name_fit_a_model_with_a_list_of_inputs():
+    # Sorted by key, "frames" would come first and have one axis too many.
     rows = keras.Input([10], name="tokens")
     frames = keras.Input([10, 4], name="frames")
     flat = keras.layers.Flatten()(frames)
@@ -318,7 +318,7 @@ def test_fit_takes_every_kind_of_data(kind):
     assert any(np.any(a != b) for a, b in zip(before, numpy_variables(model)))
 
 
-def test_dataset_and_arrays_train_alike():
+def test_dataset_and_arrays_give_the_same_weights():
     model, batch = dense(), regression(tasks=4)
     weights = model.get_weights()
     compiled(model).fit(*batch, batch_size=2, shuffle=False, verbose=0)
@@ -336,7 +336,7 @@ def test_several_inputs():
 
 
 @pytest.mark.parametrize("kwargs", [{"run_eagerly": True}, {"jit_compile": True}])
-def test_eager_and_xla_train_as_the_graph_does(kwargs):
+def test_eager_and_xla_give_the_weights_of_the_graph(kwargs):
     model, batch = dense(), regression()
     weights = model.get_weights()
 
@@ -350,10 +350,10 @@ def test_eager_and_xla_train_as_the_graph_does(kwargs):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
 
 
-def test_steps_per_execution_train_as_single_steps_do():
+def test_steps_per_execution_give_the_weights_of_single_steps():
     model, batch = dense(), regression(tasks=8)
     weights = model.get_weights()
-    # Of fixed shape, which one program of several steps needs.
+    # One program of several steps needs batches of fixed shape.
     data = tf.data.Dataset.from_tensor_slices(batch).batch(2, drop_remainder=True)
 
     def trained(**kwargs):
@@ -369,7 +369,7 @@ def test_steps_per_execution_train_as_single_steps_do():
 
 
 def test_validation_early_stopping_and_checkpoints(tmp_path):
-    model = compiled(optimizer=keras.optimizers.SGD(0.0))  # It cannot improve.
+    model = compiled(optimizer=keras.optimizers.SGD(0.0))  # Rate 0: no improvement.
     path = tmp_path / "best.keras"
     history = model.fit(
         *regression(),
@@ -390,7 +390,7 @@ def test_validation_early_stopping_and_checkpoints(tmp_path):
     )
 
 
-def test_run_is_repeated_by_the_seed():
+def test_the_seed_makes_a_run_repeatable():
     def run():
         keras.utils.set_random_seed(11)
         model = compiled(family("dropout")[0], "adam")
@@ -403,7 +403,7 @@ def test_run_is_repeated_by_the_seed():
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_endless_episodes_go_on_where_the_model_stopped(size):
+def test_endless_episodes_continue_where_the_model_stopped(size):
     seen = []
 
     def spy(y_true, y_pred):
@@ -456,7 +456,7 @@ def test_sample_weights_weigh_query_examples():
     np.testing.assert_allclose(evaluated, expected, rtol=1e-5)
 
 
-def test_metrics_are_those_after_adaptation():
+def test_metrics_are_measured_after_adaptation():
     batch = classification()
     model = compiled(
         dense(outputs=3), keras.optimizers.SGD(0.0), loss=SCCE, metrics=["accuracy"]
@@ -524,7 +524,7 @@ def test_adapt_takes_lists_of_numbers():
     ],
     ids=["a batch of tasks", "bytes"],
 )
-def test_adapt_refuses_what_is_no_support_set_of_this_model(x, message):
+def test_adapt_refuses_inputs_that_are_not_a_support_set(x, message):
     with pytest.raises(ValueError, match=message):
         maml(dense()).adapt(x, np.zeros([*x.shape[:-1], 2]))
 
@@ -540,7 +540,7 @@ def test_adapt_takes_steps_and_rate():
     assert_identical(unchanged.get_weights(), model.get_weights())
 
 
-def test_adapted_model_trains_and_saves_by_itself(tmp_path):
+def test_adapted_model_trains_and_saves_like_any_model(tmp_path):
     model, (task, _) = dense(), regression()
     adapted = maml(model).adapt(task["support_x"][0], task["support_y"][0])
     weights = model.get_weights()
@@ -566,7 +566,7 @@ def test_adapt_is_traced_once_for_every_number_of_steps():
 
 
 def test_adapt_takes_another_number_of_axes_after_the_first():
-    # Keras adds the channel of images by itself.
+    # Keras adds a missing channel axis to images.
     wrapped = maml(images())
     x = np.random.default_rng(0).normal(size=[5, 6, 6, 1]).astype("float32")
     y = np.ones([5, 2], "float32")
@@ -585,8 +585,8 @@ class CountedSteps(MAML):
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_first_step_is_traced_once_variables_and_all(jit_compile):
-    # A function that creates variables when it is first traced is traced twice.
+def test_the_first_step_is_traced_once(jit_compile):
+    # A function that creates variables during its first trace is traced twice.
     inner = InnerLoop("mse", SGD(0.1))
     model = CountedSteps(dense(), inner)
     model.compile("adam", metrics=["mae"], jit_compile=jit_compile)
@@ -597,7 +597,7 @@ def test_the_first_step_is_traced_once_variables_and_all(jit_compile):
 # Saving ----------------------------------------------------------------------------
 
 
-def test_saved_model_goes_on_as_the_first_does(tmp_path):
+def test_saved_model_continues_training_like_the_original(tmp_path):
     inner = InnerLoop(fourth_power, SGD(0.05), steps=2, adapt=last_layer())
     model = MAML(dense(), inner, batch_norm="running", task_map="parallel", seed=3)
     model.compile(keras.optimizers.Adam(1e-2), loss="mae", metrics=["mse"])
@@ -641,7 +641,7 @@ def test_uncompiled_model_is_saved(tmp_path):
     ],
     ids=repr,
 )
-def test_task_map_is_saved_with_what_it_was_given(mapping):
+def test_task_map_is_saved_with_its_arguments(mapping):
     config = maml(dense(), task_map=mapping).get_config()
     assert repr(MAML.from_config(config).task_map) == repr(mapping)
 
@@ -678,7 +678,7 @@ def test_mixed_precision_trains(policy):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     wrapped.compile(optimizer)
     losses = wrapped.fit(*batch, epochs=5, verbose=0).history["loss"]
-    # The loss is logged without the scale that keeps float16 gradients alive.
+    # The log shows the loss without the scale that keeps float16 gradients from zero.
     np.testing.assert_allclose(losses[0], full, rtol=0.05)
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
@@ -693,7 +693,7 @@ def test_inner_of_another_kind_is_refused():
         MAML(dense(), SGD(0.1))
 
 
-@pytest.mark.parametrize("wrong", ["first_order", FirstOrder])  # A name, a class.
+@pytest.mark.parametrize("wrong", ["first_order", FirstOrder])  # A name and a class.
 def test_meta_gradient_of_another_kind_is_refused(wrong):
     with pytest.raises(TypeError, match=r"must be a MetaGradient.*FirstOrder\(\)"):
         MAML(dense(), InnerLoop("mse", SGD(0.1)), meta_gradient=wrong)
@@ -747,8 +747,8 @@ def test_labels_are_checked_before_training(data):
     assert int(model.episodes_seen) == 0
 
 
-def test_pixels_need_not_show_every_class():
-    # A head of three classes, of which the first batch has two.
+def test_pixel_labels_need_not_contain_every_class():
+    # The head has three classes; the first batch contains two of them.
     x = keras.Input([4, 4, 1])
     model = keras.Model(x, keras.layers.Conv2D(3, 3, padding="same")(x))
     generator = np.random.default_rng(0)
@@ -766,7 +766,7 @@ def test_pixels_need_not_show_every_class():
         learner.fit(task, task["support_y"][:, :2], verbose=0)
 
 
-def test_one_task_of_numbers_is_no_batch_of_tasks():
+def test_one_task_of_scalar_rows_is_refused_as_a_batch():
     numbers = np.zeros([6, 1], "float32")
     task = {"support_x": numbers, "support_y": numbers, "query_x": numbers}
     learner = maml(dense(inputs=1, outputs=1))
@@ -777,7 +777,7 @@ def test_one_task_of_numbers_is_no_batch_of_tasks():
         learner.fit(task, numbers, verbose=0)
 
 
-def test_pair_of_pairs_is_refused_by_the_keys():
+def test_a_dict_with_other_keys_is_refused():
     task, query_y = regression()
     with pytest.raises(ValueError, match="exactly the keys support_x"):
         compiled().fit({"x": task["support_x"], "y": task["support_y"]}, query_y)
@@ -822,9 +822,9 @@ def test_adapt_refuses_impossible_steps(steps):
         maml(dense()).adapt(np.zeros([2, 3]), np.zeros([2, 2]), steps=steps)
 
 
-def test_a_generator_takes_as_many_steps_as_it_is_asked_for():
+def test_a_generator_takes_exactly_the_requested_steps():
     learner = compiled()
-    # As a `fit` on small tasks of a dataset leaves it.
+    # The state after a `fit` on a dataset of small tasks.
     learner.jit_compile, learner.steps_per_execution = True, 100
 
     def endless():
@@ -849,7 +849,7 @@ def test_meta_steps_of_an_epoch():
     assert _steps_of_epoch(iter(()), steps_per_epoch=10) == 10
 
 
-def test_what_is_frozen_since_does_not_adapt_without_compile_either():
+def test_a_layer_frozen_after_a_first_adapt_does_not_adapt():
     learner, (task, _) = maml(dense()), regression()
     x, y = task["support_x"][0], task["support_y"][0]
     before, first = learner.model.layers[0].get_weights(), learner.adapt(x, y)
@@ -860,7 +860,7 @@ def test_what_is_frozen_since_does_not_adapt_without_compile_either():
     assert not np.allclose(frozen.layers[1].kernel, learner.model.layers[1].kernel)
 
 
-def test_a_model_that_is_frozen_as_a_whole_is_refused():
+def test_a_wholly_frozen_model_is_refused():
     learner, (task, _) = maml(dense()), regression()
     learner.trainable = False
     with pytest.raises(ValueError, match="Received: all frozen"):
@@ -879,12 +879,12 @@ class Counting(keras.layers.Layer):
         return x
 
 
-def test_metrics_inside_of_layers_are_told_to_stay_at_zero():
+def test_metrics_inside_layers_give_a_warning():
     model = keras.Sequential([keras.Input([3]), Counting(), keras.layers.Dense(2)])
     with pytest.warns(UserWarning, match="keep metrics, which stay at zero.*counting"):
         maml(model)
     trained = dense()
-    trained.compile("sgd", "mse", metrics=["mae"])  # Not of its layers.
+    trained.compile("sgd", "mse", metrics=["mae"])  # A metric outside the layers.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         maml(trained)

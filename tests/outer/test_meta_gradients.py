@@ -59,7 +59,7 @@ def scalar_model(start):
 
 
 def targets(support, query):
-    """Tasks whose only input is 1, so that the prediction is the weight."""
+    """Tasks whose only input is 1, so the prediction equals the weight."""
     support, query = np.reshape(support, [-1, 1, 1]), np.reshape(query, [-1, 1, 1])
     ones = np.ones_like(support)
     return {"support_x": ones, "support_y": support, "query_x": ones}, query
@@ -151,10 +151,10 @@ def test_maps_and_compilers_match_plain_keras_differences(name, steps, task_map,
 def product():
     for name in PLAIN:
         ways = [("sequential", "eager"), ("sequential", "graph"), ("parallel", "graph")]
-        # What does not vectorise is also what XLA takes minutes to compile on a CPU.
+        # XLA takes minutes on a CPU to compile families that do not vectorise.
         if FAMILIES[name].vectorizes:
             ways += [("vectorized", "graph")]
-            # Under XLA the second derivative of Concatenate has no such form: an error.
+            # XLA cannot compile the second derivative of Concatenate: an error.
             ways += [("vectorized", "xla")] if name != "multi_input" else []
         for steps in (1, 2, 5):
             for way in ways:
@@ -197,7 +197,7 @@ def test_every_family_passes_the_shipped_check(name, steps):
     ],
 )
 def test_keras_own_moments_fail_the_check(monkeypatch, name):
-    # Layer norm takes no moments where its derivative is written out.
+    # A layer norm with a written-out derivative does not use `tf.nn.moments`.
     for scope in ("exact_moments", "written_out"):
         monkeypatch.setattr(learner, scope, contextlib.nullcontext)
     model, batch = family(name)
@@ -253,7 +253,7 @@ def test_second_order_differs_from_first_order(steps):
 
 
 @pytest.mark.parametrize("kwargs", [{"steps": 0}, {"rate": 0.0, "steps": 3}])
-def test_without_adaptation_it_is_the_plain_query_gradient(kwargs):
+def test_without_adaptation_the_meta_gradient_is_the_query_gradient(kwargs):
     model, batch = family("dense")
     got = maml(model, **kwargs).compute_meta_gradients(batch)[1]
     for gradient, expected in zip(got, first_order_by_hand(model, batch, steps=0)):
@@ -298,7 +298,7 @@ def test_config_round_trip_keeps_objective():
     ],
     ids=["backprop", "first order", "FirstOrder", "phases", "MAML++"],
 )
-def test_a_card_says_which_derivatives_were_taken(meta_gradient, second_order, title):
+def test_the_title_names_the_order_of_derivatives(meta_gradient, second_order, title):
     inner = InnerLoop("mse", SGD(RATE), second_order=second_order)
     assert meta_gradient.title(inner).startswith(title)
     assert meta_gradient.title(inner).count("second") <= 1
@@ -308,14 +308,14 @@ def test_a_card_says_which_derivatives_were_taken(meta_gradient, second_order, t
 
 @keras.saving.register_keras_serializable(package="tests")
 class Twice(MetaGradient):
-    """One method is enough."""
+    """A custom meta-gradient needs one method only."""
 
     def __call__(self, *arguments, **keywords):
         estimate = Backprop()(*arguments, **keywords)
         return estimate._replace(gradients=[2.0 * g for g in estimate.gradients])
 
 
-def test_a_meta_gradient_of_ones_own_is_saved_with_the_model(tmp_path):
+def test_a_custom_meta_gradient_is_saved_with_the_model(tmp_path):
     batch = regression()
     model = MAML(dense(), InnerLoop("mse", SGD(RATE)), meta_gradient=Twice())
     model.compile("sgd")
