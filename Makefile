@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow tables bench lint docs lock clean
+.PHONY: demo test test-journeys test-slow tables bench lint docs build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation site, into site/"
+	@echo "make build      wheel and sdist, checked, into dist/"
 	@echo "make lock       renew requirements.lock"
 
 $(VENV)/.installed: pyproject.toml requirements.lock
@@ -64,6 +65,12 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
+
+build: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 lock:
 	uv pip compile --universal --python-version 3.10 --extra dev --no-annotate --no-header --no-emit-index-url --no-emit-find-links --quiet --output-file requirements.lock pyproject.toml
