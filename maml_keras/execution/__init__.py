@@ -1,4 +1,4 @@
-"""How many tasks run: one after the other, side by side on the cores, or as one
+"""Runs the tasks of a batch: one after another, in parallel on the cores, or as one
 vectorised program."""
 
 from maml_keras.execution.task_maps import Chunked, TaskMap

@@ -1,4 +1,4 @@
-"""Choose a task map for a model and the size of its tasks."""
+"""Chooses a task map for a model and the size of its tasks."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ logger = logging.getLogger(__name__)
 class Auto(TaskMap):
     """The fastest map that is exact for a model and the size of its tasks.
 
-    Small operations cost their dispatch, so they are vectorised over tasks; large ones
-    are as fast by themselves, and a task that is finished before the next begins stays
-    in the processor's cache. It is chosen from the layers and from the operations of
-    one forward pass, which is traced when the first tasks come: under a second, and
-    no timing run. `str()` says what was chosen and why.
+    Small operations cost mostly their dispatch, so `Auto` vectorises them over tasks.
+    Large operations are as fast one by one, and a task that ends before the next task
+    begins stays in the processor's cache. `Auto` decides from the layers and from the
+    operations of one forward pass, which is traced when the first tasks arrive. The
+    trace takes under a second; no timing run is needed. `str()` names the chosen map
+    and the reason.
     """
 
     name = "auto"
 
     def __init__(self) -> None:
-        self.reason = "chosen when the first tasks come"
+        self.reason = "chosen when the first tasks arrive"
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         return parallel()(function, tasks)
@@ -65,14 +66,14 @@ MAPS: dict[str, Callable[[], TaskMap]] = {
 
 
 def get(identifier: str | TaskMap) -> TaskMap:
-    """The task map of that name.
+    """The task map with the given name.
 
     Args:
         identifier: `"auto"`, `"sequential"`, `"parallel"`, `"vectorized"`, or a
             `TaskMap`, which is returned.
 
     Raises:
-        ValueError: if there is no map of that name.
+        ValueError: if no map has the name.
     """
     if isinstance(identifier, TaskMap):
         return identifier
@@ -84,10 +85,10 @@ def get(identifier: str | TaskMap) -> TaskMap:
     return MAPS[identifier]()
 
 
-# Layers whose operations keep a task axis on weights and inputs alike. A convolution
-# does not: its filter must be shared. Dropout and recurrent layers are here for what
-# they may be (a rate of zero, a short sequence); random numbers and loops in the graph
-# give the others away.
+# Layers whose operations accept a task axis on both weights and inputs. A convolution
+# does not, because all tasks must share its filter. Dropout with a rate of zero and
+# recurrent layers on short sequences vectorise; for the other cases `_chosen` finds
+# the random numbers and loops in the graph.
 _VECTORIZING = (
     "Activation Add Average Concatenate Dense Dropout EinsumDense ELU "
     "Embedding Flatten Functional GlobalAveragePooling1D "
@@ -115,10 +116,12 @@ def _chosen(learner: Learner, task: Any) -> tuple[TaskMap, str]:
         return parallel(), f"{', '.join(loops)} does not vectorise"
     if seen.largest > LARGEST_PRODUCT:
         return parallel(), (
-            f"a product of {seen.largest / 1e6:.1f} million operations a task is as "
-            "fast by itself"
+            f"a matrix product of {seen.largest / 1e6:.1f} million operations per task "
+            "gains nothing from vectorising"
         )
-    return vectorized(), "every layer vectorises over tasks, and its products are small"
+    return vectorized(), (
+        "every layer vectorises over tasks, and all matrix products are small"
+    )
 
 
 def _vectorizes(layer: keras.layers.Layer) -> bool:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-# A call costs a third of a millisecond, as much as a whole meta-step of a small
-# network: at a hundred steps a call it has vanished.
+# One call costs a third of a millisecond, as much as a whole meta-step of a small
+# network. With a hundred steps in a call this cost no longer matters.
 STEPS_PER_CALL = 100
 
 
@@ -17,19 +17,19 @@ def fuse(
 ) -> Any:
     """A Keras train function that runs `steps` steps in one XLA program.
 
-    Keras's own `steps_per_execution` calls a compiled step so many times. Here the
-    loop over the steps is inside the program, and walks through stacked batches. If
-    the data ends before, it walks through as many as there are.
+    Keras's own `steps_per_execution` calls one compiled step several times. Here the
+    program contains the loop over the steps and walks through stacked batches. If
+    fewer than `steps` batches are left, the loop runs over these.
 
     Args:
-        step: a training step, batch to a dict of scalar logs.
-        steps: int, batches of a call.
+        step: a training step, maps a batch to a dict of scalar logs.
+        steps: int, batches in one call.
         otherwise: a train function for iterators whose batches have no fixed shape.
 
     Returns:
-        A function of an iterator, of batches or of what `stacked` made of them, that
-        returns the last step's logs, and raises `StopIteration` when there is nothing
-        left.
+        A function of an iterator over batches, or over the stacks of `stacked`. The
+        function returns the logs of the last step, and raises `StopIteration` when
+        the iterator is empty.
     """
     built: dict[Any, Any] = {}
 
@@ -57,11 +57,14 @@ class Stack(NamedTuple):
 
 
 def stacked(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset:
-    """Stacks batches while the program before is running.
+    """Stacks the next batches while the current program is running.
 
     Args:
-        dataset: endless, of batches of fixed shape.
-        steps: int, batches of a stack.
+        dataset: endless dataset of batches with fixed shape.
+        steps: int, batches in a stack.
+
+    Returns:
+        Dataset of `Stack`s.
     """
     stacks = dataset.batch(steps, drop_remainder=True)
     return stacks.map(lambda *batch: Stack(batch)).prefetch(2)
@@ -74,7 +77,8 @@ def _program(step: Callable[[Any], Any], steps: int, spec: Any) -> Any:
         )
     else:
         one = spec
-    # Traced by itself: its outputs tell what the loop carries.
+    # The step is traced alone first, because its outputs give the types of the loop's
+    # variables.
     traced = tf.function(step, autograph=False).get_concrete_function(one)
 
     def walk(batches: list[Any], count: Any) -> list[Any]:
@@ -104,7 +108,7 @@ def _program(step: Callable[[Any], Any], steps: int, spec: Any) -> Any:
 
 
 def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:
-    """Up to `steps` batches, stacked; zeros where the data has ended."""
+    """The number of batches read, at most `steps`, and the batches, padded by zeros."""
 
     def more(i: Any, arrays: Any, following: Any) -> Any:
         return tf.logical_and(i < steps, following.has_value())
@@ -112,7 +116,7 @@ def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:
     def read(i: Any, arrays: Any, following: Any) -> Any:
         batch = tf.nest.flatten(following.get_value())
         arrays = [a.write(i, b) for a, b in zip(arrays, batch)]
-        # Not one batch further than this call needs.
+        # Never read a batch that this call does not need.
         following = tf.cond(
             i + 1 < steps,
             iterator.get_next_as_optional,
@@ -130,13 +134,15 @@ def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:
 
 
 def steps_of(total: int | None) -> int:
-    """The largest divisor of an epoch's steps that is at most a hundred.
+    """The largest divisor of the steps in an epoch that is at most a hundred.
 
-    A divisor, so that an epoch ends where a call does; a hundred if the length of an
-    epoch is not known.
+    The result is a divisor so that each epoch ends at the end of a call.
 
     Args:
-        total: int, steps of an epoch, or None.
+        total: int, steps in an epoch, or None if unknown.
+
+    Returns:
+        Int, steps in one call; a hundred if `total` is unknown.
 
     >>> steps_of(500), steps_of(70), steps_of(7), steps_of(101)
     (100, 70, 7, 1)

@@ -1,4 +1,4 @@
-"""Run one task's function over all tasks of a batch."""
+"""Task maps: run the function of one task over all tasks of a batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ TaskFunction = Callable[[Any], tuple[Any, Any]]
 class TaskMap(abc.ABC):
     """Applies `task -> (averaged, stacked)` to each task of a batch.
 
-    Every map gives the same numbers, up to the order of float additions.
+    All maps give the same numbers, up to the order of float additions.
     """
 
     name: str
 
     @abc.abstractmethod
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
-        """Maps over the first axis of `tasks`.
+        """Maps `function` over the first axis of `tasks`.
 
         Args:
             function: takes one task (a nest of tensors without the first axis) and
-                returns two nests: one to average over tasks, one to stack.
+                returns two nests: the first is averaged over tasks, the second is
+                stacked.
             tasks: a nest of tensors `[tasks, ...]`.
 
         Returns:
@@ -40,7 +41,7 @@ class TaskMap(abc.ABC):
         """
 
     def fitted(self, learner: Learner, task: Any) -> TaskMap:
-        """The map that runs tasks of these shapes; a fixed map is its own.
+        """The map that runs tasks of these shapes; by default this map itself.
 
         Args:
             learner: the model as a pure function.
@@ -49,7 +50,7 @@ class TaskMap(abc.ABC):
         return self
 
     def compiles(self, learner: Learner, task: Any) -> bool:
-        """True if `compile(jit_compile="auto")` should hand tasks like these to XLA."""
+        """True if `compile(jit_compile="auto")` should use XLA for tasks of these shapes."""
         return False
 
     def get_config(self) -> dict[str, Any]:
@@ -67,14 +68,14 @@ class TaskMap(abc.ABC):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Loop(TaskMap):
-    """A loop over tasks, with the whole value-and-gradient inside its body.
+    """A loop over tasks that computes loss and gradient of a task inside its body.
 
-    The tape of a task is freed when its body ends: memory is that of the tasks in
-    flight, not of the batch.
+    A task's tape is freed at the end of the body. So memory grows with the tasks that
+    run at the same time, not with the batch.
 
     Args:
-        parallel_tasks: int, how many tasks may be in flight.
-        name: str.
+        parallel_tasks: int, how many tasks may run at the same time.
+        name: str, the name that `str()` shows.
     """
 
     def __init__(self, parallel_tasks: int, *, name: str) -> None:
@@ -90,7 +91,8 @@ class Loop(TaskMap):
         one = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape[1:], t.dtype), tasks
         )
-        # Traced once, called in the body: its outputs tell the accumulators' types.
+        # The function is traced once, here, because its outputs give the types of the
+        # accumulators. The loop's body calls the trace.
         traced = tf.function(function, autograph=False).get_concrete_function(one)
         average_like, stack_like = traced.structured_outputs
         count = tf.shape(tf.nest.flatten(tasks)[0])[0]
@@ -122,17 +124,17 @@ class Loop(TaskMap):
         )
 
 
-# What TensorFlow says of an operation that has no form with a task axis.
+# Words in TensorFlow's errors about an operation that has no form with a task axis.
 _NO_TASK_AXIS = ("pfor", "loop invariant", "'variant'")
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Vectorized(TaskMap):
-    """All tasks at once, each operation with one more axis.
+    """All tasks at once: each operation gets a task axis.
 
-    Fastest for small dense networks, where the cost is the number of operations.
-    It refuses operations that would silently fall back to a serial loop, such as a
-    convolution with a filter for each task.
+    This map is the fastest for small dense networks, whose cost is the number of
+    operations. `Vectorized` refuses operations that would silently fall back to a
+    serial loop, such as a convolution with a different filter for each task.
     """
 
     name = "vectorized"
@@ -144,13 +146,13 @@ class Vectorized(TaskMap):
                     function, tasks, fallback_to_while_loop=False
                 )
         except (TypeError, ValueError) as error:
-            # A TypeError is that of a loop's stacks, which have no task axis.
+            # A TypeError comes from the stacks of a loop, which have no task axis.
             if not any(word in str(error) for word in _NO_TASK_AXIS):
                 raise
             raise ValueError(
-                "`task_map='vectorized'` does not fit this model: an operation of it "
-                "has no form with a task axis (convolutions, dropout and recurrent "
-                "loops have none). Use task_map='auto' or 'parallel'."
+                "`task_map='vectorized'` does not fit this model: one of its "
+                "operations has no form with a task axis (as convolutions, dropout "
+                "and recurrent loops). Use task_map='auto' or 'parallel'."
             ) from error
         return tf.nest.map_structure(
             lambda t: tf.reduce_mean(t, axis=0), averaged
@@ -159,11 +161,11 @@ class Vectorized(TaskMap):
     def compiles(self, learner: Learner, task: Any) -> bool:
         policies = [layer.dtype_policy for layer in learner.model._flatten_layers()]
         if any(p.compute_dtype != p.variable_dtype for p in policies):
-            return False  # XLA keeps what half precision would round.
-        if is_op_determinism_enabled():  # XLA refuses some operations then.
+            return False  # XLA skips roundings to half precision: other numbers.
+        if is_op_determinism_enabled():  # XLA refuses some deterministic operations.
             return False
         seen = survey(learner, one_support(task))
-        # XLA has no second derivative of a concatenation.
+        # XLA cannot compile the second derivative of a concatenation.
         return (
             seen.products <= _MOST_PRODUCTS
             and seen.largest <= LARGEST_PRODUCT
@@ -173,16 +175,17 @@ class Vectorized(TaskMap):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Chunked(TaskMap):
-    """Some tasks at a time: a loop over chunks, and another map within a chunk.
+    """A loop over chunks of tasks, with another map for the tasks of a chunk.
 
-    The same numbers as the inner map gives, in the memory of one chunk.
+    `Chunked` gives the same numbers as the map inside, in the memory of one chunk.
 
     Args:
-        tasks: int, tasks of a chunk; it must divide the batch.
+        tasks: int, tasks in a chunk; must divide the number of tasks in a batch.
         task_map: a `TaskMap` for the tasks of a chunk; None for `Vectorized()`.
 
     Raises:
-        ValueError: if `tasks` is not positive, or, when called, does not divide.
+        ValueError: if `tasks` is not positive, or, in a call, does not divide the
+            number of tasks.
 
     >>> chunked = Chunked(2)
     >>> mean, squares = chunked(lambda x: (x, x * x), tf.constant([1.0, 2.0, 3.0, 6.0]))
@@ -204,9 +207,9 @@ class Chunked(TaskMap):
         count = tf.nest.flatten(tasks)[0].shape[0]
         if count is None or count % self.tasks:
             raise ValueError(
-                f"`tasks` of Chunked must divide the meta-batch. Received: "
-                f"tasks={self.tasks} and a batch of {count} tasks. Choose a divisor, "
-                "or a batch size that is a multiple."
+                "`tasks` of Chunked must divide the number of tasks in a batch. "
+                f"Received: tasks={self.tasks} and a batch of {count} tasks. Choose a "
+                "divisor, or a batch size that is a multiple of `tasks`."
             )
         chunks = tf.nest.map_structure(
             lambda t: tf.reshape(t, [count // self.tasks, self.tasks, *t.shape[1:]]),
@@ -241,12 +244,12 @@ class Chunked(TaskMap):
 
 
 def sequential() -> TaskMap:
-    """One task after the other: the least memory."""
+    """One task after another; needs the least memory."""
     return Loop(1, name="sequential")
 
 
 def parallel() -> TaskMap:
-    """As many tasks in flight as there are cores."""
+    """As many tasks at the same time as there are cores."""
     return Loop(os.cpu_count() or 1, name="parallel")
 
 
@@ -267,13 +270,13 @@ def _eager_loop(function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
     return averaged, stacked
 
 
-# A matrix product of one task with more operations than this is as fast by itself as
-# in a batch of them: measured on dense networks of 32 to 512 units, and 10 and 100
-# examples.
+# The most operations in a matrix product of one task for which vectorising gains time.
+# Measured on dense networks of 32 to 512 units, with 10 and 100 examples.
 LARGEST_PRODUCT = 2.0**19
 
-# With more products than this in a pass, such as an unrolled recurrent network has, XLA
-# compiles for minutes, into code that is slower than the graph's.
+# The most matrix products in a pass for which XLA is worthwhile. For more products, as
+# in an unrolled recurrent network, XLA compiles for minutes and the compiled code is
+# slower than the graph.
 _MOST_PRODUCTS = 32
 
 

@@ -1,4 +1,4 @@
-"""Several steps in one program are the same steps."""
+"""Several steps in one program give the same results as single steps."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def assert_same(one, other):
 
 
 @pytest.mark.parametrize("steps_per_epoch", [6, 7])
-def test_endless_data_gives_what_single_steps_give(steps_per_epoch):
+def test_endless_data_gives_the_results_of_single_steps(steps_per_epoch):
     fit = {"steps_per_epoch": steps_per_epoch, "epochs": 2}
     fused = run(sinusoids(), fit=fit)
     assert fused[0].jit_compile
@@ -45,7 +45,7 @@ def test_endless_data_gives_what_single_steps_give(steps_per_epoch):
 
 
 def test_data_that_ends_inside_a_call_is_used_to_its_end():
-    # 5 batches, 3 a call: 3 and 2.
+    # 5 batches with 3 in a call: calls of 3 and 2.
     options = {"jit_compile": True, "steps_per_execution": 3}
     fused = run(sinusoids(20), fit={"epochs": 2}, **options)
     assert int(fused[0].episodes_seen) == 40
@@ -55,7 +55,7 @@ def test_data_that_ends_inside_a_call_is_used_to_its_end():
     assert_same(fused, single)
 
 
-def test_batches_of_open_shape_run_as_keras_runs_them():
+def test_batches_without_a_fixed_shape_run_by_kerass_own_function():
     ragged = sinusoids(10)  # 4, 4 and 2 tasks
     assert ragged.element_spec[1].shape[0] is None
     options = {"jit_compile": True, "steps_per_execution": 2}
@@ -71,7 +71,7 @@ def test_a_step_is_traced_once():
     assert counted.calls == traced > 0
 
 
-def test_what_was_asked_for_is_saved_not_what_it_came_to():
+def test_the_request_auto_is_saved_and_not_the_chosen_setting():
     model, _ = run(sinusoids(), fit={"steps_per_epoch": 2})
     config = model.get_compile_config()
     assert config["jit_compile"] == "auto"

@@ -1,4 +1,4 @@
-"""Every map gives the same numbers; auto knows what vectorises."""
+"""All maps give the same numbers, and `auto` vectorises only where that is exact."""
 
 import itertools
 import time
@@ -53,7 +53,7 @@ def test_empty_nest_is_allowed(name):
 
 
 @pytest.mark.parametrize("name", ["sequential", "parallel"])
-def test_number_of_tasks_may_be_known_at_run_time_only(name):
+def test_number_of_tasks_may_be_unknown_until_run_time(name):
     mapping = auto_task_map.get(name)
     spec = {
         "x": tf.TensorSpec([None, 2], tf.float64),
@@ -89,10 +89,10 @@ def test_function_runs_once_for_all_tasks_in_a_graph():
             )
         )
         function(tf.zeros([20, 2]))
-        assert counted.calls <= 2  # pfor may look once before it converts.
+        assert counted.calls <= 2  # pfor may trace once more before it converts.
 
 
-# Layers that are said to vectorise --------------------------------------------------
+# Layers listed as vectorising --------------------------------------------------------
 
 
 def merged(layer):
@@ -159,7 +159,7 @@ VECTORIZING = {
 
 
 def check_vectorised(model, batch, **order):
-    """Auto vectorises, and comes to what one task after the other comes to."""
+    """`auto` vectorises, and gives the gradients of the sequential map."""
     sequential = maml(model, task_map="sequential", **order)
     loss, expected = sequential.compute_meta_gradients(batch)
     wrapped = maml(model, task_map="auto", **order)
@@ -179,7 +179,7 @@ def test_every_layer_that_auto_vectorises_is_tested():
 @pytest.mark.parametrize(
     "name",
     [
-        # The network of a cell is that of its layer.
+        # A cell and its layer are tested with the same network.
         pytest.param(name, marks=pytest.mark.slow if name.endswith("Cell") else ())
         for name in VECTORIZING
     ],
@@ -204,7 +204,7 @@ def test_layer_vectorises_and_matches_sequential(name, second_order):
 def test_adapters_vectorise_and_match_sequential(name):
     model = with_low_rank_adapters(FAMILIES[name].build(), 2)
     generator = np.random.default_rng(0)
-    for variable in model.trainable_variables:  # Away from zero, so that both matter.
+    for variable in model.trainable_variables:  # Non-zero, so that both factors count.
         variable.assign(generator.normal(size=variable.shape))
     shape = tuple(model.input_shape[1:])
     check_vectorised(model, tensors(regression(shape)))
@@ -235,15 +235,15 @@ def test_auto_says_that_everything_vectorises():
 
 
 @pytest.mark.parametrize(("units", "examples"), [(512, 10), (128, 100)])
-def test_auto_leaves_large_products_alone(units, examples):
-    # Measured: vectorised, 512 units and 10 examples take 1.6 times as long.
+def test_auto_does_not_vectorise_large_products(units, examples):
+    # Measured: 512 units and 10 examples take 1.6 times as long if vectorised.
     chosen, mapping, compiles = fitted(wide(units), examples)
     assert isinstance(chosen, task_maps.Loop)
     assert not compiles
     assert f"{2 * units * units * examples / 1e6:.1f} million" in str(mapping)
 
 
-def test_xla_is_left_out_where_it_is_slower_or_refuses():
+def test_auto_does_not_use_xla_where_xla_is_slower_or_fails():
     assert fitted(wide(40), 10, task_map="vectorized")[2]
     # Measured: 512 units take 1.5 times as long under XLA.
     assert not fitted(wide(512), 10, task_map="vectorized")[2]
@@ -260,7 +260,7 @@ def test_xla_is_left_out_where_it_is_slower_or_refuses():
         (FAMILIES["own_norm"].build, "OwnNormalization"),
     ],
 )
-def test_auto_names_what_it_does_not_trust(build, reason):
+def test_auto_names_the_layer_or_operation_that_does_not_vectorise(build, reason):
     chosen, mapping, compiles = fitted(build())
     assert isinstance(chosen, task_maps.Loop)
     assert not compiles
@@ -283,7 +283,7 @@ def test_auto_vectorises_short_sequences_and_not_long_ones():
 
 
 @pytest.mark.parametrize("name", ["conv", "dropout"])
-def test_vectorized_refuses_what_would_fall_back_to_a_loop(name):
+def test_vectorized_refuses_operations_that_would_become_a_loop(name):
     model, batch = family(name)
     wrapped = maml(model, task_map="vectorized")
     with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
@@ -306,7 +306,7 @@ def test_vectorized_refuses_a_masked_recurrence():
         wrapped.compute_meta_gradients((task, task["support_y"]))
 
 
-def test_faults_of_the_model_are_not_hidden_by_vectorized():
+def test_vectorized_does_not_hide_errors_of_the_model():
     def broken(y_true, y_pred):
         raise ValueError("my own fault")
 
@@ -327,7 +327,7 @@ def test_batches_of_equal_shape_are_traced_once(name):
     assert counted.calls == traced > 0
 
 
-def test_map_of_ones_own_is_used_as_it_is():
+def test_a_task_map_object_is_used_unchanged():
     mapping = task_maps.sequential()
     assert auto_task_map.get(mapping) is mapping
 
@@ -342,7 +342,7 @@ def test_unknown_name_is_refused():
 
 @pytest.mark.parametrize("inner", [None, task_maps.parallel()], ids=["vec", "par"])
 @pytest.mark.parametrize("chunk", [1, 2, 6])
-def test_chunks_give_what_the_whole_batch_gives(chunk, inner):
+def test_chunks_give_the_gradients_of_the_whole_batch(chunk, inner):
     learner, batch = dense(), tensors(regression(tasks=6))
     loss, expected = maml(learner, task_map="sequential").compute_meta_gradients(batch)
     model = maml(learner, task_map=task_maps.Chunked(chunk, inner))
@@ -360,14 +360,14 @@ def test_chunks_must_divide_the_batch():
         task_maps.Chunked(0)
 
 
-# Speed, of our maps against each other ------------------------------------------------
+# Speed of the maps compared ----------------------------------------------------------
 
 
 def ratio_of_times(slower, faster, batch, *, at_least):
-    """How many times as long the one takes as the other, at their best.
+    """The ratio of the best times of `slower` and `faster`.
 
-    Ten rounds in turn, and more until the ratio is there or ten seconds have gone:
-    other processes may be at work, and a disturbed round says nothing.
+    Runs ten rounds in turn, and then more until the ratio reaches `at_least` or ten
+    seconds have passed, because other processes may disturb single rounds.
     """
     functions = [tf.function(m.compute_meta_gradients) for m in (slower, faster)]
     best = [np.inf, np.inf]
@@ -387,13 +387,13 @@ def ratio_of_times(slower, faster, batch, *, at_least):
 
 
 def test_vectorized_is_worth_it_on_small_networks():
-    # Measured: 2.9 times as fast. Below 1.3 auto would choose wrongly.
+    # Measured: 2.9 times as fast. Below 1.3 the choice of `auto` would be wrong.
     batch = tensors(regression(tasks=25))
     maps = (maml(dense(), task_map=name) for name in ("parallel", "vectorized"))
     assert ratio_of_times(*maps, batch, at_least=1.3) > 1.3
 
 
-# Slow: it wants both cores, of which another test may have one.
+# Slow, because the test needs both cores and another test may use one of them.
 @pytest.mark.slow
 def test_parallel_is_worth_it_on_large_products():
     # Measured on 256 units and 100 examples: 1.4 times as fast.
