@@ -50,7 +50,7 @@ class TaskMap(abc.ABC):
         return self
 
     def compiles(self, learner: Learner, task: Any) -> bool:
-        """True if `compile(jit_compile="auto")` should use XLA for tasks of these shapes."""
+        """True if `compile(jit_compile="auto")` should use XLA for tasks like these."""
         return False
 
     def get_config(self) -> dict[str, Any]:
