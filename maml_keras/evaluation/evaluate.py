@@ -53,7 +53,7 @@ class Evaluation:
         per_episode: `[tasks, K + 1]`, the metric of each task at each step.
         diverged_tasks: bool `[tasks, K + 1]`.
         batch_norm: str, the policy.
-        queries: int, query examples of a task.
+        queries: int, query examples of a task; `(fewest, most)` where tasks differ.
         higher_is_better: bool; None where nobody said so of a function. Then there is
             no median at a step where a task diverged.
     """
@@ -62,7 +62,7 @@ class Evaluation:
     per_episode: Any
     diverged_tasks: Any
     batch_norm: str
-    queries: int
+    queries: int | tuple[int, int]
     higher_is_better: bool | None
 
     @property
@@ -97,9 +97,16 @@ class Evaluation:
         return self.diverged_tasks.sum(axis=0)
 
     @property
+    def queries_text(self) -> str:
+        """How many queries a task had, in words."""
+        if isinstance(self.queries, tuple):
+            return "{} to {} queries a task".format(*self.queries)
+        return f"{self.queries} quer{'y' if self.queries == 1 else 'ies'} a task"
+
+    @property
     def caption(self) -> str:
         """What every figure depends on, for the info button of its plot."""
-        return f"{self.queries} queries a task; batch norm: {self.batch_norm}"
+        return f"{self.queries_text}; batch norm: {self.batch_norm}"
 
     @property
     def mean(self) -> float:
@@ -116,7 +123,9 @@ class Evaluation:
         return {
             "metric": self.metric,
             "tasks": self.num_tasks,
-            "queries_per_task": self.queries,
+            "queries_per_task": (
+                list(self.queries) if isinstance(self.queries, tuple) else self.queries
+            ),
             "batch_norm": self.batch_norm,
             "steps": list(range(self.steps + 1)),
             "mean": _plain(self.curve),
@@ -143,7 +152,7 @@ class Evaluation:
     def __str__(self) -> str:
         return (
             f"{self.metric} {self._form(self.mean)} ± {self._form(self.half_width)} "
-            f"(95% CI over {self.num_tasks} tasks, {self.queries} queries a task, "
+            f"(95% CI over {self.num_tasks} tasks, {self.queries_text}, "
             f"after {self.steps} steps; median {self._form(self.medians[-1])}; "
             f"{self.diverged[-1]} of {self.num_tasks} tasks diverged and are left out "
             f"of the mean; batch norm: {self.batch_norm})"
@@ -213,7 +222,7 @@ def evaluate_episodes(
         verbose=0 if not verbose else 1,
         stateful_metrics=[name],
     )
-    values, losses, queries, done = [], [], 0, 0
+    values, losses, counts, done = [], [], [], 0
     for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         episode_checks.check_targets(query_y)
@@ -225,7 +234,7 @@ def evaluate_episodes(
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
         losses.append(loss.numpy())
-        queries = int(tf.nest.flatten(query_y)[0].shape[1])
+        counts.append(int(tf.nest.flatten(query_y)[0].shape[1]))
         done += len(values[-1])
         # Of all tasks so far, as in the result: Keras's own would be of the last batch.
         so_far, loss = np.concatenate(values), np.concatenate(losses)
@@ -245,7 +254,7 @@ def evaluate_episodes(
         per_episode=so_far,
         diverged_tasks=diverged_tasks(loss, so_far),
         batch_norm=maml.learner.batch_norm.name,
-        queries=queries,
+        queries=queries_of(counts),
         higher_is_better=direction(name, higher_is_better),
     )
 
@@ -265,6 +274,16 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
         start = _mean(loss[:, 0][np.isfinite(loss[:, 0])])
         limit = DIVERGED_RATIO * start if start > 0.0 else np.inf
         return ~(np.isfinite(loss) & np.isfinite(values)) | (loss > limit)
+
+
+def queries_of(counts: list[int]) -> int | tuple[int, int]:
+    """What `Evaluation.queries` says of batches with so many queries a task.
+
+    >>> queries_of([15, 15]), queries_of([15, 1, 5])
+    (15, (1, 15))
+    """
+    fewest, most = min(counts), max(counts)
+    return fewest if fewest == most else (fewest, most)
 
 
 def batches(episodes: Any) -> Any:

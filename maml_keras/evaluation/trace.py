@@ -19,6 +19,7 @@ from maml_keras.evaluation.evaluate import (
     expected,
     first_tasks,
     mean_after,
+    queries_of,
 )
 from maml_keras.evaluation.metrics import (
     Metric,
@@ -57,7 +58,7 @@ class InnerTrace:
         layers: paths of the layers that adapt.
         chance: the accuracy of a guess, the mean share of a task's most frequent class
             in its query set; None where targets are no classes.
-        queries: int, query examples of a task.
+        queries: int, query examples of a task; `(fewest, most)` where tasks differ.
         batch_norm: str, the policy.
         examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
             and `predictions` `[tasks, K + 1, query examples, ...]`.
@@ -73,7 +74,7 @@ class InnerTrace:
     update_norms: Any
     layers: tuple[str, ...]
     chance: float | None
-    queries: int
+    queries: int | tuple[int, int]
     batch_norm: str
     examples: dict[str, Any]
     higher_is_better: bool | None = None
@@ -166,6 +167,7 @@ def trace_inner_loop(
     parts: list[dict[str, Any]] = []
     examples: list[dict[str, Any]] = []
     shares: list[Any] = []
+    counts: list[int] = []
     done = 0
     bar = Bar(num_tasks, unit="task", verbose=verbose)
     for batch in batches(episodes):
@@ -178,9 +180,13 @@ def trace_inner_loop(
         )
         numbers, predictions = compiled(task, query_y)
         parts.append({key: value.numpy() for key, value in numbers.items()})
+        counts.append(int(tf.nest.flatten(query_y)[0].shape[1]))
         if done < EXAMPLES:
             kept = {**task, "query_y": query_y, "predictions": predictions}
-            examples.append(first_tasks(EXAMPLES - done, kept))
+            drawn = first_tasks(EXAMPLES - done, kept)
+            # Tasks of another size are left out: the arrays would not join.
+            if not examples or _sizes(drawn) == _sizes(examples[0]):
+                examples.append(drawn)
         if maml._outer_loss.is_sparse_categorical or maml._outer_loss.is_categorical:
             classes = (class_numbers(maml._outer_loss, y) for y in query_y.numpy())
             shares += map(_largest_share, classes)
@@ -201,7 +207,7 @@ def trace_inner_loop(
         metric=name,
         layers=layers,
         chance=float(np.mean(shares)) if shares else None,
-        queries=int(tf.nest.flatten(query_y)[0].shape[1]),
+        queries=queries_of(counts),
         batch_norm=maml.learner.batch_norm.name,
         higher_is_better=direction(name, higher_is_better),
         examples=tf.nest.map_structure(_joined, *examples),
@@ -316,6 +322,11 @@ def _means_of_task(function: Metric, pair: Any) -> Any:
 def _largest_share(labels: Any) -> float:
     counts = np.unique(labels, return_counts=True)[1]
     return float(counts.max() / labels.size) if labels.size else 1.0
+
+
+def _sizes(tasks: Any) -> list[Any]:
+    """The shape of one task in each array."""
+    return [leaf.shape[1:] for leaf in tf.nest.flatten(tasks)]
 
 
 def _joined(*batches: Any) -> Any:

@@ -99,7 +99,7 @@ class Comparison:
         result = next(iter(self.results.values()))
         return (
             f"{result.metric}, mean ± 95% half-width over {result.num_tasks} identical "
-            f"tasks, diverged ones left out, {result.queries} queries a task; "
+            f"tasks, diverged ones left out, {result.queries_text}; "
             "differences are paired"
         )
 

@@ -132,6 +132,13 @@ def _text(values: Mapping[str, Any], key: str) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
+def _queries(value: Any) -> str:
+    """A number, or the fewest and the most."""
+    if value is None:
+        return NOTHING
+    return f"{value[0]:,} to {value[1]:,}" if isinstance(value, list) else f"{value:,}"
+
+
 def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not evaluation:
         return [("accuracy or loss", NOTHING)]
@@ -149,7 +156,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("median", figure(medians[-1], metric) if medians else NOTHING),
         ("tasks", _text(evaluation, "tasks")),
-        ("queries a task", _text(evaluation, "queries_per_task")),
+        ("queries a task", _queries(evaluation.get("queries_per_task"))),
         ("batch norm", _text(evaluation, "batch_norm")),
         (
             "diverged tasks",

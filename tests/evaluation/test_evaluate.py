@@ -71,6 +71,27 @@ def test_curve_is_the_plain_query_loss_after_each_step(task_map):
     assert (result.steps, result.num_tasks, result.queries) == (3, 3, 3)
 
 
+@pytest.mark.parametrize("sizes", [(5, 1), (1, 5), (5, 3, 1)])
+def test_queries_are_those_of_all_batches_not_of_the_last(sizes):
+    batches = [regression(queries=n, seed=n) for n in sizes]
+    model = maml(dense())
+    result = evaluate_episodes(model, batches, verbose=0)
+    assert result.queries == (1, 5)
+    assert "1 to 5 queries a task" in str(result)
+    assert result.caption == "1 to 5 queries a task; batch norm: transductive"
+    assert json.loads(json.dumps(result.summary()))["queries_per_task"] == [1, 5]
+    trace = trace_inner_loop(model, batches, verbose=0)
+    assert trace.queries == (1, 5)
+    # The tasks that are drawn are all of the first batch's size.
+    assert trace.examples["query_x"].shape[:2] == (2, sizes[0])
+
+
+def test_one_query_is_one_query():
+    result = evaluate_episodes(maml(dense()), [regression(queries=1)], verbose=0)
+    assert result.queries == 1
+    assert "1 query a task" in str(result)
+
+
 def test_last_point_of_the_curve_is_what_evaluate_says():
     model, batch = maml(batch_normalised(), steps=2), regression()
     model.compile("sgd")
