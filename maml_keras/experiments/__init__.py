@@ -1,4 +1,4 @@
-"""A paper's experiment as data, run into folders, resumed, evaluated and compared."""
+"""Experiments of papers as data, and the folders of their runs and comparisons."""
 
 from maml_keras.experiments.algorithm_settings import of_images
 from maml_keras.experiments.baselines import (

@@ -1,4 +1,4 @@
-"""What an algorithm needs otherwise than a preset's own settings."""
+"""Settings that an algorithm changes in a preset."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from maml_keras.inner.selectors import all_but_batch_norm
 
 @dataclass(frozen=True)
 class Variation:
-    """What an algorithm needs otherwise than the preset's own; None leaves it.
+    """Settings that an algorithm changes in a preset; None keeps the preset's value.
 
     Attributes:
         learning_rate: float, of the inner loop.
         steps: int, inner steps in training.
-        options: more keywords of the recipe.
-        model: keywords of the preset's model.
-        optimizer: makes the outer optimizer for a number of iterations.
-        scheduled: makes keywords of the recipe from the number of iterations and that
-            of an epoch.
-        protocol: str, what the preset's protocol says otherwise of it.
-        training: turns the preset's training family into the algorithm's own.
-        tasks: int, tasks of a meta-batch.
+        options: further keywords for the recipe.
+        model: keywords for the preset's `model` function.
+        optimizer: `f(iterations)` returns the outer optimizer.
+        scheduled: `f(iterations, epoch)` returns keywords for the recipe that depend
+            on the length of the run and of an epoch, both in meta-steps.
+        protocol: str, a clause about these changes for the preset's protocol.
+        training: `f(family)` returns the algorithm's training family, made from the
+            preset's.
+        tasks: int, tasks in a meta-batch.
         iterations: int, meta-steps.
         evaluation_steps: int, adaptation steps on new tasks.
     """
@@ -46,7 +47,7 @@ class Variation:
 
 
 def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
-    """Reptile's outer step: from 1 to 0 in a straight line."""
+    """SGD whose rate falls linearly from 1 to 0: Reptile's outer step."""
     rate = keras.optimizers.schedules.PolynomialDecay(1.0, iterations, 0.0)
     return keras.optimizers.SGD(rate)
 
@@ -54,7 +55,7 @@ def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:
 def falling_adam(
     iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """An outer rate that falls to a hundredth along a cosine: MAML++ on Omniglot."""
+    """Adam whose rate falls along a cosine to a hundredth: MAML++ on Omniglot."""
     rate = keras.optimizers.schedules.CosineDecay(learning_rate, iterations, alpha=0.01)
     return keras.optimizers.Adam(rate, clipvalue=clip)
 
@@ -62,14 +63,15 @@ def falling_adam(
 def steady_adam(
     iterations: int, *, learning_rate: float = 1e-3, clip: float | None = None
 ) -> keras.optimizers.Optimizer:
-    """An outer rate that stays: the released MAML++ on mini-ImageNet."""
+    """Adam with a constant rate: the released MAML++ on mini-ImageNet."""
     return keras.optimizers.Adam(learning_rate, clipvalue=clip)
 
 
 def annealed(iterations: int, epoch: int) -> dict[str, int]:
-    """MAML++'s schedule for any length: 15 of 100 epochs on all steps.
+    """MAML++'s schedule: 15% of the epochs weigh the losses of all inner steps.
 
-    The released configurations have 10 on Omniglot and 15 on mini-ImageNet.
+    Of 100 epochs, the released configurations use 10 on Omniglot and 15 on
+    mini-ImageNet.
     """
     epochs = max(1, round(0.15 * iterations / epoch))
     return {"steps_per_epoch": epoch, "multi_step_epochs": epochs}
@@ -84,15 +86,20 @@ def of_images(
     cavia: Variation | None = None,
     code: bool = False,
 ) -> dict[str, Variation]:
-    """What the algorithms need with images.
+    """Settings that each algorithm changes in a preset of images.
 
     Args:
-        layer_rate: where MAML++'s rates begin.
-        reptile_shots: images a class that Reptile trains with.
-        reptile: what else Reptile's paper has otherwise.
-        maml_plus_plus: what else MAML++'s released configuration has otherwise.
-        cavia: what CAVIA's program has otherwise; None for the preset's own steps.
-        code: whether scale and offset of batch norm stay out of the inner loop.
+        layer_rate: float, initial value of MAML++'s learned inner rates; None for the
+            preset's inner rate.
+        reptile_shots: int, support images a class in Reptile's training.
+        reptile: further changes, from Reptile's paper.
+        maml_plus_plus: further changes, from MAML++'s released configuration.
+        cavia: further changes, from CAVIA's program.
+        code: bool, whether MAML and first-order MAML leave scale and offset of batch
+            norm out of the inner loop.
+
+    Returns:
+        The changes by the algorithm's name, for `Preset.variations`.
     """
     found = {
         "cavia": replace(
@@ -121,10 +128,10 @@ def of_images(
 
 
 def with_shots_of_tests(shots: int, family: data.NWayKShot) -> data.NWayKShot:
-    """The family with as many shots as tests have, and as many queries as before."""
+    """The family with the shots of the test tasks and unchanged queries."""
     return family.resized(shots=shots, queries=family.queries)
 
 
 def _with_shots(shots: int, family: data.NWayKShot) -> data.NWayKShot:
-    # Reptile learns from support sets alone: the query is there for the loss shown.
+    # Reptile learns from support sets alone. The one query only gives a loss to log.
     return family.resized(shots=shots, queries=1)

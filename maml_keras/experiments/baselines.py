@@ -1,4 +1,4 @@
-"""What meta-learning is measured against: conventional pretraining."""
+"""Baselines for meta-learning: random weights, joint pretraining and an oracle."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def train_jointly(
     """Trains one network on the examples of all tasks together, without adaptation.
 
     `min_theta mean_i loss(support_i and query_i; theta)`. With random sinusoids the
-    best answer is the mean of all curves. Wrap the result in `MAML` to measure how it
-    adapts beside a meta-learned one.
+    best answer is the mean of all curves. To compare the trained network with a
+    meta-learned one, wrap it in `MAML` and evaluate both.
 
     Args:
         model: a built model; its weights are trained in place.
@@ -81,18 +81,19 @@ def random_initialisation(
     """The preset's network with fresh weights of Keras's default size, untrained.
 
     Args:
-        preset: whose network and inner loop.
+        preset: gives the network, the inner loop and the tasks.
         seed: int, draws the weights.
-        data_dir: str, where TFDS data sets lie.
+        data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
-        verbose: 0 for silence, else a progress bar where data is prepared.
+        verbose: 0 for silence, else a progress bar while data is prepared.
 
     Returns:
         A model to evaluate, and the task families to evaluate it on.
     """
     keras.utils.set_random_seed(seed)
     maml = preset.build()
-    # The papers' tiny weights hardly move in ten steps, and would prove little.
+    # The papers initialise with tiny weights, which hardly move in ten steps: they
+    # would make a baseline that is too weak.
     glorot = keras.initializers.GlorotUniform(seed=seed)
     for variable in maml.model.trainable_variables:
         if variable.path.endswith("kernel"):
@@ -111,16 +112,17 @@ def joint_pretraining(
     verbose: str | int = "auto",
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> tuple[MAML, Families]:
-    """One network trained on the training tasks' data together, then fine-tuned.
+    """One network trained on all training tasks together; evaluation fine-tunes it.
 
-    Regression tasks: on the examples of all tasks, without adaptation. Classes: to
-    tell all training classes apart, after which the head is replaced by a fresh one.
+    For regression, the network learns the examples of all tasks without adaptation.
+    For classes, it learns to tell all training classes apart, and then a fresh head
+    replaces the trained one.
 
     Args:
-        preset: whose network, data and inner loop.
+        preset: gives the network, the data and the inner loop.
         iterations: int, gradient steps; None for the preset's meta-steps.
         seed: int, draws weights and data.
-        data_dir: str, where TFDS data sets lie.
+        data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
         callbacks: as in `keras.Model.fit`.
@@ -159,7 +161,7 @@ def sinusoid_oracle(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     **where: Any,
 ) -> tuple[MAML, Families]:
-    """A network that is told amplitude and phase: what a perfect learner could reach.
+    """A network whose inputs include amplitude and phase: the bound for any learner.
 
     Args:
         preset: a sinusoid preset.
@@ -169,15 +171,15 @@ def sinusoid_oracle(
         callbacks: as in `keras.Model.fit`.
 
     Returns:
-        A model with no inner learning rate, and families whose inputs hold the
-        parameters. Its curve is flat.
+        A model whose inner learning rate is 0, so that its adaptation curve is flat,
+        and task families whose inputs hold the parameters.
 
     Raises:
-        ValueError: if the preset's tasks are no sinusoids.
+        ValueError: if the preset's tasks are not sinusoids.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
-    families = _told(preset, **where)
+    families = _oracle_families(preset, **where)
     keras.utils.set_random_seed(seed)
     model = preset.model(inputs=3)
     train_jointly(
@@ -188,7 +190,7 @@ def sinusoid_oracle(
         verbose=verbose,
         callbacks=callbacks,
     )
-    # It does not adapt: a rate of zero.
+    # The oracle does not adapt, so its inner rate is zero.
     return MAML(model, InnerLoop("mse", SGD(0.0))), families
 
 
@@ -203,34 +205,34 @@ def families(name: str, preset: Preset, **where: Any) -> Families:
     """The task families that a baseline is evaluated on.
 
     Args:
-        name: str, out of `BASELINES`.
-        preset: whose tasks.
+        name: str, a key of `BASELINES`.
+        preset: gives the tasks.
         **where: `data_dir`, `download` and `verbose`, as in `Preset.families`.
 
     Raises:
         ValueError: if the baseline does not suit the preset's tasks.
     """
     if BASELINES[name] is sinusoid_oracle:
-        return _told(preset, **where)
+        return _oracle_families(preset, **where)
     return preset.families(**where)
 
 
-def _told(preset: Preset, **where: Any) -> Families:
-    """Sinusoids whose parameters are among the inputs."""
-    told = []
-    # Classes are no sinusoids: that is known before their data is loaded.
+def _oracle_families(preset: Preset, **where: Any) -> Families:
+    """The preset's sinusoids, with amplitude and phase among the inputs."""
+    oracles = []
+    # A loss of classes excludes sinusoids, so the data of classes is not even loaded.
     if not PureLoss(preset.loss()).is_sparse_categorical:
-        told = [
+        oracles = [
             data.SinusoidOracle(family)
             for family in preset.families(**where)
             if isinstance(family, data.Sinusoid)
         ]
-    if not told:
+    if not oracles:
         raise ValueError(
-            "The oracle knows the parameters of sinusoids alone. Received: preset "
-            f"'{preset.name}'. Leave the oracle out."
+            "The baseline 'oracle' needs a preset of sinusoids, whose parameters it "
+            f"reads. Received: preset '{preset.name}'. Leave the oracle out."
         )
-    return Families(*told)
+    return Families(*oracles)
 
 
 def _pretrain_on_classes(
@@ -246,7 +248,7 @@ def _pretrain_on_classes(
     examples, classes = pool.examples, pool.num_classes
     labels = np.repeat(np.arange(classes), pool.counts)
     if family.rotate_classes:
-        # A turned character is a class of its own, as it is to meta-learning.
+        # Episodes treat each rotation of a class as a new class; so does this one.
         examples = with_rotations(examples)
         labels = np.concatenate([labels + turn * classes for turn in range(4)])
         classes *= 4
@@ -268,11 +270,11 @@ def _pretrain_on_classes(
     model.fit(
         untuned(batches),
         steps_per_epoch=iterations,
-        shuffle=False,  # Done above.
+        shuffle=False,  # The dataset is shuffled already.
         verbose=verbose,
         callbacks=list(callbacks),
     )
-    # All but the head, which the last two variables are.
+    # The body takes the trained values; the head keeps its fresh ones.
     for ours, theirs in zip(maml.model.variables, model.variables):
         if ours.shape == theirs.shape and "head" not in ours.path:
             ours.assign(theirs)

@@ -1,4 +1,4 @@
-"""One algorithm of a comparison."""
+"""One algorithm of a comparison: checked, and trained or loaded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from maml_keras.experiments.time_limit import LOOKS, Clock
 from maml_keras.monitoring.epoch_log import Stopwatch
 from maml_keras.outer.maml import MAML
 
-# What a trained baseline leaves beside its model.
+# A trained baseline's settings and training time, in a file beside its model.
 BASELINE = "baseline.json"
 
 
 class Contender:
-    """One algorithm of a comparison: trained, or found trained in its folder."""
+    """One algorithm of a comparison, trained now or loaded from its folder."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Contender:
         """Refuses an algorithm or a length that does not suit the preset.
 
         Raises:
-            ValueError: if one does not.
+            ValueError: if the algorithm or the length does not suit it.
         """
         if name not in baselines.BASELINES:
             preset.build(name)
@@ -66,9 +66,9 @@ class Contender:
     def trained(
         self, iterations: int | None, seconds: float | None, command: str
     ) -> tuple[MAML, Families]:
-        """The model and the families to test it on."""
+        """The trained model, and the task families to test it on."""
         if (self.folder / run_folder.CONFIG).exists():
-            # It was begun: it ends with what it began with.
+            # This run has begun already, so it keeps the length it began with.
             begun = run_folder.read_config(self.folder)
             self._match(begun)
             iterations, seconds = int(begun["iterations"]), begun.get("seconds")
@@ -86,7 +86,7 @@ class Contender:
             facts = json.loads(kept.read_text(encoding="utf-8"))
             self._match(facts)
             self.seconds, self.iterations = facts["seconds"], facts["iterations"]
-            # Its outer optimizer, if it has one, was never used.
+            # A baseline never uses its outer optimizer: do not load one.
             maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
             where = {**self.where, "verbose": self.verbose}
             return maml, baselines.families(self.name, self.preset, **where)
@@ -95,7 +95,7 @@ class Contender:
         verbose = self.verbose
         if seconds is not None:
             callbacks.append(Clock(seconds, stopwatch, verbose=verbose))
-            # The clock ends what has no last step.
+            # The clock ends this run, so the number of steps is without limit.
             iterations, verbose = sys.maxsize, 0
         trained = baselines.BASELINES[self.name](
             self.preset,
@@ -114,20 +114,20 @@ class Contender:
             "iterations": self.iterations,
             "seconds": self.seconds,
         }
-        # Last, and whole: where it is the model is whole, too.
-        beside = kept.with_name(f"new-{BASELINE}")
-        beside.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-        beside.replace(kept)
+        # Written last and renamed: its presence proves that the model file is complete.
+        unfinished = kept.with_name(f"new-{BASELINE}")
+        unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(kept)
         return trained
 
     def _match(self, begun: dict[str, Any]) -> None:
-        """Refuses what began with another preset or seed."""
-        own = {"preset": self.preset.name, "seed": self.seed}
-        there = {key: begun.get(key) for key in own}
-        if there != own:
+        """Refuses a run that began with another preset or seed."""
+        wanted = {"preset": self.preset.name, "seed": self.seed}
+        found = {key: begun.get(key) for key in wanted}
+        if found != wanted:
             raise ValueError(
-                f"The run in {self.folder} must have {own} to be compared. "
-                f"Received: {there}. Move it away, or choose another folder."
+                f"The run in {self.folder} must have {wanted} to be compared. "
+                f"Received: {found}. Move the run away, or choose another folder."
             )
 
     def _recipe(
@@ -150,7 +150,7 @@ class Contender:
                 command=command,
                 **self.where,
             )
-        # Not by `runs.load`: the preset may be one of the caller's own.
+        # `runs.load` finds registered presets only; this one may be the caller's own.
         maml = keras.saving.load_model(self.folder / runs.MODEL)
         self.seconds = runs.history(self.folder)[-1]["seconds"]
         self.iterations = int(maml.optimizer.iterations)
@@ -158,7 +158,13 @@ class Contender:
 
 
 def epoch_length(preset: Preset, iterations: int) -> int:
-    """Meta-steps of an epoch, whose end is a point of the learning curve: twenty."""
+    """Meta-steps in an epoch, such that a run has at least `LOOKS` epochs if it can.
+
+    Each epoch ends with a point of the learning curve.
+
+    Raises:
+        ValueError: if whole epochs do not fill `iterations`.
+    """
     if iterations >= 1:
         for epochs in (max(LOOKS, iterations // preset.epoch), LOOKS):
             if iterations % epochs == 0:

@@ -1,4 +1,4 @@
-"""Several algorithms on the same new tasks, task by task."""
+"""Compares several algorithms on the same test tasks, task by task."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Comparison:
 
     Attributes:
         results: an `Evaluation` by the algorithm's name; the first is the reference.
-        iterations: meta-steps that were taken, by name; gradient steps of a baseline.
-        seconds: training time that was used, by name, compilation not included.
+        iterations: meta-steps taken, by name; for a baseline, gradient steps.
+        seconds: training time used, by name, without compilation.
     """
 
     results: dict[str, Evaluation]
@@ -41,8 +41,8 @@ class Comparison:
     def difference(self, name: str, step: int = -1) -> tuple[float, float]:
         """Mean of an algorithm's metric minus the reference's, and its half-width.
 
-        Paired: both saw the same tasks, so what makes a task hard cancels. Tasks on
-        which either diverged are left out.
+        The difference is paired: both saw the same tasks, so the difficulty of a task
+        cancels. Tasks on which either diverged are left out.
 
         Args:
             name: str, an algorithm.
@@ -55,11 +55,12 @@ class Comparison:
         return (float(gap.mean()) if gap.size else float("nan")), half_width(gap)
 
     def table(self) -> str:
-        """Markdown: mean ± half-width at some steps, the paired difference at the last.
+        """The comparison as a Markdown table, one row for each algorithm.
 
-        The steps are 0, 1, 5, 10 as far as the evaluation goes, and its last. A mean
-        that leaves diverged tasks out says of how many tasks it is. Where half of them
-        or more diverged there is no median, and `diverged` stands in its place.
+        A row shows mean ± half-width after 0, 1, 5, 10 and the last of the evaluated
+        steps, and the paired difference after the last step. If diverged tasks are
+        left out of a mean, the cell states how many tasks remain. If half of the tasks
+        or more diverged, the median's cell is `diverged`.
         """
         first, *_ = self.results
         reference = self.results[first]
@@ -104,15 +105,15 @@ class Comparison:
         )
 
     def summary(self) -> dict[str, Any]:
-        """The figures as plain data."""
+        """The figures as plain data that JSON can hold."""
         return {
             name: {
                 **result.summary(),
                 "iterations": self.iterations[name],
                 "seconds": self.seconds[name],
-                "difference": _plain(self.difference(name)),
+                "difference": _json_figures(self.difference(name)),
                 "differences": [
-                    _plain(self.difference(name, step))
+                    _json_figures(self.difference(name, step))
                     for step in range(result.steps + 1)
                 ],
             }
@@ -138,37 +139,38 @@ def compare(
 ) -> Comparison:
     """Trains each algorithm on a preset, and tests all on the same episodes.
 
-    The folder gets a run folder for each, `comparison.json`, `comparison.md` and
-    `comparison.png`, and in `test` a TensorBoard run for each, which the page HParams
-    shows. An algorithm that is there already is not trained again, so an interrupted
-    comparison goes on where it stopped.
+    The folder gets a run folder for each algorithm, `comparison.json`, `comparison.md`
+    and `comparison.png`. Its subfolder `test` gets a TensorBoard run for each
+    algorithm, which TensorBoard's page HParams shows. An algorithm that is already
+    trained in the folder is not trained again, so an interrupted comparison continues
+    where it stopped.
 
     Args:
         preset: the tasks, the network and the schedule.
-        algorithms: names of recipes, or of `baselines.BASELINES`; the first is what
-            the others are compared with.
-        folder: where to write: a new folder, or that of the comparison to go on with.
-        iterations: int, meta-steps of each; None for the preset's.
-        seconds: float, training time of each in place of a number of meta-steps, by
-            the clock. The call that compiles, looks at validation tasks and backups do
-            not count. Outer rates follow their schedules by the share of the time
-            used; see `runs.train`.
+        algorithms: names of recipes or of baselines (`BASELINES`); the others are
+            compared with the first.
+        folder: a new folder, or the folder of a comparison to continue.
+        iterations: int, meta-steps of each algorithm; None for the preset's.
+        seconds: float, training time of each algorithm, in place of a number of
+            meta-steps. Compilation, looks at validation tasks and backups do not
+            count. Outer rates follow their schedules by the share of the time used;
+            see `runs.train`.
         num_tasks: int, test tasks.
         steps: int, adaptation steps; None for the preset's.
-        seed: int, draws weights and training episodes, the same for all.
-        data_dir: str, where TFDS data sets lie.
+        seed: int, draws weights and training episodes, the same for all algorithms.
+        data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
         verbose: as in `keras.Model.fit`.
-        command: str, noted in the folder; by default this call.
-        announce: called with a line such as `"anil (3 of 6)"` as each begins.
+        command: str, recorded in the folder; by default this call.
+        announce: called with a line such as `"anil (3 of 6)"` when each begins.
 
     Returns:
         A `Comparison`.
 
     Raises:
-        ValueError: if an algorithm is not known, given twice, or not made for the
+        ValueError: if an algorithm is unknown, given twice, or not made for the
             preset's tasks.
-        FileExistsError: if the folder holds something that is no comparison.
+        FileExistsError: if the folder holds something other than a comparison.
     """
     known = {*recipes.RECIPES, *baselines.BASELINES}
     unknown = [name for name in algorithms if name not in known]
@@ -176,12 +178,12 @@ def compare(
         near = [n for u in unknown for n in difflib.get_close_matches(u, known, n=1)]
         hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
         raise ValueError(
-            f"`algorithms` must be different names out of {', '.join(sorted(known))}. "
+            f"`algorithms` must be different names from {', '.join(sorted(known))}. "
             f"Received: {', '.join(algorithms)}.{hint}"
         )
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    folder = _own(pathlib.Path(folder))
+    folder = _checked_folder(pathlib.Path(folder))
     settings: dict[str, Any] = {
         "preset": preset.name,
         "algorithms": list(algorithms),
@@ -192,15 +194,17 @@ def compare(
         "tasks": num_tasks,
         "data_dir": data_dir,
     }
-    settings = _continued(folder, settings)
-    command = command or _call(settings)
+    settings = _with_kept_settings(folder, settings)
+    command = command or _python_call(settings)
     iterations, seconds = settings["iterations"], settings["seconds"]
     if settings["steps"] is not None:
-        # Looks at validation tasks, too: the curve ends where the table does.
+        # Validation in training takes these steps, too, so that the learning curve
+        # ends at the figure in the table.
         preset = dataclasses.replace(preset, evaluation_steps=settings["steps"])
     where: dict[str, Any] = {"data_dir": settings["data_dir"], "download": download}
     for name in algorithms:
-        # Before the first is trained: the last may come hours later.
+        # Every algorithm is checked before the first is trained: the last one's turn
+        # may come hours later.
         Contender.check(preset, name, where, iterations, seconds)
     folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_config(folder, settings, program="compare", command=command)
@@ -237,28 +241,30 @@ def compare(
     else:
         logger.warning(
             "No comparison.png: plots need matplotlib (`pip install "
-            "'maml_keras[plot]'`). All else is written."
+            "'maml_keras[plot]'`). The other files are written."
         )
     return comparison
 
 
-def _own(folder: pathlib.Path) -> pathlib.Path:
-    """The folder; refused if it is somebody else's."""
+def _checked_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Refuses a folder that holds something other than a comparison."""
     begun = (folder / run_folder.CONFIG).exists() and run_folder.read_config(folder)
-    # A single run has a file of that name, too, with its one algorithm.
+    # A single run also has this file, but it names one `algorithm`.
     if folder.exists() and any(folder.iterdir()) and "algorithms" not in (begun or {}):
         raise FileExistsError(
-            "`folder` must be new, or that of a comparison to go on with. Received: "
-            f"{folder}, which holds something else. Choose another."
+            "`folder` must be a new folder, or the folder of a comparison to continue. "
+            f"Received: {folder}, which holds something else. Choose another."
         )
     return folder
 
 
-def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings; what is not given is what the comparison began with.
+def _with_kept_settings(
+    folder: pathlib.Path, settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The settings, completed with those that the comparison began with.
 
-    Refuses another preset, seed, length or number of adaptation steps, which the
-    contenders that are there already have.
+    Refuses another preset, seed, length or number of adaptation steps: the algorithms
+    that are trained already have the first ones.
     """
     if not (folder / run_folder.CONFIG).exists():
         return settings
@@ -268,23 +274,23 @@ def _continued(folder: pathlib.Path, settings: dict[str, Any]) -> dict[str, Any]
     wanted = {k: settings[k] for k in kept if settings[k] is not None}
     if any(kept[k] != v for k, v in wanted.items()):
         raise ValueError(
-            "A comparison goes on with the settings it began with. Received: "
-            f"{wanted}, but {folder} was begun with {kept}. Choose another folder."
+            "A comparison must continue with the settings it began with. Received: "
+            f"{wanted}, but {folder} began with {kept}. Choose another folder."
         )
     where = settings["data_dir"] or begun.get("data_dir")
     return {**settings, **kept, "data_dir": where}
 
 
-def _call(settings: dict[str, Any]) -> str:
-    """The call in Python, for whoever wants the figures again."""
+def _python_call(settings: dict[str, Any]) -> str:
+    """The call of `compare` that repeats the figures."""
     names = "iterations", "seconds", "steps", "seed", "data_dir"
-    said = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
-    keywords = "".join(f", {k}={v!r}" for k, v in said.items() if v is not None)
+    given = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
+    keywords = "".join(f", {k}={v!r}" for k, v in given.items() if v is not None)
     return f"compare(preset, {settings['algorithms']}, folder{keywords})"
 
 
-def _plain(figures: tuple[float, float]) -> list[float | None]:
-    # JSON has no NaN: None says that no such figure exists.
+def _json_figures(figures: tuple[float, float]) -> list[float | None]:
+    # JSON has no NaN, so None stands for a figure that does not exist.
     return [figure if np.isfinite(figure) else None for figure in figures]
 
 

@@ -33,9 +33,9 @@ _SOURCES = {
 
 
 def images(key: str, shots: int, *, code: bool) -> Preset:
-    """5-way tasks of a set in `SETS`, by the paper or by its code."""
+    """5-way tasks of a data set in `SETS`, as in the paper or as in its code."""
     title, load, side, published = SETS[key]
-    # The paper's code has four tasks in every batch.
+    # The paper's code uses four tasks in every meta-batch.
     tasks = 4 if shots == 1 or code else 2
     return Preset(
         name=f"{key}_5w{shots}s" + ("_code" if code else ""),
@@ -64,10 +64,11 @@ def images(key: str, shots: int, *, code: bool) -> Preset:
         learning_rate=1e-3,
         epoch=500,
         evaluation_steps=10,
-        # The code's outer loss is this many times our mean, and so is what it clips.
+        # The code clips the gradient of an outer loss that is `5 * queries / shots`
+        # times our mean, so the bound for our gradient is divided by that factor.
         clip=10.0 * shots / (5 * _TRAIN_QUERIES) if code else 10.0,
         variations=algorithm_settings.of_images(
-            # MAML++'s own, whatever loss the program of MAML has.
+            # MAML++'s own rate, which does not depend on the loss in MAML's code.
             layer_rate=0.01,
             reptile_shots=15,
             reptile=Variation(learning_rate=1e-3, steps=8, tasks=5, iterations=100_000),
@@ -76,7 +77,7 @@ def images(key: str, shots: int, *, code: bool) -> Preset:
                 iterations=50_000,
                 model={"filters": 48},
                 optimizer=functools.partial(steady_adam, clip=10.0),
-                protocol="MAML++ has 48 filters and an outer rate that stays",
+                protocol="MAML++ has 48 filters and a constant outer rate",
             ),
             cavia=Variation(
                 steps=2,
@@ -99,8 +100,8 @@ def _images(
 ) -> Families:
     train, *held_out = load(data_dir=data_dir, download=download, verbose=verbose)
     family = functools.partial(data.NWayKShot, ways=5, shots=shots)
-    # Ravi and Larochelle's number in training; the paper's code tests with as many
-    # queries as shots.
+    # Training uses Ravi and Larochelle's number of queries. The paper's code tests
+    # with as many queries as shots.
     return Families(
         family(train, queries=_TRAIN_QUERIES),
         *(family(pool, queries=shots) for pool in held_out),

@@ -1,4 +1,4 @@
-"""The presets of Omniglot: the paper's, and those for 242 characters at hand."""
+"""The presets of Omniglot: the paper's, and small ones of 242 characters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from maml_keras.experiments.algorithm_settings import Variation, falling_adam
 from maml_keras.experiments.preset import Families, Preset, cross_entropy
 from maml_keras.models.networks import conv4
 
-# The two smallest alphabets are held out for the test and the next for validation, so
-# that most characters are left to learn from. Chosen by size, before any training.
+# The two smallest alphabets are the test and the next smallest is the validation, so
+# that most characters remain for training. They were chosen by size alone, before any
+# training.
 TEST_ALPHABETS = ("Early_Aramaic", "Tagalog")
 VALIDATION_ALPHABETS = ("Greek",)
 
-# The rates are those of the paper, with a mean loss. The paper's code sums the loss
-# over classes: the same step has `ways` times the rate.
+# Accuracies in MAML's paper, by ways and shots.
 PUBLISHED = {
     (5, 1): "98.7 ± 0.4%",
     (5, 5): "99.9 ± 0.1%",
@@ -27,7 +27,9 @@ PUBLISHED = {
 
 
 def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
-    """All 1,623 characters, by the paper or by its code."""
+    """All 1,623 characters, as in the paper or as in its code."""
+    # The paper's rates hold for a mean loss. Its code sums the loss over classes, so
+    # the same step needs `ways` times the rate.
     rate, steps = (0.4, 1) if ways == 5 else (0.1, 5)
     tests = 3 if ways == 5 else 5
     return Preset(
@@ -59,7 +61,8 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
         variations=algorithm_settings.of_images(
             layer_rate=0.1,
             reptile_shots=10,
-            # With 20 ways its released commands have half the rate, twice the steps.
+            # Reptile's released commands for 20 ways halve the rate and double the
+            # steps.
             reptile=Variation(
                 learning_rate=1e-3 if ways == 5 else 5e-4,
                 steps=5 if ways == 5 else 10,
@@ -70,7 +73,8 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
                 tasks=8,
                 iterations=50_000,
                 optimizer=falling_adam,
-                # The paper of MAML trains with one shot whatever the tests have.
+                # MAML's paper always trains with one shot; MAML++ trains with the
+                # shots of the tests.
                 training=functools.partial(
                     algorithm_settings.with_shots_of_tests, shots
                 ),
@@ -82,7 +86,7 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
 
 
 def omniglot_small(ways: int) -> Preset:
-    """The 242 characters of two small splits, 1-shot."""
+    """1-shot tasks of the 242 characters in TFDS's splits `small1` and `small2`."""
     return Preset(
         name="omniglot_small" if ways == 5 else f"omniglot_small_{ways}w",
         title=f"Omniglot {ways}-way 1-shot on 242 characters",
@@ -104,7 +108,8 @@ def omniglot_small(ways: int) -> Preset:
         epoch=200,
         evaluation_steps=3,
         cosine=True,
-        # All that the others have: a support image and five queries a class.
+        # Reptile sees as many images a class as the other algorithms: five support
+        # images and one query, where they have one support image and five queries.
         variations=algorithm_settings.of_images(layer_rate=0.1, reptile_shots=5),
     )
 

@@ -29,26 +29,27 @@ class Preset:
     Attributes:
         name: str.
         title: str, one line.
-        protocol: str, what the figures depend on beside the evaluation's own text.
+        protocol: str, the conditions of the figures: data, sizes, loss and network.
         adaptation: str, the inner loop of MAML in training.
-        published: str, MAML's figure and its source.
-        model: makes a fresh model.
-        loss: makes the inner loss.
+        published: str, MAML's published figure and its source.
+        model: function that returns a fresh model.
+        loss: function that returns the inner loss.
         inner_rate: float, learning rate of the inner loop.
         inner_steps: int, inner steps in training.
-        families: makes the task families; keywords `data_dir`, `download` and
-            `verbose`, 0 for silence.
-        tasks: int, tasks a meta-batch.
+        families: function that returns the task families, with keywords `data_dir`,
+            `download` and `verbose` (0 for silence).
+        tasks: int, tasks in a meta-batch.
         iterations: int, meta-steps.
         learning_rate: float, of the outer Adam.
         epoch: int, meta-steps between two looks at validation tasks.
         evaluation_steps: int, adaptation steps on new tasks.
         cosine: bool, whether the outer rate falls to zero along a cosine.
-        clip: float, bound of each entry of the meta-gradient; None for none.
-        variations: what an algorithm needs otherwise, by its name.
+        clip: float, bound of each entry of the meta-gradient; None for no bound.
+        variations: settings that an algorithm changes, by the algorithm's name.
 
     Raises:
-        TypeError: if `model`, `loss` or `families` is no function.
+        TypeError: if `model`, `loss` or `families` is not a function that can be
+            called without arguments.
     """
 
     name: str
@@ -73,10 +74,10 @@ class Preset:
     def __post_init__(self) -> None:
         for name in ("model", "loss", "families"):
             value = getattr(self, name)
-            if not _makes(value):
+            if not _callable_without_arguments(value):
                 raise TypeError(
-                    f"`{name}` must be a function without arguments of its own that "
-                    "makes it, as each run begins with a new one: `model=functools."
+                    f"`{name}` must be a function without required arguments, because "
+                    "each run makes a new one. Examples: `model=functools."
                     'partial(mk.models.conv4, ways=5)`, `loss=lambda: "mse"`. '
                     f"Received: {name}={value!r}."
                 )
@@ -86,11 +87,12 @@ class Preset:
 
         Args:
             algorithm: str, the name of a recipe.
-            iterations: int, how long the outer schedule is; None for as many as the
-                preset has for that algorithm.
+            iterations: int, length of the outer schedule in meta-steps; None for the
+                preset's length for that algorithm.
 
         Raises:
-            ValueError: if there is no such algorithm.
+            ValueError: if no recipe has that name, or if the recipe does not suit the
+                preset's loss.
         """
         recipe = recipes.get(algorithm)
         variation = self.variation(algorithm)
@@ -112,7 +114,7 @@ class Preset:
         return maml
 
     def of(self, algorithm: str) -> Preset:
-        """The same experiment as that algorithm has it: tasks, length, steps, words.
+        """The preset with the algorithm's own tasks, length, steps and protocol.
 
         >>> from maml_keras.experiments import get
         >>> get("omniglot_5w1s").of("imaml").evaluation_steps
@@ -121,37 +123,37 @@ class Preset:
         variation = self.variation(algorithm)
         tasks, steps = variation.tasks, variation.evaluation_steps
         total = variation.iterations
-        words = [self.protocol]
+        clauses = [self.protocol]
         if not self.protocol.endswith(variation.protocol):
-            words.append(variation.protocol)
+            clauses.append(variation.protocol)
         return replace(
             self,
-            protocol="; ".join(words),
+            protocol="; ".join(clauses),
             tasks=self.tasks if tasks is None else tasks,
             iterations=self.iterations if total is None else total,
             evaluation_steps=self.evaluation_steps if steps is None else steps,
         )
 
     def variation(self, algorithm: str) -> Variation:
-        """What that algorithm needs otherwise."""
+        """Settings that the algorithm changes in this preset."""
         return self.variations.get(algorithm, Variation())
 
     def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
-        """Endless batches of training tasks, as that algorithm wants them."""
+        """Endless batches of training tasks, with the algorithm's own sizes."""
         family = self.variation(algorithm).training(families.train)
         tasks = self.of(algorithm).tasks
         return data.episodes(family, batch_size=tasks, seed=1_000 + seed)
 
     def optimizer(self, iterations: int) -> keras.optimizers.Optimizer:
-        """The outer optimizer, for a run of that length."""
+        """The outer optimizer for a run of `iterations` meta-steps."""
         rate: Any = self.learning_rate
         if self.cosine:
             rate = keras.optimizers.schedules.CosineDecay(rate, iterations)
         return keras.optimizers.Adam(rate, clipvalue=self.clip)
 
 
-def _makes(value: Any) -> bool:
-    """True of what can be called without saying anything."""
+def _callable_without_arguments(value: Any) -> bool:
+    """Whether `value()` is possible and `value` is not already a model or a loss."""
     if not callable(value) or isinstance(value, (keras.Model, keras.losses.Loss)):
         return False
     try:
@@ -159,10 +161,10 @@ def _makes(value: Any) -> bool:
     except TypeError:
         return False
     except ValueError:
-        return True  # Written in C: nobody knows.
+        return True  # A function written in C has no signature to check.
     return True
 
 
 def cross_entropy() -> keras.losses.Loss:
-    """The mean over examples of logits against class numbers."""
+    """Cross-entropy of logits and class numbers, averaged over the examples."""
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

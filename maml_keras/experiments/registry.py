@@ -1,4 +1,4 @@
-"""The presets: the papers' experiments, and smaller ones for real data at hand."""
+"""All presets by name: the papers' experiments, and smaller ones of real data."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from maml_keras.experiments.sinusoid_presets import sinusoid
 
 
 def get(name: str) -> Preset:
-    """The preset of that name.
+    """The preset with that name.
 
     Raises:
-        ValueError: if there is none, with the nearest names.
+        ValueError: if no preset has that name; the message gives the nearest one.
 
     >>> get("sinusoid").tasks
     25

@@ -1,4 +1,4 @@
-"""The folder of a run: a free name, and the settings that repeat the run."""
+"""The folder of a run: its name, its `config.toml` and checks before it is used."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def write_config(
     program: str,
     command: str,
 ) -> pathlib.Path:
-    """Writes `config.toml`: the settings, and a record of what they were run with.
+    """Writes `config.toml`: the settings, and a record of command and versions.
 
-    Of a run that goes on with the same settings, the command is the one that it began
-    with: it repeats the run, which the one that went on does not.
+    A run that continues with the same settings keeps the command that it began with:
+    only the first command repeats the whole run.
 
     Args:
-        folder: where to.
-        settings: options of the program by name; None for what was not set.
-        program: str, the command that takes the file back, e.g. `"train"`.
-        command: str, what was typed.
+        folder: the run's folder.
+        settings: options of the program by name; an option that is None is left out.
+        program: str, the command that reads this file, e.g. `"train"`.
+        command: str, the command that the user typed.
 
     Returns:
         The file's path.
@@ -51,7 +51,7 @@ def write_config(
         if begun == given:
             command = before.get("command", command)
     record = {"command": command, "versions": versions()}
-    # Written beside it and moved: whoever reads it never finds half.
+    # Written under another name, then renamed: a reader never finds half a file.
     new = path.with_suffix(".new")
     new.write_text(
         f"# `maml-keras {program} --config {CONFIG}` repeats this run.\n"
@@ -63,7 +63,7 @@ def write_config(
 
 
 def read_config(folder: str | pathlib.Path) -> dict[str, Any]:
-    """The settings of a run, and under `record` what they were run with.
+    """The settings of a run, and under `record` its command and versions.
 
     Raises:
         FileNotFoundError: if the folder holds no run.
@@ -72,19 +72,19 @@ def read_config(folder: str | pathlib.Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(
             f"A run must have a {CONFIG}. Received: {folder}, which has none. Make a "
-            "run with `maml-keras train PRESET --out FOLDER`. A model of yours is "
-            "measured in Python, by `maml_keras.evaluate_episodes`."
+            "run with `maml-keras train PRESET --out FOLDER`. To measure a model of "
+            "your own, call `maml_keras.evaluate_episodes` in Python."
         )
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def first_free(path: pathlib.Path) -> pathlib.Path:
-    """The path itself, or the first of `path-2`, `path-3`, .. that does not exist."""
+    """The first of `path`, `path-2`, `path-3`, ... that does not exist."""
     return next(p for p in numbered(path) if not p.exists())
 
 
 def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path, and its numbered likes without end.
+    """The endless sequence `path`, `path-2`, `path-3`, ...
 
     >>> paths = numbered(pathlib.Path("runs/sinusoid"))
     >>> [next(paths).name for _ in range(3)]
@@ -96,7 +96,7 @@ def numbered(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def numbers(path: pathlib.Path) -> list[pathlib.Path]:
-    """Those of `numbered` that exist, in the order of their numbers."""
+    """The paths of `numbered` that exist, in the order of their numbers."""
     found = {1: path} if path.exists() else {}
     for other in path.parent.glob(f"{glob.escape(path.stem)}-*{path.suffix}"):
         number = other.name.removesuffix(path.suffix).removeprefix(f"{path.stem}-")
@@ -109,33 +109,34 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) 
     """Refuses a folder that is not new, or whose run began with other settings.
 
     Args:
-        folder: where a run is to go, or to go on.
-        config: its settings.
-        resume: bool, whether it goes on.
+        folder: the folder of a new run, or of a run to resume.
+        config: the run's settings.
+        resume: bool, whether the run is to be resumed.
 
     Raises:
-        FileExistsError: if it does not, and the folder is not empty.
-        FileNotFoundError: if it does, and there is no run.
-        ValueError: if that one has other settings.
+        FileExistsError: if `resume` is False and the folder is not empty.
+        FileNotFoundError: if `resume` is True and the folder, not empty, has no run.
+        ValueError: if the run to be resumed has other settings.
     """
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not resume:
         raise FileExistsError(
             f"`--out` must be a new folder. Received: {folder}, which is not empty. "
-            "Choose another, or go on with an interrupted run by `--resume`."
+            "Choose another, or continue an interrupted run with `--resume`."
         )
     if not (folder / CONFIG).exists():
         raise FileNotFoundError(
-            f"`--resume` needs an interrupted run. Received: {folder}, without "
-            f"{CONFIG}."
+            f"`--resume` needs the folder of an interrupted run. Received: {folder}, "
+            f"which has no {CONFIG}. Give the run's folder, or leave out `--resume` "
+            "and choose a new one."
         )
     before = read_config(folder)
     config = {"seconds": None, **config}
     changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
     if changed:
         raise ValueError(
-            f"A run resumes with the settings it began with: {changed}. Received: "
-            f"{ {k: config[k] for k in changed} }. Take them all from the run by "
+            f"A run must resume with the settings it began with: {changed}. Received: "
+            f"{ {k: config[k] for k in changed} }. To use the run's settings, give "
             f"`--config {shlex.quote(str(folder / CONFIG))}`."
         )

@@ -1,4 +1,4 @@
-"""A run folder: a preset trained into it, resumed, evaluated, exported."""
+"""Trains a preset into a run folder; resumes, evaluates and exports the run."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ from maml_keras.outer.maml import MAML
 MODEL, RESULT = "maml.keras", "evaluation.json"
 HISTORY, BACKUP = "history.jsonl", "backup"
 
-# Streams of their own. Test tasks are the same whatever seed a run trains with.
+# Seeds of the evaluated tasks. They do not depend on the run's seed, so all runs see
+# the same validation tasks and the same test tasks.
 VALIDATION_SEED, TEST_SEED = 1, 2
 SEEDS = {"validation": VALIDATION_SEED, "test": TEST_SEED}
-# Training tasks that are looked at, drawn anew, not those that are trained on.
+# Seed of the tasks from training classes that `Watch` looks at. The run does not train
+# on these tasks.
 TRAIN_SEED = 3
 
 
@@ -53,44 +55,47 @@ def train(
     command: str = "",
     settings: Mapping[str, Any] | None = None,
 ) -> MAML:
-    """Trains a preset into a folder of its own.
+    """Trains a preset into a run folder.
 
-    The folder gets `config.toml`, TensorBoard's `logs`, `history.jsonl` with a line and
-    the training time of each epoch, a `backup` after each epoch until the model is
-    saved, and `maml.keras` at the end.
+    The folder gets `config.toml`, TensorBoard's `logs`, `history.jsonl` with a line
+    for each epoch, a `backup` after each epoch until the model is saved, and
+    `maml.keras` at the end.
 
     Args:
-        preset: what to train.
-        folder: a new folder, or an interrupted run's with `resume`.
+        preset: the experiment to train.
+        folder: a new folder, or with `resume` the folder of an interrupted run.
         algorithm: str, the name of a recipe.
         iterations: int, meta-steps; None for the preset's.
-        seconds: float, how long to train in place of a number of meta-steps, by the
-            clock. The call that compiles, looks at validation tasks and backups do
-            not count, and a run that goes on has what it had left. The outer rate
-            follows its schedule by the share of the time used. What else is
-            scheduled by meta-steps, such as MAML++'s loss of all steps, counts on
-            `iterations` meta-steps; None for as many as a short probe says that fit.
+        seconds: float, training time in place of a number of meta-steps. Compilation,
+            looks at validation tasks and backups do not count. A resumed run trains
+            for the time that it had left. The outer rate follows its schedule by the
+            share of the time used. Other schedules by meta-steps, such as MAML++'s
+            loss of all steps, assume a run of `iterations` meta-steps; with None a
+            short probe estimates how many fit in the time.
         seed: int, draws weights and training episodes.
-        data_dir: str, where TFDS data sets lie; None for TFDS's own choice.
+        data_dir: str, folder of the TFDS data sets; None for TFDS's default.
         download: bool, whether TFDS may download.
-        resume: bool, go on with an interrupted run, optimizer and episodes included.
+        resume: bool, continue an interrupted run with its weights, optimizer state and
+            episodes.
         verbose: as in `keras.Model.fit`.
-        command: str, noted in the folder.
-        settings: what else `config.toml` should say, by the command line's names.
+        command: str, recorded in the folder.
+        settings: further options of the command line to record in `config.toml`.
 
     Returns:
-        The trained model; of a run that ended already, as it is.
+        The trained model. A run that had ended already returns its saved model.
 
     Raises:
-        FileExistsError: if the folder holds a run and `resume` is False.
-        ValueError: if a run to be resumed was started with other settings.
+        FileExistsError: if the folder is not empty and `resume` is False.
+        FileNotFoundError: if `resume` is True and the folder, not empty, has no run.
+        ValueError: if `iterations` does not fill whole epochs, or if the run to be
+            resumed began with other settings.
     """
     folder = pathlib.Path(folder)
     where = {"data_dir": data_dir, "download": download}
     if iterations is not None and iterations < 1:
         raise ValueError(f"`iterations` must be positive. Received: {iterations}.")
     if seconds is not None:
-        iterations = _planned(
+        iterations = _planned_iterations(
             preset, folder, algorithm, iterations, seconds, where, verbose
         )
         preset = dataclasses.replace(preset, epoch=max(1, iterations // LOOKS))
@@ -111,29 +116,29 @@ def train(
         **({} if seconds is None else {"seconds": float(seconds)}),
     }
     run_folder.check_folder(folder, config, resume=resume)
-    # It stays until the model is saved.
+    # The backup stays until the model is saved.
     backup = WholeBackup(folder / BACKUP, delete_checkpoint=False)
     if (folder / MODEL).exists():
         backup.remove()
-        # Not `load`, which looks the preset up: this one may be a user's own.
+        # `load` finds registered presets only; this one may be a user's own.
         model: MAML = keras.saving.load_model(folder / MODEL)
         return model
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)
     folder.mkdir(parents=True, exist_ok=True)
-    noted = {**config, "data_dir": data_dir, **(settings or {})}
-    run_folder.write_config(folder, noted, program="train", command=command)
+    recorded = {**config, "data_dir": data_dir, **(settings or {})}
+    run_folder.write_config(folder, recorded, program="train", command=command)
     kept = history(folder) if backup.exists() else []
     stopwatch = Stopwatch(kept)
     timed: list[Any] = [stopwatch]
     watch: keras.callbacks.Callback = Watch(
         folder / "logs",
         {
-            "train": _fixed(
-                _alike(families.train, families.validation), TRAIN_SEED, 60
+            "train": _fixed_episodes(
+                _resized_like(families.train, families.validation), TRAIN_SEED, 60
             ),
-            "validation": _fixed(families.validation, VALIDATION_SEED, 100),
+            "validation": _fixed_episodes(families.validation, VALIDATION_SEED, 100),
         },
         steps=preset.evaluation_steps,
         every=None if seconds is None else 1,
@@ -159,14 +164,15 @@ def train(
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
             watch,
             EpochLog(folder / HISTORY),
-            # Last, so that the log has the time of every epoch that is not run again.
+            # The backup is the last callback: an epoch in the backup is in the log.
             backup,
         ],
     )
-    # Beside, so that a model that is there is whole.
-    beside = folder / f"new-{MODEL}"
-    maml.save(beside)
-    beside.replace(folder / MODEL)
+    # The model is saved under another name and then renamed, so that `maml.keras` is
+    # always complete.
+    unfinished = folder / f"new-{MODEL}"
+    maml.save(unfinished)
+    unfinished.replace(folder / MODEL)
     backup.remove()
     return maml
 
@@ -184,7 +190,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
             shlex.quote(str(p)) for p in (folder / run_folder.CONFIG, folder)
         )
         raise FileNotFoundError(
-            f"The run in {folder} has not ended. Go on with it by `maml-keras train "
+            f"The run in {folder} has not ended. Continue it with `maml-keras train "
             f"--config {settings} --out {out} --resume`."
         )
     return (
@@ -205,15 +211,15 @@ def evaluate(
     download: bool = False,
     verbose: str | int = "auto",
 ) -> Evaluation:
-    """The preset's protocol on new tasks, the same ones every time.
+    """Evaluates a model on the preset's tasks, the same tasks in every call.
 
     Args:
         maml: the model.
-        preset: whose tasks.
+        preset: gives the tasks.
         on: `"test"` or `"validation"`.
         steps: int, adaptation steps; None for the preset's.
-        num_tasks: int.
-        data_dir: str, where TFDS data sets lie.
+        num_tasks: int, how many tasks to evaluate on.
+        data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
         verbose: 0 for silence.
     """
@@ -237,12 +243,12 @@ def evaluate_on(
     num_tasks: int = 600,
     verbose: str | int = "auto",
 ) -> Evaluation:
-    """As `evaluate`, on task families that a preset made."""
+    """Evaluates as `evaluate` does, on task families that are made already."""
     if on not in SEEDS:
         raise ValueError(f"`on` must be 'test' or 'validation'. Received: {on!r}.")
     return evaluate_episodes(
         maml,
-        _fixed(getattr(families, on), SEEDS[on], num_tasks),
+        _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
         steps=steps,
         num_tasks=num_tasks,
         verbose=verbose,
@@ -258,7 +264,7 @@ def export(
     *,
     verbose: str | int = "auto",
 ) -> pathlib.Path:
-    """Exports a run with a card that says how it was made and what it reaches."""
+    """Exports a run with a card that states its command, settings and results."""
     card = {
         "title": preset.title,
         "protocol": preset.protocol,
@@ -273,51 +279,51 @@ def export(
 
 
 def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
-    """What each epoch of a run logged, its training time `seconds` included."""
+    """The logs of each epoch of a run, with the training time as `seconds`."""
     return read(pathlib.Path(folder) / HISTORY)
 
 
 def write_result(
     folder: str | pathlib.Path, result: Evaluation, *, on: str = "test"
 ) -> pathlib.Path:
-    """Notes an evaluation in the run folder, beside those that are there.
+    """Writes an evaluation into the run folder, without replacing an earlier one.
 
     Args:
-        folder: the run's.
-        result: what `evaluate` gave.
-        on: which tasks it is of, `"test"` or `"validation"`.
+        folder: the run's folder.
+        result: the result of `evaluate`.
+        on: the evaluated tasks, `"test"` or `"validation"`.
 
     Returns:
-        The new file: `evaluation.json`, `evaluation-2.json`, ..
+        The new file: `evaluation.json`, `evaluation-2.json`, ...
     """
     path = run_folder.first_free(pathlib.Path(folder) / RESULT)
-    of = {"on": on, "seed": SEEDS[on]}
-    summary = {**of, **result.summary(), "text": str(result)}
+    tasks = {"on": on, "seed": SEEDS[on]}
+    summary = {**tasks, **result.summary(), "text": str(result)}
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def _alike(family: Any, other: Any) -> Any:
-    # Like is compared with like, and compiled once for both.
+def _resized_like(family: Any, other: Any) -> Any:
+    # Equal sizes make the two curves comparable and share one compiled function.
     if isinstance(family, data.NWayKShot) and isinstance(other, data.NWayKShot):
         return family.resized(shots=other.shots, queries=other.queries)
     return family
 
 
-def _fixed(family: Any, seed: int, num_tasks: int) -> Any:
-    # 20 tasks at a time: enough to fill the cores, small in memory.
+def _fixed_episodes(family: Any, seed: int, num_tasks: int) -> Any:
+    # 20 tasks in a batch keep the cores busy and need little memory.
     return data.episodes(family, batch_size=20, seed=seed, num_episodes=num_tasks)
 
 
 def _epochs(kept: list[dict[str, float]], seconds: float) -> int:
-    """Epochs of a run by the clock, which ends what has no last one."""
+    """The limit of epochs for a run by time, which `Clock` ends."""
     if kept and kept[-1]["seconds"] >= seconds:
-        return len(kept)  # It was cut when there was nothing left to train.
+        return len(kept)  # The run was interrupted after its last epoch.
     return sys.maxsize
 
 
-def _planned(
+def _planned_iterations(
     preset: Preset,
     folder: pathlib.Path,
     algorithm: str,
@@ -326,7 +332,10 @@ def _planned(
     where: dict[str, Any],
     verbose: str | int,
 ) -> int:
-    """Meta-steps that a run by the clock counts on; what it began with, if it did."""
+    """Meta-steps that the schedules of a run by time assume.
+
+    A resumed run keeps the number that it began with.
+    """
     if iterations is None and (folder / run_folder.CONFIG).exists():
         iterations = run_folder.read_config(folder).get("iterations")
     if iterations is None:

@@ -17,9 +17,9 @@ from maml_keras.models.networks import mlp
 
 
 def sinusoid(shots: int, *, code: bool = False) -> Preset:
-    """Regression with that many support points in tests."""
+    """Regression of sinusoids, tested with `shots` support points."""
     rate = 0.001 if code else 0.01
-    # The program cuts a task in halves: as many queries as support points.
+    # The paper's code splits a task in half: as many queries as support points.
     queries = shots if code else 10
     return Preset(
         name="sinusoid"
@@ -45,10 +45,11 @@ def sinusoid(shots: int, *, code: bool = False) -> Preset:
         evaluation_steps=10,
         variations={
             "cavia": Variation(learning_rate=1.0, model={"context": 5}),
-            # The support loss bends up by 50 and more, and down by 2: the recipe's
-            # lambda of 2 leaves it a minimum, and the rate comes to it. Training
-            # sharpens that loss without end, which the meta-gradient does not feel, so
-            # the outer rate is small and ends near zero.
+            # The curvature of the support loss reaches from -2 to 50 and more. The
+            # recipe's lambda of 2 gives this loss a minimum, and SGD at this rate
+            # reaches it. Training keeps raising the curvature, because the
+            # meta-gradient does not limit it, so the outer rate is small and ends
+            # near zero.
             "imaml": Variation(
                 steps=32,
                 learning_rate=0.01,
@@ -71,7 +72,8 @@ def sinusoid(shots: int, *, code: bool = False) -> Preset:
 
 
 def _sinusoids(shots: int, queries: int, **_: Any) -> Families:
-    # Every task is drawn anew from a continuum: the families differ by seed alone.
-    # The paper trains with ten examples, whatever the test has.
+    # Every task is a new draw of amplitude and phase, so training and validation may
+    # share one family and differ by the seed alone. The paper always trains with ten
+    # support points.
     train = data.Sinusoid(shots=10, queries=10)
     return Families(train, train, data.Sinusoid(shots=shots, queries=queries))

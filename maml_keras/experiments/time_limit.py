@@ -11,9 +11,10 @@ from maml_keras.experiments.preset import Preset
 from maml_keras.monitoring.epoch_log import Stopwatch
 from maml_keras.outer.maml import MAML
 
-# Looks at validation tasks in the time: points of a learning curve.
+# How often a run by time looks at validation tasks: the points of its learning curve.
 LOOKS = 20
-# A probe ends after so many seconds, or so many epochs of so many meta-steps.
+# A probe ends after `LONGEST_PROBE` seconds, or after `PROBE_EPOCHS` epochs of
+# `PROBE_STEPS` meta-steps.
 LONGEST_PROBE = 5.0
 PROBE_EPOCHS, PROBE_STEPS = 20, 20
 
@@ -21,19 +22,19 @@ PROBE_EPOCHS, PROBE_STEPS = 20, 20
 class Clock(keras.callbacks.Callback):
     """Ends training when its time is used up; the outer rate follows the time used.
 
-    After a share s of the time the rate is `schedule(s * iterations)`: a schedule that
-    falls to zero is there when time is up, however fast the machine was meanwhile.
-    What counts as time is the stopwatch's affair: put it before the clock.
+    After a share s of the time the rate is `schedule(s * iterations)`. A schedule that
+    falls to zero thus reaches zero when the time is up, at any speed of the machine.
+    The stopwatch decides which time counts; list it before the clock in `callbacks`.
 
     Args:
         seconds: float, positive.
         stopwatch: the `Stopwatch` of the same `fit`.
-        schedule: the outer rate by meta-step, or None to leave the rate alone.
+        schedule: the outer rate by meta-step, or None to leave the rate unchanged.
         iterations: int, meta-steps of the whole schedule.
         verbose: 0 for silence, else a bar of the seconds, in place of `fit`'s own.
 
     Raises:
-        ValueError: if there is no time.
+        ValueError: if `seconds` is not positive.
     """
 
     def __init__(
@@ -58,18 +59,18 @@ class Clock(keras.callbacks.Callback):
         )
 
     def share(self) -> float:
-        """The share of the time that is used, at most 1."""
+        """The used share of the time, at most 1."""
         return min(1.0, self.stopwatch.elapsed() / self.seconds)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Shows the bar: the call that compiles may take long."""
+        """Shows the bar at once, because the first call compiles and may take long."""
         if self._bar.verbose:
             self._bar.update(round(self.stopwatch.elapsed(), 1))
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Sets the rate."""
+        """Sets the outer rate."""
         if self.schedule is not None:
             rate = self.schedule(self.share() * self.iterations)
             self.model.optimizer.learning_rate = rate
@@ -77,7 +78,7 @@ class Clock(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Stops `fit` if time is up."""
+        """Stops `fit` if the time is up."""
         elapsed = self.stopwatch.elapsed()
         over = elapsed >= self.seconds
         if over:
@@ -90,22 +91,22 @@ class Clock(keras.callbacks.Callback):
             self._ended = over
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Ends the bar's line where training ended before its time."""
+        """Ends the bar's line if training ended before its time."""
         if self._bar.verbose and not self._ended:
             self._bar.update(self._shown, finalize=True)
 
 
 class Paced(keras.callbacks.Callback):
-    """Calls another at the end of an epoch at most `LOOKS` times until time is up.
+    """Limits how often another callback looks at validation tasks.
 
-    Epochs turn out shorter than they were planned if the machine is faster than the
-    plan; what looks at validation tasks would then do little else. Where a look takes
-    long there are fewer: they never have more time than training had, but for the
-    first and the last.
+    The other callback's `on_epoch_end` is called about `LOOKS` times in a run, and
+    always at the end of training. If the machine is faster than planned, epochs are
+    short, and a look after each of them would take most of the time. Looks together
+    never take more time than training, except for the first and the last.
 
     Args:
-        callback: the other one.
-        clock: the `Clock` of the same `fit`, before this.
+        callback: the other callback.
+        clock: the `Clock` of the same `fit`; list it before this callback.
     """
 
     def __init__(self, callback: keras.callbacks.Callback, clock: Clock) -> None:
@@ -116,25 +117,26 @@ class Paced(keras.callbacks.Callback):
         self._spent = 0.0
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Passes them on."""
+        """Passes the parameters to the other callback."""
         self.callback.set_params(params)
 
     def set_model(self, model: keras.Model) -> None:
-        """Passes it on."""
+        """Passes the model to the other callback."""
         super().set_model(model)
         self.callback.set_model(model)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Passes it on."""
+        """Passes the call to the other callback."""
         self.callback.on_train_begin(logs)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Passes it on."""
+        """Passes the call to the other callback."""
         self.callback.on_epoch_begin(epoch, logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Passes it on if another share of the time has passed, and at the end."""
-        # A plan that was right ends its epochs a little before or after the share.
+        """Passes the call on if another share of the time has passed, or at the end."""
+        # With a good plan an epoch ends shortly before or after its share of the time,
+        # so the share is rounded.
         share = round(self.clock.share() * LOOKS, 1)
         due = share >= self._next and self._spent <= self.clock.stopwatch.elapsed()
         if due or self.model.stop_training:
@@ -144,19 +146,19 @@ class Paced(keras.callbacks.Callback):
             self._spent += time.perf_counter() - begun
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Passes it on."""
+        """Passes the call to the other callback."""
         self.callback.on_train_end(logs)
 
 
 def take_schedule(maml: MAML) -> Any:
-    """Gives a compiled model's optimizer a plain rate, and returns its schedule.
+    """Replaces the schedule of a model's outer rate by a constant, and returns it.
 
     Args:
-        maml: a compiled model; it is compiled anew if it has a schedule.
+        maml: a compiled model; a model with a schedule is compiled again.
 
     Returns:
         The `keras.optimizers.schedules.LearningRateSchedule`, or None if the rate was
-        plain already.
+        constant already.
     """
     config = maml.get_compile_config()
     settings = config["optimizer"]["config"]
@@ -175,17 +177,17 @@ def steps_within(
     where: dict[str, Any],
     verbose: str | int = 0,
 ) -> int:
-    """About how many meta-steps fit, by a short run of a model that is thrown away.
+    """Estimates how many meta-steps fit in the time, by a short training run.
 
     Args:
-        preset: what is to be trained.
+        preset: the experiment.
         algorithm: str, the name of a recipe.
         seconds: float, the time.
-        where: keywords `data_dir` and `download`.
-        verbose: 0 for silence, else bars of the data's preparation and of the seconds.
+        where: keywords `data_dir` and `download` of `Preset.families`.
+        verbose: 0 for silence, else bars for the data's preparation and the seconds.
 
     Returns:
-        A multiple of `LOOKS`, at least that.
+        A multiple of `LOOKS`, at least `LOOKS`.
     """
     families = preset.families(**where, verbose=verbose)
     maml = preset.build(algorithm)
@@ -199,9 +201,10 @@ def steps_within(
         callbacks=[stopwatch, limit],
     )
     policy = keras.config.dtype_policy()
-    keras.utils.clear_session()  # Which takes the user's policy with it.
+    keras.utils.clear_session()  # Keras also resets the dtype policy here.
     keras.config.set_dtype_policy(policy)
     epoch = max(1, int(stopwatch.steps_a_second * seconds) // LOOKS)
-    # Round, because what XLA runs in one call must divide it.
+    # An epoch of a round number of meta-steps can be divided into equal calls of
+    # several meta-steps each.
     round_to = 100 if epoch >= 200 else 10 if epoch >= 20 else 1
     return LOOKS * (epoch - epoch % round_to)

@@ -1,4 +1,4 @@
-"""Several algorithms on the same new tasks."""
+"""Comparisons of several algorithms on the same test tasks."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ def evaluation(values, diverged=(), metric="loss"):
 
 
 def test_differences_are_paired():
-    # Tasks differ by tens, the algorithms by about one on each.
+    # The tasks differ by tens; on each task the algorithms differ by about one.
     tasks = np.array([10.0, 20.0, 30.0, 40.0])
     gap = np.array([1.0, 1.2, 0.8, 1.0])
     results = {"a": evaluation(tasks), "b": evaluation(tasks + gap)}
@@ -53,7 +53,7 @@ def test_a_task_that_diverged_for_either_is_left_out():
 @pytest.mark.parametrize(
     ("metric", "mean"), [("accuracy", "30.0% ± 19.6%"), ("loss", "0.3 ± 0.196")]
 )
-def test_where_most_tasks_diverged_the_table_says_so(metric, mean):
+def test_the_table_states_that_most_tasks_diverged(metric, mean):
     values = [0.2, 0.4, 0.9, 0.9, 0.9]
     results = {
         "a": evaluation([0.5] * 5, metric=metric),
@@ -80,14 +80,14 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
     evaluate, seen = runs.evaluate_episodes, []
 
-    def noted(maml, episodes, **kwargs):
+    def recorded(maml, episodes, **kwargs):
         batches = list(episodes.take(1).as_numpy_iterator())
         seen.append((batches[0][0], batches[0][1]))
         return evaluate(maml, episodes, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "evaluate_episodes", noted)
-        # As without matplotlib, the lack of which costs no table.
+        patch.setattr(runs, "evaluate_episodes", recorded)
+        # Without matplotlib a comparison still writes its tables.
         patch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
         first = compare(SMALL, names, tmp_path, **options)
     assert "No comparison.png: plots need matplotlib" in caplog.text
@@ -96,9 +96,9 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     assert len(seen) == len(names)
     for task, query_y in seen[1:]:
         np.testing.assert_array_equal(query_y, seen[0][1])
-        for key in ("support_x", "query_x"):  # The oracle is told more beside x.
+        for key in ("support_x", "query_x"):  # The oracle has more columns than x.
             np.testing.assert_array_equal(task[key][..., :1], seen[0][0][key])
-    # Before adaptation MAML and ANIL differ by training alone; the oracle never moves.
+    # The oracle does not adapt.
     np.testing.assert_allclose(np.ptp(first.results["oracle"].curve), 0.0, atol=1e-6)
     maml, _, config = runs.load(tmp_path / "anil")
     assert config["algorithm"] == "anil"
@@ -125,7 +125,7 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     # A learning curve of up to twenty points over training time.
     history = runs.history(tmp_path / "maml")
     assert len(history) == 20
-    # How many of them there is time for is the watch's affair; two there always are.
+    # `Watch` looks as often as there is time; the first and last epoch are certain.
     assert "adapted_loss" in history[0]
     assert "adapted_loss" in history[-1]
     seconds = [row["seconds"] for row in history]
@@ -138,10 +138,10 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     ("preset", "name", "message"),
     [
         ("sinusoid", "proto_maml", "needs class numbers as targets"),
-        ("other", "oracle", "parameters of sinusoids alone"),
+        ("other", "oracle", "'oracle' needs a preset of sinusoids"),
     ],
 )
-def test_what_does_not_suit_the_tasks_is_refused_before_training(
+def test_an_algorithm_that_does_not_suit_the_tasks_is_refused_before_training(
     preset, name, message, tmp_path
 ):
     other = dataclasses.replace(SMALL, families=lambda **_: Families(*"abc"))
@@ -153,14 +153,14 @@ def test_what_does_not_suit_the_tasks_is_refused_before_training(
 
 def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
-    # Pictures take longer than these runs: test_watch.py looks at them.
+    # Pictures take longer than these runs; test_watch.py tests them.
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     arguments = ["compare", "sinusoid", "--algorithms", "maml, fomaml", "--quiet"]
     arguments += ["--out", str(tmp_path / "c"), "--tasks", "10", "--seconds", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "| fomaml |" in result.output
-    # An interrupted comparison goes on with the number of meta-steps it had chosen.
+    # A resumed comparison keeps the number of meta-steps that it chose at first.
     first = run_folder.read_config(tmp_path / "c" / "fomaml")
     (tmp_path / "c" / "fomaml" / runs.MODEL).unlink()
     again = CliRunner().invoke(app, [*arguments, "--resume"])
@@ -169,42 +169,43 @@ def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     assert "10 identical tasks" in result.output
     kept = json.loads((tmp_path / "c" / "comparison.json").read_text())
     for name in ("maml", "fomaml"):
-        # test_time_limit.py looks at how soon after it the run ends.
+        # test_time_limit.py tests how soon the run ends after this time.
         assert kept[name]["seconds"] >= 1.0
         maml = runs.load(tmp_path / "c" / name)[0]
         assert kept[name]["iterations"] == int(maml.optimizer.iterations) > 20
-    # What is not given again is as it was, and not the command's own default.
+    # A resumed comparison keeps settings that are not given again, instead of taking
+    # the command's defaults.
     short = ["compare", "sinusoid", "--quiet", "--out", str(tmp_path / "c"), "--resume"]
     assert CliRunner().invoke(app, short).exit_code == 0
     assert run_folder.read_config(tmp_path / "c")["algorithms"] == ["maml", "fomaml"]
     assert run_folder.read_config(tmp_path / "c")["tasks"] == 10
-    # With other settings it would be another comparison.
+    # Other settings would make another comparison.
     other = [*arguments[:-1], "2", "--resume"]
     refused = CliRunner().invoke(app, other)
     assert refused.exit_code != 0
-    assert "goes on with the settings it began with" in refused.output
+    assert "continue with the settings it began with" in refused.output
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "mine.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="`folder` must be new"):
+    with pytest.raises(FileExistsError, match="`folder` must be a new folder"):
         compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     assert (tmp_path / "test" / "mine.txt").exists()
 
 
 @pytest.mark.parametrize("changed", ["preset", "seed", "iterations", "steps"])
-def test_it_goes_on_with_what_it_began_with(changed, tmp_path):
+def test_a_comparison_does_not_continue_with_other_settings(changed, tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     preset = dataclasses.replace(SMALL, name="other") if changed == "preset" else SMALL
     given = {"seed": 1} if changed == "seed" else {}
     given |= {"iterations": 40} if changed == "iterations" else {}
     given |= {"steps": 7} if changed == "steps" else {}
-    with pytest.raises(ValueError, match="goes on with the settings it began with"):
+    with pytest.raises(ValueError, match="continue with the settings it began with"):
         compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
 
 
-def test_a_run_of_another_seed_inside_is_refused(tmp_path):
+def test_a_comparison_refuses_a_run_with_another_seed_in_its_folder(tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     there = {"preset": SMALL.name, "algorithm": "anil", "seed": 3, "iterations": 20}
     (tmp_path / "anil").mkdir()
@@ -213,7 +214,7 @@ def test_a_run_of_another_seed_inside_is_refused(tmp_path):
         compare(SMALL, ["random", "anil"], tmp_path, num_tasks=5, verbose=0)
 
 
-def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
+def test_a_continued_comparison_keeps_its_length(tmp_path):
     shorter = {"num_tasks": 5, "verbose": 0}
     compare(SMALL, ["random"], tmp_path, iterations=40, **shorter)
     result = compare(SMALL, ["random", "oracle"], tmp_path, **shorter)
@@ -221,7 +222,7 @@ def test_a_length_that_is_not_given_again_holds_for_the_rest(tmp_path):
     assert run_folder.read_config(tmp_path)["iterations"] == 40
 
 
-def test_what_is_not_given_again_is_as_it_was(tmp_path):
+def test_a_continued_comparison_keeps_steps_and_data_folder(tmp_path):
     asked = []
 
     def families(**where):
@@ -245,20 +246,20 @@ def test_what_is_not_given_again_is_as_it_was(tmp_path):
         ({"num_tasks": 0}, "`num_tasks` must be positive"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused_before_training(given, message, tmp_path):
+def test_wrong_lengths_and_counts_are_refused_before_training(given, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         compare(SMALL, ["random", "maml"], tmp_path / "c", verbose=0, **given)
     assert not (tmp_path / "c").exists()
 
 
-def test_a_long_run_takes_any_multiple_of_twenty():
+def test_the_length_of_a_run_is_a_multiple_of_twenty_or_of_an_epoch():
     long = dataclasses.replace(SMALL, epoch=1000)
     assert epoch_length(long, 25_020) == 25_020 // 20
     assert epoch_length(long, 25_000) == 1_000
     assert epoch_length(SMALL, 30) == 10  # No multiple of twenty, but of the epoch.
 
 
-def test_the_command_line_does_not_take_a_single_run_for_a_comparison(tmp_path):
+def test_the_command_line_refuses_the_folder_of_a_single_run(tmp_path):
     settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
     run_folder.write_config(tmp_path, settings, program="train", command="")
     arguments = ["compare", "sinusoid", "--out", str(tmp_path), "--resume"]
@@ -271,18 +272,18 @@ def test_the_folder_of_a_single_run_is_left_alone(tmp_path):
     settings = {"preset": SMALL.name, "algorithm": "maml", "seed": 0}
     run_folder.write_config(tmp_path, settings, program="train", command="")
     before = (tmp_path / run_folder.CONFIG).read_bytes()
-    with pytest.raises(FileExistsError, match="`folder` must be new"):
+    with pytest.raises(FileExistsError, match="`folder` must be a new folder"):
         compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     assert (tmp_path / run_folder.CONFIG).read_bytes() == before
 
 
-def test_a_preset_of_ones_own_is_compared(tmp_path):
+def test_a_users_own_preset_is_compared(tmp_path):
     mine = dataclasses.replace(SMALL, name="mine")
     result = compare(mine, ["maml"], tmp_path, num_tasks=5, verbose=0)
     assert result.iterations["maml"] == 20
 
 
-def test_a_call_in_python_is_noted_as_the_command(tmp_path):
+def test_a_call_in_python_is_recorded_as_the_command(tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, seed=3, verbose=0)
     call = "compare(preset, ['random'], folder, seed=3, num_tasks=5)"
     assert f"`{call}`" in (tmp_path / "comparison.md").read_text()
@@ -291,13 +292,13 @@ def test_a_call_in_python_is_noted_as_the_command(tmp_path):
 
 
 def test_each_contender_is_announced(tmp_path):
-    said = []
+    announced = []
     names = ["random", "oracle"]
-    compare(SMALL, names, tmp_path, num_tasks=5, verbose=0, announce=said.append)
-    assert said == ["random (1 of 2)", "oracle (2 of 2)"]
+    compare(SMALL, names, tmp_path, num_tasks=5, verbose=0, announce=announced.append)
+    assert announced == ["random (1 of 2)", "oracle (2 of 2)"]
 
 
-def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
+def test_the_learning_curve_has_as_many_steps_as_the_test(tmp_path, monkeypatch):
     asked = []
 
     class Look(keras.callbacks.Callback):
@@ -310,7 +311,7 @@ def test_the_learning_curve_takes_the_steps_of_the_test(tmp_path, monkeypatch):
     assert asked == [result.results["maml"].steps] == [3]
 
 
-def test_baselines_are_trained_by_the_clock_too(tmp_path):
+def test_baselines_train_for_the_given_time(tmp_path):
     names = ["pretrained", "oracle", "random"]
     result = compare(SMALL, names, tmp_path, seconds=0.5, num_tasks=5, verbose=0)
     for name in names[:2]:

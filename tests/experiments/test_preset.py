@@ -11,9 +11,10 @@ import pytest
 from maml_keras import data, recipes
 from maml_keras.experiments import registry
 
-# Name: inner rate (with the mean loss), inner steps in training and tests, tasks, meta-
-# steps, bound of the meta-gradient; shots and queries in training, in tests. Of the
-# paper's text, and with `_code` of its program, whose loss is a sum: N times the mean.
+# Name: inner rate (for the mean loss), inner steps in training and in tests, tasks,
+# meta-steps, bound of the meta-gradient, (shots, queries) in training and in tests.
+# The values are those of the paper's text; with `_code`, those of its code, whose loss
+# is a sum over N classes: N times the mean.
 PUBLISHED = {
     "omniglot_5w1s": (0.4, 1, 3, 32, 60_000, None, (1, 1), (1, 1)),
     "omniglot_5w1s_code": (2.0, 1, 10, 32, 40_000, None, (1, 1), (1, 1)),
@@ -24,7 +25,7 @@ PUBLISHED = {
     "omniglot_20w5s": (0.1, 5, 5, 16, 60_000, None, (1, 1), (5, 5)),
     "omniglot_20w5s_code": (2.0, 5, 10, 16, 40_000, None, (1, 1), (5, 5)),
     "mini_imagenet_5w1s": (0.01, 5, 10, 4, 60_000, 10, (1, 15), (1, 1)),
-    # The program clips the gradient of 75 queries' sum, divided by the shots.
+    # The code clips the gradient of the sum over 75 queries, divided by the shots.
     "mini_imagenet_5w1s_code": (0.05, 5, 10, 4, 60_000, 10 / 75, (1, 15), (1, 1)),
     "mini_imagenet_5w5s": (0.01, 5, 10, 2, 60_000, 10, (5, 15), (5, 5)),
     "mini_imagenet_5w5s_code": (0.05, 5, 10, 4, 60_000, 50 / 75, (5, 15), (5, 5)),
@@ -42,7 +43,7 @@ def pool_of(classes, *, each=20):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_preset_is_the_papers(name, monkeypatch):
+def test_a_preset_has_the_settings_of_its_paper(name, monkeypatch):
     preset = registry.get(name)
     if name.startswith("omniglot"):
         monkeypatch.setattr(data, "omniglot", lambda **_: pool_of(1623))
@@ -70,7 +71,8 @@ def test_a_preset_is_the_papers(name, monkeypatch):
     assert maml.model.input_shape == (None, side, side, channels)
     kernels = 9 * filters * (channels + 3 * filters) + features * ways
     assert maml.model.count_params() == kernels + 4 * filters * 5 + ways
-    # Scale and offset of four layers adapt in the text, and not in the program.
+    # In the paper's text scale and offset of four layers adapt; in its code they do
+    # not.
     adapted = maml.inner.selected(maml.learner, maml.learner.variables)
     code = name.endswith("_code")
     assert len(maml.learner.variables) - len(adapted) == (8 if code else 0)
@@ -92,7 +94,7 @@ def test_every_algorithm_can_be_built_for_a_preset(name, algorithm):
         assert preset.build(algorithm, 100).optimizer is not None
 
 
-def test_sinusoid_is_the_papers():
+def test_the_sinusoid_preset_has_the_settings_of_its_paper():
     preset = registry.get("sinusoid")
     family = preset.families().train
     assert (family.amplitude, family.x) == ((0.1, 5.0), (-5.0, 5.0))
@@ -109,7 +111,7 @@ def test_sinusoid_is_the_papers():
 
 @pytest.mark.parametrize("shots", [5, 10, 20])
 @pytest.mark.parametrize("code", [False, True])
-def test_sinusoids_train_with_ten_and_are_tested_with_others(shots, code):
+def test_sinusoids_train_with_ten_shots_and_are_tested_with_others(shots, code):
     name = "sinusoid" + (f"_{shots}" if shots != 10 else "") + "_code" * code
     preset = registry.get(name)
     assert [f.shots for f in preset.families()] == [10, 10, shots]
@@ -139,15 +141,15 @@ def test_an_algorithm_is_run_as_its_paper_does(
     preset = registry.get(name).of(algorithm)
     found = preset.evaluation_steps, preset.tasks, preset.iterations
     assert found == (steps, tasks, iterations)
-    # Whatever was trained, a card says whose the published figure is.
+    # A card of any algorithm states that the published figure is MAML's.
     assert "MAML (" in preset.published
 
 
-def test_maml_plus_plus_on_mini_imagenet_is_the_released_one():
+def test_maml_plus_plus_on_mini_imagenet_has_the_released_settings():
     maml = registry.get("mini_imagenet_5w1s").build("maml_plus_plus")
     assert float(maml.optimizer.learning_rate) == pytest.approx(1e-3)
     assert maml.model.layers[0].filters == 48
-    # 15 of 100 epochs of 500 meta-steps count the loss of all steps.
+    # 15 of 100 epochs, of 500 meta-steps each, use the loss of all steps.
     assert maml.meta_gradient.phases[0].objective.epochs == 15
     assert maml.meta_gradient.until == [15 * 500]
     assert maml.inner.rule.learning_rate == 0.01
@@ -165,17 +167,17 @@ def test_maml_plus_plus_trains_with_the_shots_of_the_tests():
     assert one.of("maml_plus_plus").protocol == one.protocol
 
 
-def test_a_model_has_the_schedule_of_its_own_length():
+def test_an_outer_schedule_has_the_algorithms_own_length():
     maml = registry.get("omniglot_5w1s").build("reptile")
     rate = maml.optimizer._learning_rate
     assert float(rate(60_000)) == pytest.approx(0.4)
     assert float(rate(100_000)) == 0.0
 
 
-def test_a_protocol_says_once_what_an_algorithm_has_otherwise():
+def test_a_protocol_states_an_algorithms_changes_once():
     preset = registry.get("omniglot_5w1s")
-    words = "; Reptile trains 10-shot with one query a class"
-    assert preset.of("reptile").of("reptile").protocol == preset.protocol + words
+    changes = "; Reptile trains 10-shot with one query a class"
+    assert preset.of("reptile").of("reptile").protocol == preset.protocol + changes
     assert preset.of("anil").protocol == preset.protocol
 
 
@@ -194,9 +196,7 @@ def test_the_outer_rate_of_maml_plus_plus_falls_along_a_cosine():
         ("omniglot_5w1s", 0.1),
     ],
 )
-def test_the_rates_of_maml_plus_plus_start_where_its_configurations_have_them(
-    name, rate
-):
+def test_inner_rates_of_maml_plus_plus_start_at_the_released_values(name, rate):
     rule = registry.get(name).build("maml_plus_plus", 1_000).inner.rule
     np.testing.assert_allclose(rule.rates, rate)
 
@@ -211,9 +211,9 @@ def test_the_rates_of_maml_plus_plus_start_where_its_configurations_have_them(
         {"families": None},
     ],
 )
-def test_a_preset_of_things_that_should_be_made_anew_is_refused(given):
+def test_a_preset_of_objects_instead_of_functions_is_refused(given):
     (name,) = given
-    with pytest.raises(TypeError, match=f"`{name}` must be a function without argum"):
+    with pytest.raises(TypeError, match=f"`{name}` must be a function without"):
         dataclasses.replace(registry.get("sinusoid"), **given)
     dataclasses.replace(
         registry.get("sinusoid"), loss=keras.losses.MeanSquaredError
@@ -240,7 +240,7 @@ def test_the_small_omniglot_holds_two_whole_alphabets_out():
     assert (test.ways, test.shots, test.queries) == (5, 1, 15)
 
 
-def test_reptile_gets_what_the_others_have_as_queries_as_support():
+def test_reptile_gets_the_queries_of_other_algorithms_as_support():
     preset = registry.get("sinusoid")
     families = preset.families()
     task, query_y = next(iter(preset.episodes("reptile", families, 0)))
@@ -262,7 +262,7 @@ def test_reptile_trains_with_as_many_images_as_in_its_paper(name, shots):
 
 @pytest.mark.parametrize(("iterations", "epochs"), [(100_000, 15), (1_000, 1)])
 def test_the_multi_step_loss_lasts_for_the_same_share_of_any_run(iterations, epochs):
-    # 100 epochs of 1,000 meta-steps anneal for 15; a single one for itself.
+    # 15 of 100 epochs of 1,000 meta-steps anneal; a run of one epoch anneals for one.
     maml = registry.get("sinusoid").build("maml_plus_plus", iterations)
     first, _ = maml.meta_gradient.phases
     assert first.objective.epochs == epochs

@@ -1,4 +1,4 @@
-"""Training proofs: the figures that the README states, trained anew. Slow."""
+"""Slow training proofs: train again and reach the figures that the README states."""
 
 import json
 import os
@@ -15,7 +15,7 @@ def test_sinusoid_full_protocol_reaches_the_published_shape(tmp_path):
     preset = registry.get("sinusoid")
     maml = runs.train(preset, tmp_path, verbose=0)
     result = runs.evaluate(maml, preset, verbose=0)
-    # The paper draws a curve: a large drop at the first step, and no rise after it.
+    # The paper's curve drops far at the first step and does not rise after it.
     assert result.num_tasks == 600
     assert result.curve[0] > 2.5
     assert result.curve[1] <= 0.45
@@ -41,7 +41,7 @@ def test_learned_rates_are_ahead_of_maml_after_one_step(tmp_path):
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
-def test_omniglot_reads_unseen_alphabets_after_twenty_minutes(tmp_path):
+def test_omniglot_reaches_93_percent_on_unseen_alphabets_in_twenty_minutes(tmp_path):
     preset = registry.get("omniglot_small")
     started = time.perf_counter()
     maml = runs.train(preset, tmp_path, verbose=0)
@@ -49,6 +49,6 @@ def test_omniglot_reads_unseen_alphabets_after_twenty_minutes(tmp_path):
     result = runs.evaluate(maml, preset, verbose=0)
     assert result.num_tasks == 600
     assert result.curve[-1] >= 0.93
-    # Before adaptation the learner knows nothing of the labels: chance.
+    # Before adaptation the learner cannot know the labels, so it is at chance.
     assert result.curve[0] == pytest.approx(0.2, abs=result.half_widths[0])
     assert minutes < 20 or os.cpu_count() < 2

@@ -1,4 +1,4 @@
-"""A run folder: trained, interrupted, resumed, evaluated, exported."""
+"""Runs: trained into a folder, interrupted, resumed, evaluated and exported."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def weights(maml):
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch):
-    # Pictures take longer than these runs: test_watch.py looks at them.
+    # Pictures take longer than these runs; test_watch.py tests them.
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
 
@@ -78,12 +78,13 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
         runs.load(tmp_path / "cut")
     assert (tmp_path / "cut" / "backup").exists()
     resumed = runs.train(SMALL, tmp_path / "cut", resume=True, verbose=0)
-    # The second epoch alone would end elsewhere: weights, Adam and episodes go on.
+    # Equal weights show that weights, Adam's state and the stream of episodes were
+    # all restored.
     for a, b in zip(weights(whole), weights(resumed)):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_run_that_was_cut_while_its_model_was_saved_ends(tmp_path, monkeypatch):
+def test_a_run_interrupted_while_its_model_was_saved_resumes(tmp_path, monkeypatch):
     whole = runs.train(SMALL, tmp_path / "whole", verbose=0)
 
     def crash(self, path, **options):
@@ -97,7 +98,7 @@ def test_a_run_that_was_cut_while_its_model_was_saved_ends(tmp_path, monkeypatch
     log = tmp_path / "cut" / runs.HISTORY
     written = log.stat().st_mtime_ns
     resumed = runs.train(SMALL, tmp_path / "cut", resume=True, verbose=0)
-    assert log.stat().st_mtime_ns == written  # Not an epoch was trained again.
+    assert log.stat().st_mtime_ns == written  # No epoch was trained again.
     assert int(resumed.optimizer.iterations) == SMALL.iterations
     for a, b in zip(weights(whole), weights(runs.load(tmp_path / "cut")[0])):
         np.testing.assert_array_equal(a, b)
@@ -114,7 +115,7 @@ def test_a_folder_with_a_run_is_not_overwritten(tmp_path):
         runs.train(SMALL, tmp_path, seed=1, resume=True, verbose=0)
 
 
-def test_a_run_of_a_preset_of_ones_own_that_has_ended_is_as_it_is(tmp_path):
+def test_resuming_an_ended_run_of_a_users_own_preset_changes_nothing(tmp_path):
     mine = dataclasses.replace(SMALL, name="mine", iterations=20)
     maml = runs.train(mine, tmp_path, verbose=0)
     written = (tmp_path / runs.MODEL).stat().st_mtime_ns
@@ -135,7 +136,7 @@ def test_iterations_that_do_not_fill_epochs_are_refused_with_the_next_number(tmp
         runs.train(SMALL, tmp_path, iterations=30, verbose=0)
 
 
-def test_a_run_of_nothing_is_refused(tmp_path):
+def test_a_run_of_no_meta_steps_is_refused(tmp_path):
     for iterations in (0, -5):
         with pytest.raises(ValueError, match="`iterations` must be positive"):
             runs.train(SMALL, tmp_path, iterations=iterations, verbose=0)
@@ -157,7 +158,7 @@ def test_test_tasks_are_the_same_for_every_seed_and_differ_from_validation(tmp_p
         runs.evaluate(maml, SMALL, on="training", verbose=0)
 
 
-def test_the_card_says_how_a_run_was_made_and_what_it_reaches(tmp_path):
+def test_the_card_states_a_runs_command_seed_and_results(tmp_path):
     maml = runs.train(SMALL, tmp_path / "run", seed=4, verbose=0, command="do it")
     result = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
     _, _, config = runs.load(tmp_path / "run")
@@ -174,7 +175,7 @@ def test_the_card_says_how_a_run_was_made_and_what_it_reaches(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["latest.weights.h5", "training_metadata.json"])
-def test_a_backup_that_was_cut_leaves_the_one_before(file, tmp_path, monkeypatch):
+def test_an_interrupted_backup_leaves_the_one_before(file, tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     model.compile(keras.optimizers.SGD(0.1), "mse")
     x, y, kept = np.ones([4, 1]), np.ones([4, 1]), []

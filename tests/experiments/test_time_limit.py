@@ -1,4 +1,4 @@
-"""Training by the clock: when it ends, and what the outer rate is meanwhile."""
+"""Training for a given time: the end, the outer rate, the looks and a resumed run."""
 
 import dataclasses
 import time
@@ -22,7 +22,6 @@ from maml_keras.outer.backup import WholeBackup
 
 pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
-# One call of several meta-steps would hide the clock's ticks.
 SMALL = dataclasses.replace(
     registry.get("sinusoid"), iterations=40, evaluation_steps=1, cosine=True
 )
@@ -30,7 +29,7 @@ SMALL = dataclasses.replace(
 
 @pytest.fixture
 def ticks(monkeypatch):
-    """A clock of our own: `ticks.value` seconds."""
+    """A false clock that shows `ticks.value` seconds."""
 
     class Ticks:
         value = 0.0
@@ -40,7 +39,7 @@ def ticks(monkeypatch):
 
 
 class Slow(keras.callbacks.Callback):
-    """Batches that take as long as `lengths` says, the last one for the rest."""
+    """Batches that take `lengths` seconds; the last length holds for all later ones."""
 
     def __init__(self, ticks, *lengths):
         super().__init__()
@@ -68,9 +67,9 @@ def fit(ticks, lengths, **options):
 @pytest.mark.parametrize(
     ("lengths", "steps", "seconds"),
     [
-        ([99.0, 1.0], 11, 10.0),  # The first compiles.
-        ([99.0] + [1.0] * 5 + [3.0], 8, 11.0),  # Slower halfway: it ends in time.
-        ([99.0, 0.125], 81, 10.0),  # Faster than any plan: it goes on.
+        ([99.0, 1.0], 11, 10.0),  # The first batch compiles and does not count.
+        ([99.0] + [1.0] * 5 + [3.0], 8, 11.0),  # Slower from halfway on: fewer steps.
+        ([99.0, 0.125], 81, 10.0),  # Fast: more steps.
     ],
 )
 def test_training_ends_when_its_time_is_used_up(ticks, lengths, steps, seconds):
@@ -79,7 +78,7 @@ def test_training_ends_when_its_time_is_used_up(ticks, lengths, steps, seconds):
 
 
 def test_the_rate_follows_the_share_of_the_time_not_the_steps(ticks):
-    # To be zero after 1,000 steps; the time ends after 8.
+    # The schedule reaches zero after 1,000 steps; the time is up after 8.
     schedule = keras.optimizers.schedules.PolynomialDecay(1.0, 1000, 0.0)
     _, rates = fit(
         ticks, [99.0] + [1.0] * 5 + [2.5], schedule=schedule, iterations=1000
@@ -88,17 +87,17 @@ def test_the_rate_follows_the_share_of_the_time_not_the_steps(ticks):
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
-def test_a_bar_of_seconds_stands_in_for_that_of_steps(ticks, capsys):
+def test_the_bar_shows_seconds_instead_of_steps(ticks, capsys):
     fit(ticks, [99.0, 1.0], verbose=1)
     assert "10/10" in capsys.readouterr().out.replace(".0", "")
 
 
-def test_no_time_is_refused():
+def test_a_time_of_zero_is_refused():
     with pytest.raises(ValueError, match="`seconds` must be positive. Received: 0"):
         Clock(0, Stopwatch())
 
 
-def test_a_schedule_is_taken_out_and_nothing_else_changes():
+def test_take_schedule_changes_nothing_but_the_rate():
     maml = SMALL.build("maml", 100)
     before = maml.get_compile_config()
     schedule = take_schedule(maml)
@@ -111,7 +110,7 @@ def test_a_schedule_is_taken_out_and_nothing_else_changes():
     assert take_schedule(maml) is None
 
 
-def test_a_plan_fills_epochs_that_a_call_divides(monkeypatch):
+def test_planned_epochs_have_a_round_number_of_steps(monkeypatch):
     monkeypatch.setattr(Stopwatch, "steps_a_second", 20.0)
     where = {"data_dir": None, "download": False}
     policy = keras.config.dtype_policy()
@@ -121,12 +120,12 @@ def test_a_plan_fills_epochs_that_a_call_divides(monkeypatch):
     keras.config.set_dtype_policy(policy)
 
 
-def test_speed_is_that_of_the_calls_after_the_first(ticks):
+def test_the_measured_speed_leaves_the_first_call_out(ticks):
     stopwatch, _ = fit(ticks, [99.0, 0.5])
     assert stopwatch.steps_a_second == 2.0
 
 
-def test_looks_are_paced_by_the_time(ticks):
+def test_looks_are_spread_evenly_over_the_time(ticks):
     class Look(keras.callbacks.Callback):
         seen: typing.ClassVar[list[float]] = []
 
@@ -148,7 +147,7 @@ def test_looks_are_paced_by_the_time(ticks):
     assert Look.seen == [5.0 * k for k in range(1, LOOKS + 1)]
 
 
-def test_looks_that_take_long_have_no_more_time_than_training(ticks):
+def test_slow_looks_take_no_more_time_than_training(ticks):
     seen = []
 
     class Look(keras.callbacks.Callback):
@@ -172,7 +171,7 @@ def test_looks_that_take_long_have_no_more_time_than_training(ticks):
 
 
 @pytest.mark.default_map
-def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypatch):
+def test_a_resumed_run_trains_for_the_time_it_had_left(tmp_path, monkeypatch):
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
     look, cut = Watch.on_epoch_end, {"at": 2}
@@ -185,7 +184,7 @@ def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypa
     monkeypatch.setattr(Watch, "on_epoch_end", crash)
     ticking = {"now": 0.0}
 
-    def tick():  # Every look at the clock takes a second.
+    def tick():  # Every reading of the clock takes a second.
         ticking["now"] += 1.0
         return ticking["now"]
 
@@ -201,14 +200,14 @@ def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypa
         patch.setattr(
             WholeBackup, "remove", lambda self: self._folder.rename(tmp_path / "kept")
         )
-        # Without a plan: it goes on with the one it had.
+        # `iterations` is not given again: the resumed run keeps its first value.
         runs.train(SMALL, tmp_path, seconds=60.0, resume=True, verbose=0)
     after = runs.history(tmp_path)
     assert after[:2] == before
     assert [row["epoch"] for row in after] == list(range(len(after)))
-    assert "adapted_loss" in after[-1]  # The end is looked at.
+    assert "adapted_loss" in after[-1]  # The last epoch ends with a look.
     assert after[-2]["seconds"] < 60.0 <= after[-1]["seconds"] < 66.0
-    # Cut after its last epoch it has nothing left to train, and ends.
+    # A run interrupted after its last epoch has nothing left to train, and ends.
     (tmp_path / runs.MODEL).unlink()
     (tmp_path / "kept").rename(tmp_path / runs.BACKUP)
     runs.train(SMALL, tmp_path, seconds=60.0, resume=True, verbose=0)
@@ -218,8 +217,8 @@ def test_a_run_by_the_clock_that_was_cut_has_what_it_had_left(tmp_path, monkeypa
     assert int(maml.optimizer.iterations) == len(after)
     assert float(maml.optimizer.learning_rate) < 0.1 * SMALL.learning_rate
     record = run_folder.read_config(tmp_path)
-    with pytest.raises(ValueError, match="resumes with the settings.*'seconds': 60"):
+    with pytest.raises(ValueError, match="resume with the settings.*'seconds': 60"):
         runs.train(SMALL, tmp_path, seconds=61.0, resume=True, verbose=0)
-    with pytest.raises(ValueError, match="resumes with the settings.*'seconds': 60"):
+    with pytest.raises(ValueError, match="resume with the settings.*'seconds': 60"):
         runs.train(SMALL, tmp_path, iterations=20, resume=True, verbose=0)
     assert run_folder.read_config(tmp_path) == record
