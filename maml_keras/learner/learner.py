@@ -15,6 +15,7 @@ from maml_keras.backend.einsum_dense import as_products
 from maml_keras.backend.layer_norm import written_out
 from maml_keras.backend.moments import exact_moments
 from maml_keras.backend.recurrent import unrolled
+from maml_keras.backend.resizing import exact_resizing
 from maml_keras.learner import batch_norm_policies, model_checks, moving_statistics
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 
@@ -253,6 +254,7 @@ class Learner:
                 state_mapping=mapping, collect_losses=True
             ) as scope,
             exact_moments(),
+            exact_resizing(),
             unrolled(),
             heads_first(),
             written_out(),
