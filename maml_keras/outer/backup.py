@@ -8,6 +8,8 @@ from typing import Any
 
 import keras
 
+from maml_keras.outer.finite_weights import check_writable
+
 
 class WholeBackup(keras.callbacks.BackupAndRestore):
     """Resumes an interrupted training after the last completed epoch.
@@ -19,6 +21,8 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
     Args:
         backup_dir: str or path of the folder.
         delete_checkpoint: bool, whether to remove the backup when training ends.
+
+    Weights that are NaN or infinite raise a `ValueError`, and the last backup stays.
 
     >>> import tempfile
     >>> import numpy as np
@@ -53,6 +57,7 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         super().on_train_begin(logs)
 
     def _save_model(self) -> None:
+        check_writable(self.model, "A backup")
         self._clear()
         self._write_to(self._new)
         try:

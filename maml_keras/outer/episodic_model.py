@@ -20,6 +20,7 @@ from maml_keras.learner import input_checks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
 from maml_keras.outer import fit_checks
+from maml_keras.outer.finite_weights import check_writable
 
 # Functions that other modules trace for a model and keep in the model's `__dict__`.
 TRACED = ("_curves", "_inner_traces", "_predictions_along")
@@ -304,6 +305,24 @@ class EpisodicModel(keras.Model, abc.ABC):
                     self.train_step, self.steps_per_execution, self.train_function
                 )
         return self.train_function
+
+    def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; refuses weights that are NaN or infinite.
+
+        Raises:
+            ValueError: if a weight is not finite. A file that is there stays as it is.
+        """
+        check_writable(self, f"The file {filepath}")
+        super().save(filepath, *args, **kwargs)
+
+    def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`; refuses weights that are NaN or infinite.
+
+        Raises:
+            ValueError: if a weight is not finite. A file that is there stays as it is.
+        """
+        check_writable(self, f"The file {filepath}")
+        super().save_weights(filepath, *args, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as the saved model was compiled, and builds the optimizer.

@@ -22,6 +22,7 @@ from maml_keras.learner.learner import Learner, Output
 from maml_keras.learner.model_copies import copy_of
 from maml_keras.outer import fit_checks
 from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
+from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
 
 
@@ -419,6 +420,7 @@ class MAML(EpisodicModel):
         """
         from maml_keras.export.saved_model import write
 
+        check_writable(self, f"The export {path}")
         facts: dict[str, Any] = {"meta_gradient": self.meta_gradient.title(self.inner)}
         if int(self.meta_steps):
             facts["iterations"] = int(self.meta_steps)

@@ -1,0 +1,117 @@
+"""Files hold finite weights, or are not written at all."""
+
+import json
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+from helpers import dense, maml, regression
+
+from maml_keras import WholeBackup
+from maml_keras.experiments import runs
+from maml_keras.experiments.registry import get
+from maml_keras.outer.finite_weights import first_not_finite
+
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+SAID = "must hold finite numbers only. Received: 1 of "
+
+
+def trained():
+    model = maml(dense())
+    model.compile("adam")
+    model.train_on_batch(*regression())
+    return model
+
+
+def spoiled(variable, value):
+    array = np.array(variable)
+    array.flat[0] = value
+    variable.assign(array)
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def backed_up(callback):
+    def write(model, folder):
+        made = callback(folder / "backup")
+        made.set_model(model)
+        # What Keras calls at the end of an epoch.
+        made._current_epoch = made._last_batch_seen = 0
+        made._save_model()
+
+    return write
+
+
+def checkpointed(name, **kwargs):
+    def write(model, folder):
+        made = keras.callbacks.ModelCheckpoint(folder / name, **kwargs)
+        made.set_model(model)
+        made.on_train_begin()
+        made.on_epoch_end(0, {})
+
+    return write
+
+
+WRITERS = {
+    "save": lambda model, folder: model.save(folder / "maml.keras"),
+    "save_weights": lambda model, folder: model.save_weights(folder / "w.weights.h5"),
+    "export": lambda model, folder: model.export(folder / "export", verbose=0),
+    "checkpoint": checkpointed("c.keras"),
+    "checkpoint of weights": checkpointed("c.weights.h5", save_weights_only=True),
+    "whole backup": backed_up(WholeBackup),
+    "backup of Keras": backed_up(keras.callbacks.BackupAndRestore),
+}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("writer", WRITERS)
+def test_nothing_writes_weights_that_are_not_finite(writer, value, tmp_path):
+    model = trained()
+    WRITERS[writer](model, tmp_path)
+    before = contents(tmp_path)
+    assert before
+    spoiled(model.model.trainable_variables[0], value)
+    with pytest.raises(ValueError, match=SAID):
+        WRITERS[writer](model, tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_an_optimizer_that_is_not_finite_is_not_written_either(tmp_path):
+    model = trained()
+    spoiled(model.optimizer.variables[-1], np.inf)
+    with pytest.raises(ValueError, match=SAID):
+        model.save(tmp_path / "maml.keras")
+    assert not contents(tmp_path)
+
+
+def test_a_metric_that_is_not_finite_spoils_no_file(tmp_path):
+    model = trained()
+    loss = next(metric for metric in model.metrics if metric.name == "loss")
+    spoiled(loss.variables[0], np.nan)
+    model.save(tmp_path / "maml.keras")
+
+
+def test_half_precision_is_looked_at():
+    variable = keras.Variable(np.ones([2]), dtype="bfloat16")
+    assert first_not_finite([variable]) is None
+    variable.assign([1.0, np.inf])
+    assert first_not_finite([variable]) is variable
+
+
+def test_a_run_keeps_its_backup_and_writes_no_model(tmp_path, monkeypatch):
+    fit = runs.MAML.fit
+
+    def spoiling(model, *args, **kwargs):
+        history = fit(model, *args, **kwargs)
+        spoiled(model.model.trainable_variables[0], np.nan)
+        return history
+
+    monkeypatch.setattr(runs.MAML, "fit", spoiling)
+    with pytest.raises(ValueError, match=SAID):
+        runs.train(get("sinusoid"), tmp_path / "run", iterations=2, verbose=0)
+    assert not (tmp_path / "run" / runs.MODEL).exists()
+    backup = pathlib.Path(tmp_path / "run" / runs.BACKUP)
+    assert json.loads((backup / "training_metadata.json").read_text())["epoch"] == 1
