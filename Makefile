@@ -13,7 +13,7 @@ help:
 	@echo "make test       the test suite (six minutes)"
 	@echo "make test-journeys  command line, runs, pages, examples and exports (eight minutes)"
 	@echo "make test-slow  training proofs and exhaustive products (an hour)"
-	@echo "make tables     the comparisons of docs/choosing.md and docs/howto/adapters.md (three hours)"
+	@echo "make tables     the comparisons of docs/comparisons.md and docs/howto/adapters.md (three hours)"
 	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make docs       the documentation site, into site/"

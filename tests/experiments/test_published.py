@@ -1,4 +1,4 @@
-"""Slow training proofs: train again and reach the figures that the README states."""
+"""Slow training proofs: train again and reach the figures of docs/comparisons.md."""
 
 import json
 import os

@@ -175,20 +175,12 @@ def test_protocols_are_those_of_the_presets():
     assert table in (DOCS / "protocols.md").read_text("utf-8"), table
 
 
-def test_figures_are_those_of_the_readme():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    rows = [line for line in readme.splitlines() if "Normalization` |" in line]
-    assert len(rows) == 4
-    for row in rows:
-        assert row in (DOCS / "exactness.md").read_text("utf-8")
-
-
 TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_tables_of_choosing_are_the_measured_ones(path):
-    page = (DOCS / "choosing.md").read_text("utf-8")
+def test_tables_of_comparisons_are_the_measured_ones(path):
+    page = (DOCS / "comparisons.md").read_text("utf-8")
     results = json.loads(path.read_text("utf-8"))
     command = results.pop("command").split(" --out ")[0]
     assert f"`{command}`" in page

@@ -9,12 +9,15 @@ import sys
 import time
 import urllib.request
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-INSTALL, COMMANDS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)[:2]
-*LINES, DEMO, SUITE = INSTALL.strip().splitlines()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)[1]
+PLAIN = re.findall(r"```console\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)[0]
+*LINES, DEMO, SUITE = PLAIN.strip().splitlines()
 PYTHON = pathlib.Path(sys.base_prefix) / "bin"
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 
@@ -37,7 +40,7 @@ def shell(line, folder, path):
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Where the programs lie after the README's lines of installation in a clone."""
+    """Where the programs lie after the plain lines of installation in a clone."""
     clone = tmp_path_factory.mktemp("clone")
     ignored = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, clone, dirs_exist_ok=True, ignore=ignored)
@@ -64,6 +67,10 @@ def test_code_and_commands_run_as_they_stand(environment, tmp_path):
     *commands, tensorboard = COMMANDS.strip().splitlines()
     printed = [shell(command, tmp_path, environment) for command in commands]
     assert "95% CI over 600 tasks" in printed[0]
+    x = np.linspace(-3, 3, 10, dtype="float32")[:, None]
+    np.savez(tmp_path / "my_task.npz", x=x, y=2 * np.sin(x - 1))
+    adapt = "maml-keras adapt runs/sinusoid --data my_task.npz --out adapted.keras"
+    shell(adapt, tmp_path, environment)
     for written in ("maml.keras", "adapted.keras", "runs/sinusoid/export/card.json"):
         assert (tmp_path / written).exists()
     assert tensorboard.startswith("tensorboard --logdir ")

@@ -10,10 +10,21 @@ pytestmark = pytest.mark.journey
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+COMPARISONS = (ROOT / "docs/comparisons.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
+
+
+def test_the_front_door_is_short():
+    assert len(README.splitlines()) <= 150
+    start, export = (
+        [line for line in block.splitlines() if line] for block in blocks("python")
+    )
+    assert len(start) <= 15
+    assert len(export) <= 6
 
 
 def test_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
@@ -33,7 +44,7 @@ def test_plain_commands_are_those_of_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     makefile = makefile.replace("$(BIN)", ".venv/bin").replace("--quiet ", "")
     makefile = makefile.replace("$(PYTHON)", "python3").replace("$(VENV)", ".venv")
-    commands = blocks("console")[0].strip().splitlines()
+    commands = blocks("console", CONTRIBUTING)[0].strip().splitlines()
     assert len(commands) == 5
     for command in commands:
         assert f"\t{command}\n" in makefile
@@ -43,10 +54,39 @@ def test_plain_commands_are_those_of_the_makefile():
 def test_figures_are_those_of_the_cards(name):
     card = json.loads((ROOT / f"saved_models/{name}/card.json").read_text("utf-8"))
     evaluation, command = card["evaluation"], card["command"]
-    assert command in README
+    assert command in COMPARISONS
     for k in (0, 1, len(evaluation["mean"]) - 1):
         mean, half = evaluation["mean"][k], evaluation["half_width_95"][k]
         if evaluation["metric"] == "accuracy":
-            assert f"{100 * mean:.1f} ± {half:.1%}" in README
+            assert f"{100 * mean:.1f} ± {half:.1%}" in COMPARISONS
         else:
-            assert f"{mean:.3f} ± {half:.3f}" in README
+            assert f"{mean:.3f} ± {half:.3f}" in COMPARISONS
+
+
+def row(page, begins):
+    """The cells of the line of a table that begins so."""
+    [line] = [line for line in page.splitlines() if line.startswith(f"| {begins}")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_table_beside_other_libraries_is_the_measured_one():
+    results = (ROOT / "benchmarks/RESULTS.md").read_text("utf-8")
+    for workload, said in {
+        "W1-1": row(README, "time of a meta-step, 25 sinusoids"),
+        "W4": row(README, "time of a meta-step, a transformer"),
+    }.items():
+        measured = row(results, f"{workload} ")
+        assert said[2:5] == measured[5:8]
+        assert f"--workloads {workload}`" in said[5]
+        section = results[results.index(f"## {workload}") :]
+        assert f"{row(section[: section.index('Largest')], 'ours |')[1]} ms" in said[5]
+    exactness = (ROOT / "docs/exactness.md").read_text("utf-8")
+    for error in row(exactness, "`BatchNormalization` ")[1:]:
+        assert error in " ".join(row(README, "your model's meta-gradient"))
+    performance = (ROOT / "docs/performance.md").read_text("utf-8")
+    kept, again = row(performance, "20 | kept"), row(performance, "20 | rematerialised")
+    assert f"{again[2]} MB, not {kept[2]}:" in " ".join(row(README, "memory of many"))
+    card = json.loads((ROOT / "saved_models/omniglot/card.json").read_text("utf-8"))
+    mean, half = (card["evaluation"][key][1] for key in ("mean", "half_width_95"))
+    said = " ".join(row(README, "an export that adapts"))
+    assert f"{100 * mean:.1f} ± {half:.1%}" in said
