@@ -1,5 +1,5 @@
-"""A Keras model as a pure function of weights, state and inputs, and what such a
-model and its data must be."""
+"""A Keras model as a pure function of weights, state and inputs, with the checks of
+the model and of its data."""
 
 from maml_keras.learner.batch_norm_policies import (
     Frozen,

@@ -1,4 +1,4 @@
-"""Which statistics BatchNormalization uses, as one documented choice, by name."""
+"""The batch-norm policies by name: which statistics BatchNormalization uses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from maml_keras.learner.per_step_batch_norm import PerStep, PerStepRunning
 
 
 class Transductive(BatchNormPolicy):
-    """Every pass normalises by its own batch, in evaluation too, as in the papers.
+    """Each pass normalises by its own batch, also in evaluation, as in the papers.
 
-    A query's prediction then depends on the other queries of its task.
+    So the prediction of a query depends on the other queries of its task.
     """
 
     name = "transductive"
@@ -26,7 +26,7 @@ class Transductive(BatchNormPolicy):
 class Running(BatchNormPolicy):
     """Keras's rule: the batch in training, moving statistics in evaluation.
 
-    Queries are predicted independently of each other, support examples too.
+    In evaluation, each example is predicted independently of the other examples.
     """
 
     name = "running"
@@ -36,10 +36,10 @@ class Running(BatchNormPolicy):
 
 
 class Support(BatchNormPolicy):
-    """Support passes use their batch; the query pass sees the support set's statistics.
+    """Support passes use their batch; the query pass uses the support set's statistics.
 
-    Nothing leaks between queries, in training as in evaluation, and a task is still
-    normalised by its own data. Costs one more support pass for each query pass.
+    In training and in evaluation, no query influences another query, and each task is
+    still normalised by its own data. Each query pass costs one more support pass.
     """
 
     name = "support"
@@ -50,9 +50,9 @@ class Support(BatchNormPolicy):
 
 
 class Frozen(BatchNormPolicy):
-    """Always the moving statistics that the model came with, which never move.
+    """All passes use the model's moving statistics, which training never changes.
 
-    For pretrained networks. Scale and offset still learn and adapt.
+    This policy is for pretrained networks. Scale and offset still learn and adapt.
     """
 
     name = "frozen"
@@ -72,18 +72,18 @@ POLICIES: dict[str, Callable[[], BatchNormPolicy]] = {
 
 
 def get(identifier: str | dict[str, Any] | BatchNormPolicy) -> BatchNormPolicy:
-    """The policy of that name.
+    """The policy with the given name.
 
     Args:
         identifier: `"transductive"`, `"support"`, `"running"`, `"per_step"`,
-            `"per_step_running"`, `"frozen"`; what `described` gave; or a policy,
+            `"per_step_running"`, `"frozen"`; a result of `described`; or a policy,
             which is returned.
 
     Returns:
         A `BatchNormPolicy`.
 
     Raises:
-        ValueError: if there is no policy of that name.
+        ValueError: if no policy has the name.
 
     >>> get("running").uses_batch_statistics(training=False)
     False
@@ -102,7 +102,10 @@ def get(identifier: str | dict[str, Any] | BatchNormPolicy) -> BatchNormPolicy:
 
 
 def described(policy: BatchNormPolicy) -> str | dict[str, Any]:
-    """What `get` makes the policy of again: its name, or of one's own its class.
+    """The description from which `get` rebuilds a policy.
+
+    For a policy of this module: its name. For a policy of your own: its class and
+    configuration.
 
     >>> described(Running())
     'running'

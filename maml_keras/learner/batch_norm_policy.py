@@ -1,4 +1,4 @@
-"""The form of a batch-norm policy, and how a policy reaches Keras's layers."""
+"""The base class of batch-norm policies, and how a policy reaches Keras's layers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LayerCall = Callable[[Any, Any, Any], Any]
 
 
 class BatchNormPolicy(abc.ABC):
-    """Decides by what each pass of a learner normalises.
+    """Decides which statistics each pass of a learner normalises by.
 
     Attributes:
-        name: str, what `MAML(batch_norm=...)` and every reported figure call it.
+        name: str, the name in `MAML(batch_norm=...)` and beside reported figures.
         query_sees_support: bool, whether the query pass normalises by the support
             set's statistics at the same weights.
     """
@@ -35,15 +35,18 @@ class BatchNormPolicy(abc.ABC):
     def prepare(  # noqa: B027 - most policies keep nothing.
         self, model: keras.Model, steps: int
     ) -> None:
-        """Creates what the policy keeps for each layer; `MAML` calls it."""
+        """Creates the policy's variables for each layer; `MAML` calls this method."""
 
     def fresh(self) -> BatchNormPolicy:
         """A policy of the same kind for another model."""
         return self
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments. A policy of one's own is saved by its class:
-        register it with `keras.saving.register_keras_serializable`."""
+        """The constructor's arguments as plain data; none by default.
+
+        To save a policy of your own, register its class with
+        `keras.saving.register_keras_serializable`.
+        """
         return {}
 
     @classmethod
@@ -52,22 +55,24 @@ class BatchNormPolicy(abc.ABC):
         return cls(**config)
 
     def learned(self) -> list[Any]:
-        """Its variables that are meta-learned."""
+        """The policy's variables that are meta-learned."""
         return []
 
     def statistics(self) -> list[Any]:
-        """Its variables that training moves without a gradient."""
+        """The policy's variables that training updates without a gradient."""
         return []
 
     def layer_call(self, *, batch_statistics: bool, step: Any) -> LayerCall | None:
-        """None, or what runs in place of a layer's call: `f(layer, inputs, mask)`."""
+        """A function `f(layer, inputs, mask)` that replaces a layer's call, or None."""
         return None
 
     def folded(self, values: dict[int, Any], steps: Any) -> dict[int, Any]:
-        """Values of the model's own variables that compute the same by themselves.
+        """Folds the policy's variables into the variables of the model.
+
+        With the returned values, the model computes the same without the policy.
 
         Args:
-            values: tensors by `id` of the variable, the policy's own included.
+            values: tensors by `id` of the variable, including the policy's variables.
             steps: int or int tensor, adaptation steps taken.
         """
         return values
@@ -86,9 +91,9 @@ class BatchNormPolicy(abc.ABC):
             training: bool, as in Keras.
             step: int or int tensor, inner steps taken so far.
             query: bool, whether this is the query pass.
-            moving: bool, whether somebody looks at the layers' moving statistics
-                after the pass; if not, nothing is traced for them, unless the policy
-                has its own `layer_call`.
+            moving: bool, whether the layers' moving statistics are read after the
+                pass. If not, their update is not traced, unless the policy has its
+                own `layer_call`.
         """
         own = query and self.query_sees_support
         batch_statistics = not own and self.uses_batch_statistics(training=training)
@@ -106,11 +111,11 @@ def _call(
 ) -> Any:
     batch_statistics, replacement, moving, in_training = how
     if batch_statistics and in_training and training is False:
-        # Keras hands the pass's own `training` on, unless somebody wrote another.
+        # Keras passes on the `training` of the whole pass, so False is the model's own.
         warnings.warn(
             f"Layer '{layer.name}' is called with `training=False`, which the "
-            "batch-norm policy overrides: it normalises by the batch. For a "
-            'pretrained network take `batch_norm="frozen"`.',
+            "batch-norm policy overrides: the layer normalises by the batch. For a "
+            'pretrained network, use `batch_norm="frozen"`.',
             stacklevel=2,
         )
     if replacement is not None:

@@ -1,4 +1,4 @@
-"""The episode: what a learner may see, what it is graded on, and the checks."""
+"""Checks of a batch of episodes: form, sizes, finite values and class numbers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import tensorflow as tf
 
 KEYS = ("support_x", "support_y", "query_x")
 PLAIN = (
-    " Labelled arrays become tasks by `data.from_arrays` and `data.NWayKShot`; plain "
-    "inputs are for `maml.adapt(support_x, support_y).predict(x)`."
+    " To make tasks from labelled arrays, use `data.from_arrays` and "
+    "`data.NWayKShot`. To predict plain inputs, use "
+    "`maml.adapt(support_x, support_y).predict(x)`."
 )
 NUMBER = (
-    "Number the classes of each task from 0, alike in support and query: "
-    "`np.searchsorted(np.unique(support_y), y)`."
+    "Number the classes of each task from 0, with the same numbers in support and "
+    "query set: `np.searchsorted(np.unique(support_y), y)`."
 )
 
 
 def check_batch(task: Any, query_y: Any = None) -> None:
-    """Refuses a batch of episodes whose form is wrong, by its static shapes.
+    """Refuses a batch of episodes with wrong keys or wrong static shapes.
 
     Args:
         task: dict of `support_x`, `support_y` and `query_x`, each `[tasks, examples,
@@ -27,7 +28,7 @@ def check_batch(task: Any, query_y: Any = None) -> None:
         query_y: None, or targets `[tasks, examples, ...]`.
 
     Raises:
-        ValueError: naming the entry, what was expected and what came.
+        ValueError: with the entry, what was expected and what was received.
 
     >>> check_batch({"support_x": tf.zeros([2, 5, 3])})
     Traceback (most recent call last):
@@ -40,7 +41,7 @@ query_x. Received: ['support_x'].
         if isinstance(task, dict):
             received, hint = str(sorted(task)), ""
             if "query_y" in task:
-                hint = " The query targets stand beside it: `(task, query_y)`."
+                hint = " Put the query targets beside the dict: `(task, query_y)`."
         raise ValueError(
             f"A task must be a dict with exactly the keys {', '.join(KEYS)}. "
             f"Received: {received}.{hint}"
@@ -51,8 +52,9 @@ query_x. Received: ['support_x'].
             if leaf.shape.rank is not None and leaf.shape.rank < 2:
                 raise ValueError(
                     f"`{name}` must have shape [tasks, examples, ...]. Received: "
-                    f"shape={tuple(leaf.shape)}. A single task needs a first axis of "
-                    "length 1; `maml.adapt(support_x, support_y)` takes one without."
+                    f"shape={tuple(leaf.shape)}. Give a single task a first axis of "
+                    "length 1, or adapt to it with `maml.adapt(support_x, support_y)`, "
+                    "which takes arrays without this axis."
                 )
             if leaf.shape.rank is not None and leaf.shape[1] == 0:
                 raise ValueError(
@@ -67,7 +69,7 @@ query_x. Received: ['support_x'].
 
 
 def elements(task: Any, query_y: Any, sample_weight: Any = None) -> dict[str, Any]:
-    """A batch as a task map takes it, in tensors; refuses weights that do not fit.
+    """A batch as the dict of tensors that a task map takes.
 
     Args:
         task: dict of `support_x`, `support_y` and `query_x`.
@@ -84,7 +86,7 @@ def elements(task: Any, query_y: Any, sample_weight: Any = None) -> dict[str, An
     found: dict[str, Any] = {"task": task, "query_y": query_y}
     if sample_weight is not None:
         found["sample_weight"] = sample_weight
-    # Arrays come as they are from users and, run eagerly, from `train_on_batch`.
+    # Users, and `train_on_batch` in eager mode, pass NumPy arrays.
     found = tf.nest.map_structure(tf.convert_to_tensor, found)
     if sample_weight is not None:
         check_weights(found["sample_weight"], found["query_y"])
@@ -92,20 +94,20 @@ def elements(task: Any, query_y: Any, sample_weight: Any = None) -> dict[str, An
 
 
 def check_weights(sample_weight: Any, query_y: Any) -> None:
-    """Refuses weights that are not one for each query.
+    """Refuses sample weights unless there is one for each query example.
 
     Args:
-        sample_weight: tensor `[tasks, examples]`, or for several outputs a nest like
-            that of the targets, or one for all of them.
+        sample_weight: tensor `[tasks, examples]`. For several outputs: one tensor for
+            all outputs, or a nest of tensors like the nest of targets.
         query_y: targets `[tasks, examples, ...]`, or a nest of such.
 
     Raises:
-        ValueError: saying what came.
+        ValueError: if the nest or a shape does not fit the targets.
     """
     if tf.nest.is_nested(sample_weight) and not _alike(sample_weight, query_y):
         raise ValueError(
             "`sample_weight` must be one array, or one for each output, in a nest like "
-            f"that of query_y. Received: {_form(sample_weight)} for {_form(query_y)}."
+            f"query_y. Received: {_form(sample_weight)} for {_form(query_y)}."
         )
     targets, weights = tf.nest.flatten(query_y), tf.nest.flatten(sample_weight)
     for weight, target in zip(weights, targets):
@@ -114,7 +116,7 @@ def check_weights(sample_weight: Any, query_y: Any) -> None:
             shape.rank < 2 or not shape[:2].is_compatible_with(target.shape[:2])
         ):
             raise ValueError(
-                "`sample_weight` must have shape [tasks, examples], as query_y has: "
+                "`sample_weight` must have shape [tasks, examples], like query_y: "
                 f"{tuple(target.shape[:2])}. Received: shape={tuple(shape)}."
             )
 
@@ -123,18 +125,18 @@ def check_targets(query_y: Any) -> None:
     """Refuses a batch without query targets, such as a task alone.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: if `query_y` is None.
     """
     if query_y is None:
         raise ValueError(
-            "A batch must be a pair (task, query_y), the task a dict of "
-            f"{', '.join(KEYS)}. Received: no query_y, which stands beside the dict "
-            "and not in it. (Keras takes a pair of tuples for inputs without targets.)"
+            "A batch must be a pair (task, query_y), with task a dict of "
+            f"{', '.join(KEYS)}. Received: no query_y. Put query_y beside the dict and "
+            "not inside it. (Keras takes a pair of tuples as inputs without targets.)"
         )
 
 
 def check_values(name: str, value: Any) -> None:
-    """Refuses NaN and infinity in the arrays of `value`, naming the entry."""
+    """Refuses NaN and infinity in the arrays of `value`; `name` is for the message."""
     for leaf in tf.nest.flatten(value):
         array = np.asarray(leaf)
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -148,21 +150,21 @@ def check_values(name: str, value: Any) -> None:
 def check_scaled(
     name: str, value: Any, dtype: Any, *, images: bool = False, hint: str = ""
 ) -> None:
-    """Refuses bytes for an input of floats: nobody knows how they are to be scaled.
+    """Refuses bytes for an input of floats, because their scale is not known.
 
-    Episodes scale images of bytes to [0, 1]; what comes past them would be 255 times
-    as large as in training, and no error would tell. Images of other whole numbers are
-    bytes that NumPy made wider, as `np.array` of a list does.
+    Episodes drawn from a pool scale images of bytes to [0, 1]. Unscaled bytes would be
+    255 times as large as in training, and no error would show it. Integer images count
+    as bytes too, because NumPy widens bytes, for example in `np.array` of a list.
 
     Args:
         name: str, the entry's name for the message.
         value: array.
-        dtype: what the model takes.
-        images: bool, whether it takes images, of which whole numbers are suspect.
-        hint: what to do, where there is no training yet that tells.
+        dtype: the float or integer type of the model's input.
+        images: bool, whether the model takes images, for which integers are suspect.
+        hint: str, the advice before training; by default advice after training.
 
     Raises:
-        ValueError: if they are bytes, with both ways to go on.
+        ValueError: if the values are bytes, with the advice.
 
     >>> check_scaled("x", np.zeros([2, 8, 8, 1], "float32"), "float32")
     """
@@ -186,13 +188,13 @@ def check_scaled(
 
 def _is_beyond_one(value: Any) -> bool:
     if tf.is_symbolic_tensor(value):
-        return False  # Looked at before it was traced.
+        return False  # The values were checked before tracing.
     value = np.asarray(value)
     return bool(value.size and value.max() > 1)
 
 
 def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None:
-    """Refuses labels that are no class numbers: names, fractions, one-hot rows.
+    """Refuses labels that are not class numbers: names, fractions, one-hot rows.
 
     Args:
         name: str, the entry's name for the message.
@@ -200,7 +202,7 @@ def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None
         output: shape of the model's output, `[examples, ..., classes]`.
 
     Raises:
-        ValueError: saying what came.
+        ValueError: with the kind of labels that was received.
 
     >>> check_class_numbers("support_y", np.array([[0, 1, 2]]), (3, 3))
     """
@@ -208,7 +210,7 @@ def check_class_numbers(name: str, labels: Any, output: tuple[int, ...]) -> None
     numeric = labels.dtype.kind not in "OSU"
     wrong = labels[labels % 1 != 0] if numeric else labels.reshape(-1)
     if len(wrong):
-        # TensorFlow hands strings on as bytes.
+        # TensorFlow converts strings to bytes.
         named = isinstance(wrong[0], (bytes, str))
         first = wrong[0].decode() if isinstance(wrong[0], bytes) else wrong[0]
         came = f"{'names' if named else f'{labels.dtype} values'} such as {first}"

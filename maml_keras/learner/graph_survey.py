@@ -1,4 +1,4 @@
-"""What one forward pass consists of, seen from its graph."""
+"""Counts the operations of one forward pass in its graph."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ class Survey(NamedTuple):
     """The operations of one pass over one task's examples.
 
     Attributes:
-        operations: names of the operation types, loops' and functions' included.
-        products: int, how many matrix products.
-        largest: float, floating-point operations of the largest of them.
+        operations: names of the operation types, including those inside functions and
+            loops.
+        products: int, number of matrix products.
+        largest: float, floating-point operations of the largest matrix product.
     """
 
     operations: frozenset[str]
@@ -29,10 +30,10 @@ _seen: WeakKeyDictionary[Learner, dict[Any, Survey]] = WeakKeyDictionary()
 
 
 def survey(learner: Learner, x: Any) -> Survey:
-    """Looks at the learner's graph for inputs of that shape; a pass is traced once.
+    """Surveys the learner's graph for inputs of a shape; each shape is traced once.
 
-    A matrix product `[m, k] x [k, n]` counts `2 m k n` operations, and a batch of
-    them the sum. Sizes that the shape leaves open count as one.
+    A matrix product `[m, k] x [k, n]` counts `2 m k n` operations; a batch of products
+    counts their sum. An unknown size counts as one.
 
     Args:
         learner: the model as a pure function.
@@ -53,7 +54,7 @@ def _survey(learner: Learner, spec: Any) -> Survey:
     def one_pass(x: Any) -> Any:
         return learner(learner.weights(), learner.state(), x, training=True).predictions
 
-    # Away from whatever graph is being built: a pass that nobody runs.
+    # The scope keeps this trace out of any graph that is being built. Nothing runs it.
     with tf.init_scope():
         graph = tf.function(one_pass, autograph=False).get_concrete_function(spec).graph
     operations = {node.op for node in nodes_of(graph)}
@@ -63,7 +64,7 @@ def _survey(learner: Learner, spec: Any) -> Survey:
 
 
 def nodes_of(graph: tf.Graph) -> list[Any]:
-    """The nodes of a graph, those of the functions that it calls included."""
+    """The nodes of a graph and of all functions that the graph calls."""
     definition = graph.as_graph_def()
     called = definition.library.function
     return [*definition.node, *(node for f in called for node in f.node_def)]

@@ -21,11 +21,11 @@ from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 
 
 class Output(NamedTuple):
-    """What one pass of a learner returns.
+    """The result of one pass of a learner.
 
     Attributes:
         predictions: the model's output.
-        penalty: scalar, the model's own losses (regularisers, `add_loss`).
+        penalty: scalar, the sum of the model's own losses (regularisers, `add_loss`).
         state: list of tensors, the non-trainable variables after the pass.
     """
 
@@ -37,9 +37,9 @@ class Output(NamedTuple):
 class Learner:
     """`predictions, penalty, state' = learner(weights, state, x)`; no side effects.
 
-    Nothing of the model is copied, renamed or assigned: its variables are read
+    A learner does not copy, rename or assign the variables of the model: it reads them
     through a `keras.StatelessScope`. Normalisation is differentiable to second order
-    (see `exact_moments`) and batch norm follows one stated policy.
+    (see `exact_moments`), and batch norm follows one stated policy.
 
     Args:
         model: any built `keras.Model`.
@@ -47,9 +47,9 @@ class Learner:
         steps: int, inner steps in training, for a policy that counts them.
 
     Raises:
-        TypeError: if `model` is no `keras.Model`.
-        ValueError: if it is not built, has nothing to train, or holds a raw
-            `tf.Variable`, which Keras cannot exchange for adapted weights.
+        TypeError: if `model` is not a `keras.Model`.
+        ValueError: if the model is not built, has no trainable variables, or holds a
+            raw `tf.Variable`, which Keras cannot replace by adapted weights.
     """
 
     def __init__(
@@ -66,12 +66,12 @@ class Learner:
         self._named_unused: set[str] = set()
         self._assigned: set[int] = set()
         self._body: keras.Model | None = None
-        # How often the last pass assigned each variable, by its `id`.
+        # How often the last pass assigned each variable, by `id` of the variable.
         self._updates: Mapping[int, int] = {}
 
     @property
     def variables(self) -> list[Any]:
-        """The model's trainable variables, and what its batch-norm policy learns."""
+        """The trainable variables of the model, and those of the batch-norm policy."""
         return [*self.model.trainable_variables, *self.batch_norm.learned()]
 
     @property
@@ -85,15 +85,15 @@ class Learner:
         return sum(map(is_seed, self.state_variables))
 
     def weights(self) -> list[tf.Tensor]:
-        """The current value of every trainable variable."""
+        """The current value of each trainable variable."""
         return [tf.convert_to_tensor(v.value) for v in self.variables]
 
     def state(self, seeds: Any = None) -> list[tf.Tensor]:
-        """The current value of every non-trainable variable.
+        """The current value of each non-trainable variable.
 
         Args:
-            seeds: None, or int32 `[num_seeds, 2]`, not negative, to start the
-                random number generators from.
+            seeds: None, or int32 `[num_seeds, 2]`, not negative, as the state of the
+                random number generators.
         """
         values = [tf.convert_to_tensor(v.value) for v in self.state_variables]
         if seeds is None:
@@ -105,11 +105,11 @@ class Learner:
         ]
 
     def advance(self, state: list[Any], after: list[Any]) -> list[Any]:
-        """`state` with what a support pass moves as it stands in `after`.
+        """`state` with the entries that a support pass updates taken from `after`.
 
-        Support passes move random number generators on, so that every step draws a
-        fresh dropout mask, and the policy's own statistics. They leave the model's
-        moving statistics alone.
+        Support passes update the random number generators, so that each step draws a
+        fresh dropout mask, and the statistics of the batch-norm policy. Support passes
+        do not update the model's moving statistics.
         """
         carried = {id(v) for v in self.batch_norm.statistics()}
         return [
@@ -118,12 +118,13 @@ class Learner:
         ]
 
     def moved(self, state: list[Any], after: list[Any]) -> dict[int, Any]:
-        """The entries of `after`, by index, that passes assigned; seeds left out."""
+        """The entries of `after`, by index, that passes assigned, without seeds."""
         return {
             i: new
             for i, (v, old, new) in enumerate(zip(self.state_variables, state, after))
-            # What is assigned is known from tracing: what a branch or a pass that is
-            # computed again hands on is another tensor, though nothing moved it.
+            # `new is not old` does not suffice: a branch or a recomputed pass returns
+            # a new tensor also for an entry that no layer assigned. Tracing noted the
+            # assigned entries.
             if new is not old and i in self._assigned and not is_seed(v)
         }
 
@@ -144,11 +145,11 @@ class Learner:
             weights: a tensor for each of `variables`.
             state: a tensor for each of `state_variables`.
             x: the model's input, `[examples, ...]`.
-            training: bool, whether dropout and the like are active. Batch norm
+            training: bool, whether dropout and similar layers are active. Batch norm
                 follows the learner's policy.
             step: int or int tensor, inner steps taken so far.
-            moving: bool, whether the state after the pass is to have the model's
-                moving statistics moved. An inner step leaves them alone (`advance`).
+            moving: bool, whether the state after the pass needs updated moving
+                statistics of the model. An inner step does not need them (`advance`).
         """
         scope = self.batch_norm.scope(training=training, step=step, moving=moving)
         return self._pass(self.model, weights, state, x, scope, training=training)
@@ -171,14 +172,14 @@ class Learner:
             state: a tensor for each of `state_variables`.
             support_x: the support inputs, for a policy that normalises by them.
             x: the query inputs, `[examples, ...]`.
-            training: bool, whether dropout and the like are active.
+            training: bool, whether dropout and similar layers are active.
             step: int or int tensor, inner steps taken.
         """
         seen = self.settled(weights, state, support_x, training=training, step=step)
         output = self.answer(weights, seen, x, training=training, step=step)
         if not self.batch_norm.query_sees_support:
             return output
-        # The model's moving statistics move as they would have in a support pass.
+        # Update the model's moving statistics as a support pass in Keras would.
         momenta = moving_statistics.momenta(self.model)
         variables = self.state_variables
         after = moving_statistics.moved(variables, state, output.state, momenta)
@@ -194,7 +195,7 @@ class Learner:
         training: bool,
         step: Any,
     ) -> list[Any]:
-        """The state in which queries are answered after adaptation to a support set."""
+        """The state for query passes after adaptation to a support set."""
         if not self.batch_norm.query_sees_support:
             return state
         return self.batch_statistics(
@@ -205,7 +206,7 @@ class Learner:
     def answer(
         self, weights: list[Any], state: list[Any], x: Any, *, training: bool, step: Any
     ) -> Output:
-        """A query pass in a `settled` state; the arguments as those of `query`."""
+        """A query pass in a `settled` state; same arguments as `query`."""
         scope = self.batch_norm.scope(training=training, step=step, query=True)
         return self._pass(self.model, weights, state, x, scope, training=training)
 
@@ -224,13 +225,14 @@ class Learner:
         *,
         training: bool,
     ) -> tuple[Any, list[Any]]:
-        """What the model's last layer receives, in a support pass before any step.
+        """The inputs of the model's last layer, in a support pass before any step.
 
         Returns:
             Features `[examples, ...]`, and the state after the pass.
 
         Raises:
-            ValueError: if the model is no graph of layers, so that nobody can tell.
+            ValueError: if the model is not a graph of layers, so that the inputs of
+                its last layer are unknown.
         """
         if self._body is None:
             self._body = _body(self.model)
@@ -288,19 +290,19 @@ class Learner:
         training: bool = False,
         step: Any = 0,
     ) -> list[tf.Tensor]:
-        """`state` in which moving statistics are those of the batch `x`.
+        """`state` with the moving statistics set to the statistics of the batch `x`.
 
         Args:
             weights: a tensor for each of `variables`.
             state: a tensor for each of `state_variables`.
             x: the model's input, `[examples, ...]`.
-            training: bool, whether dropout and the like are active.
+            training: bool, whether dropout and similar layers are active.
             step: int or int tensor, inner steps taken.
 
         Returns:
-            A tensor for each of `state_variables`; random number generators stand
-            where the pass left them, and all but the moving statistics of
-            `BatchNormalization` layers are as they were.
+            A tensor for each of `state_variables`. Only the moving statistics of
+            `BatchNormalization` layers and the random number generators, which the
+            pass advances, differ from `state`.
         """
         momenta = moving_statistics.momenta(self.model)
         variables = self.state_variables
@@ -310,7 +312,8 @@ class Learner:
             unmoved = momenta.keys() - self._updates.keys()
             if not unmoved:
                 break
-            # What the pass does not move it may read, so it must not be blank.
+            # The pass may read statistics that it does not update, so these must not
+            # be blank.
             momenta = {key: m for key, m in momenta.items() if key not in unmoved}
         else:
             return state
@@ -321,7 +324,7 @@ class Learner:
         ]
 
     def folded(self, weights: list[Any], state: list[Any], steps: Any) -> list[Any]:
-        """Values of `model.variables` with which the model computes by itself.
+        """Values of `model.variables` with which the plain model computes the same.
 
         Args:
             weights: a tensor for each of `variables`.
@@ -334,7 +337,7 @@ class Learner:
         return [values[id(v)] for v in self.model.variables]
 
     def filled(self, gradients: list[Any], variables: list[Any]) -> list[tf.Tensor]:
-        """Gradients with zeros for None, after one warning that names the unused."""
+        """Gradients with zeros for None; warns once of each unused variable."""
         unused = [
             v.path
             for v, g in zip(variables, gradients)
@@ -345,8 +348,8 @@ class Learner:
             warnings.warn(
                 "These trainable variables do not influence the query loss, so their "
                 f"gradient is zero: {', '.join(unused)}. Use them in the model's "
-                "`call`, or freeze them with `trainable = False`, or weight decay "
-                "moves them all the same.",
+                "`call`, or freeze them with `trainable = False`. Otherwise weight "
+                "decay still changes them.",
                 stacklevel=2,
             )
         return [
@@ -360,42 +363,42 @@ def _body(model: keras.Model) -> keras.Model:
         return keras.Model(model.inputs, model.layers[-1].input)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            "A head from prototypes needs a Sequential or functional model, whose "
-            f"last layer tells its input. Received: '{model.name}' of class "
-            f"{type(model).__name__}."
+            "A head from prototypes needs the input of the last layer, so the model "
+            "must be Sequential or functional. Received: "
+            f"'{model.name}' of class {type(model).__name__}."
         ) from error
 
 
 def _check_seeds(scope: Any, variables: list[Any]) -> None:
     """Refuses a layer that draws from Keras's global generator.
 
-    It is no variable of the model, so a pass would not move it on: every step of every
-    task would see the same noise.
+    The global generator is not a variable of the model, so no pass advances it: each
+    step of each task would see the same noise.
     """
     known = {id(v) for v in variables}
     for key, value in scope.state_mapping.items():
         if key not in known and value.dtype.is_integer and value.shape == (2,):
             raise ValueError(
-                "A layer draws random numbers without a generator of its own, which "
-                "would be the same in every step and every task. Give it one: "
-                "`self.seeds = keras.random.SeedGenerator(1)` in `__init__`, and "
-                "`keras.random.dropout(x, 0.5, seed=self.seeds)`."
+                "A layer draws random numbers without a generator of its own. These "
+                "numbers would be the same in each step and each task. Give the layer "
+                "a generator: `self.seeds = keras.random.SeedGenerator(1)` in "
+                "`__init__`, and `keras.random.dropout(x, 0.5, seed=self.seeds)`."
             )
 
 
 def _check_unwritten(scope: Any, variables: list[Any], given: list[Any]) -> None:
-    """Refuses a layer that assigns its own weights, which are the inner loop's."""
+    """Refuses a layer that assigns its own weights: only the inner loop may do so."""
     for variable, value in zip(variables, given):
         if scope.get_current_value(variable) is not value:
             raise ValueError(
                 f"A layer assigns its trainable weight '{variable.path}' when it is "
                 "called, as `SpectralNormalization` does. In a task the inner loop "
-                "sets it, and what the layer wrote would be lost. Compute the value "
-                "from the weight and leave the weight as it is."
+                "sets this weight, so the assigned value would be lost. Compute the "
+                "value from the weight, and do not assign the weight."
             )
 
 
 def is_seed(variable: Any) -> bool:
     """True for the state of a random number generator, such as dropout's."""
-    # `keras.random.SeedGenerator` names its state so; int64 on TensorFlow.
+    # The name that `keras.random.SeedGenerator` gives to its state.
     return variable.name == "seed_generator_state" and tuple(variable.shape) == (2,)

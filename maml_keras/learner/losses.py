@@ -22,19 +22,19 @@ LossIdentifier: TypeAlias = (
 
 
 class PureLoss:
-    """The mean loss of one task's examples, free of state and of scaling.
+    """The mean loss over the examples of one task, without state or scaling.
 
-    A `keras.losses.Loss` that is called under a distribution strategy divides by the
-    number of replicas. In an inner loop that shrinks the step without a word, so the
-    values are taken before Keras reduces them, and reduced here.
+    Under a distribution strategy, `keras.losses.Loss` divides by the number of
+    replicas, which would silently shrink inner steps. So `PureLoss` takes the values
+    before Keras reduces them, and reduces the values itself.
 
     Args:
-        identifier: any Keras loss identifier (`"mse"`), a `keras.losses.Loss`, a
+        identifier: any Keras loss identifier (`"mse"`), a `keras.losses.Loss`, or a
             function `f(y_true, y_pred)` that returns a value for each example or a
-            scalar, or for several outputs a dict or list of these, which are summed.
+            scalar. For several outputs: a dict or list of these, which are summed.
 
     Raises:
-        ValueError: if Keras knows no such loss.
+        ValueError: if Keras has no loss with the identifier.
 
     >>> loss = PureLoss("mse")
     >>> float(loss(tf.constant([[1.0], [2.0]]), tf.constant([[1.0], [4.0]])))
@@ -57,13 +57,13 @@ class PureLoss:
         else:
             self._parts = None
             self._function = keras.losses.get(identifier)
-            # One loss of several outputs is of each of them, but for a function that
-            # may want all of them at once.
+            # One loss for several outputs applies to each output. But a function gets
+            # all outputs at once.
             self._of_each = isinstance(identifier, (str, keras.losses.Loss))
 
     @property
     def name(self) -> str:
-        """What Keras calls it, such as `mean_squared_error`; of several, `sum`."""
+        """The name in Keras, such as `mean_squared_error`; `sum` for several losses."""
         if self._parts is not None:
             return "sum"
         function = self._function
@@ -74,7 +74,7 @@ class PureLoss:
 
     @property
     def parts(self) -> dict[str, PureLoss] | list[PureLoss] | None:
-        """The losses of several outputs, by key or in their order; None of one."""
+        """The losses of several outputs, by key or in order; None for a single loss."""
         parts: dict[str, PureLoss] | list[PureLoss] | None = self._parts
         return parts
 
@@ -102,12 +102,12 @@ class PureLoss:
 
     @property
     def is_elementwise(self) -> bool:
-        """True of the losses of Keras that compare each output with a target."""
+        """True for losses of Keras that compare each output with a target."""
         return self._parts is None and self._of_each and self.name in ELEMENTWISE
 
     @property
     def ignored_class(self) -> int | None:
-        """The class number of examples that do not count, if there is one."""
+        """The class number whose examples the loss ignores, or None."""
         function = None if self._parts is not None else self._function
         if isinstance(function, functools.partial):
             return function.keywords.get("ignore_class")
@@ -116,11 +116,14 @@ class PureLoss:
     def class_numbers(
         self, y_true: Any, y_pred: Any
     ) -> list[tuple[Any, int, int | None]]:
-        """Each array of class numbers, how many classes there are, and the ignored one.
+        """The arrays of class numbers among the targets, with their number of classes.
 
         Args:
             y_true: targets, `[examples, ...]`, or a nest of such for several outputs.
-            y_pred: predictions or their specs, of which only the shapes are looked at.
+            y_pred: predictions, or their specs; only the shapes are used.
+
+        Returns:
+            A list of `(class numbers, number of classes, ignored class or None)`.
         """
         if self._parts is not None:
             keys = self._parts if isinstance(self._parts, dict) else range(len(y_true))
@@ -143,10 +146,10 @@ class PureLoss:
         Args:
             y_true: targets `[examples, ...]`.
             y_pred: predictions `[examples, ...]`.
-            sample_weight: None or `[examples]`, or a nest of such for several outputs;
-                as in Keras, the weighted values are divided by the number of examples,
-                not by the sum of the weights, unless the reduction is
-                `"mean_with_sample_weight"`.
+            sample_weight: None or `[examples]`, or a nest of such for several outputs.
+                As in Keras, the sum of the weighted values is divided by the number
+                of examples, and not by the sum of the weights, unless the reduction
+                is `"mean_with_sample_weight"`.
         """
         if self._parts is not None:
             keys = (
@@ -178,13 +181,13 @@ class PureLoss:
                 ]
             )
         masks = [getattr(y_pred, "_keras_mask", None)]
-        y_true, y_pred = _aligned(_of_width(y_true, y_pred), _wide(y_pred))
+        y_true, y_pred = _aligned(_cast_targets(y_true, y_pred), _wide(y_pred))
         if isinstance(self._function, keras.losses.Loss):
             values = self._function.call(y_true, y_pred)
             reduction = self._function.reduction
         else:
             values, reduction = self._function(y_true, y_pred), "mean"
-        masks.append(getattr(values, "_keras_mask", None))  # An `ignore_class`.
+        masks.append(getattr(values, "_keras_mask", None))  # From `ignore_class`.
         return _reduced(_wide(values), sample_weight, masks, reduction)
 
     def serialize(self) -> Any:
@@ -192,9 +195,9 @@ class PureLoss:
         return keras.saving.serialize_keras_object(self.identifier)
 
     def described(self) -> Any:
-        """What `serialize` gives, or None for a function that no file can name.
+        """The result of `serialize`, or None if the loss cannot be written to a file.
 
-        Lambdas and `functools.partial` are such functions, by themselves or in a nest.
+        Lambdas and `functools.partial` cannot be written, alone or inside a nest.
         """
         parts = self._parts.values() if isinstance(self._parts, dict) else self._parts
         if any(part.described() is None for part in parts or []):
@@ -219,8 +222,8 @@ def _wide(x: Any) -> Any:
     )
 
 
-def _of_width(y_true: Any, y_pred: Any) -> Any:
-    """Targets of floats as wide as the predictions, as Keras has them in `fit`."""
+def _cast_targets(y_true: Any, y_pred: Any) -> Any:
+    """Casts float targets to the float type of the predictions, as Keras's `fit`."""
     if tf.nest.is_nested(y_true) or tf.nest.is_nested(y_pred):
         return y_true
     y_true, wide = tf.convert_to_tensor(y_true), _wide(y_pred).dtype
@@ -228,8 +231,8 @@ def _of_width(y_true: Any, y_pred: Any) -> Any:
 
 
 def _aligned(a: Any, b: Any) -> tuple[Any, Any]:
-    # As Keras does it: [n, 1] against [n] becomes [n, 1] twice, and where the shorter
-    # has more axes than one, the last of the longer goes.
+    # As in Keras: for [n, 1] and [n], both become [n, 1]. If the shorter shape has more
+    # than one axis, the longer shape loses its last axis.
     if tf.nest.is_nested(a) or tf.nest.is_nested(b):
         return a, b
     a, b = tf.convert_to_tensor(a), tf.convert_to_tensor(b)
@@ -259,5 +262,5 @@ def _reduced(
             total = tf.reduce_sum(weight if mask is None else weight * mask)
     if reduction == "sum":
         return tf.reduce_sum(values)
-    # Weights may all be zero.
+    # The total is zero if all weights are zero.
     return tf.math.divide_no_nan(tf.reduce_sum(values), total)

@@ -1,4 +1,4 @@
-"""What a model must be to be meta-learned."""
+"""Checks that a model can be meta-learned."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import tensorflow as tf
 
 
 def check(model: Any) -> None:
-    """Refuses what cannot be run as a pure function of its weights.
+    """Refuses a model that cannot be run as a pure function of its weights.
 
     Args:
-        model: what was given as a model.
+        model: the model to check.
 
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
-        TypeError: if it is no `keras.Model`.
-        ValueError: if it is not built, has nothing to train, or holds a raw
-            `tf.Variable`.
+        TypeError: if `model` is not a `keras.Model`.
+        ValueError: if the model is not built, has no trainable variables, or holds a
+            raw `tf.Variable`.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -29,15 +29,15 @@ def check(model: Any) -> None:
         )
     if not isinstance(model, keras.Model):
         raise TypeError(
-            "`model` must be a `keras.Model`, of Keras 3. Received: "
+            "`model` must be a `keras.Model` of Keras 3. Received: "
             f"model={model!r} of type {type(model).__module__}.{type(model).__name__}."
         )
     unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     if unbuilt:
         raise ValueError(
             f"`model` must be built. Model '{model.name}' has unbuilt layers: "
-            f"{', '.join(unbuilt)}. Call it once on a batch of data, or give it a "
-            "`keras.Input`, before you wrap it."
+            f"{', '.join(unbuilt)}. Call the model once on a batch of data, or give it "
+            "a `keras.Input`, before you wrap it."
         )
     if not model.trainable_variables:
         raise ValueError(
@@ -51,9 +51,9 @@ def check(model: Any) -> None:
     ]
     if counting:
         warnings.warn(
-            f"Layers of '{model.name}' keep metrics, which stay at zero, because a "
-            f"task's pass changes nothing: {', '.join(counting)}. Give metrics to "
-            "`compile`.",
+            f"Layers of '{model.name}' keep metrics, which stay at zero: "
+            f"{', '.join(counting)}. A pass over a task does not change the model. "
+            "Pass metrics to `compile`.",
             stacklevel=4,
         )
     for layer in model._flatten_layers():

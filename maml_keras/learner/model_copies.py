@@ -1,4 +1,4 @@
-"""A second model with the same architecture: adapted copies and float64 twins."""
+"""Copies of a model: adapted copies and float64 twins."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model
 
 
 def float64_twin(model: keras.Model) -> keras.Model:
-    """A copy of `model` that computes in float64, for checks against differences."""
+    """A float64 copy of `model`, for checks against finite differences."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
         keras.config.set_floatx("float64")
@@ -49,7 +49,7 @@ def _rebuilt(
     check_no_tables(model)
     try:
         config = change(keras.saving.serialize_keras_object(model))
-        # The class itself is at hand, so it need not be registered with Keras.
+        # Passing the classes spares users from registering them with Keras.
         with keras.saving.CustomObjectScope(_custom_objects(model)):
             copy = keras.saving.deserialize_keras_object(config, safe_mode=False)
     except Exception as error:
@@ -73,26 +73,26 @@ def _rebuilt(
 
 
 def check_no_tables(model: keras.Model) -> None:
-    """Refuses layers whose vocabulary neither a copy nor an export takes along.
+    """Refuses layers with a vocabulary, which copies and exports would lose.
 
     Raises:
-        ValueError: naming the layer, with what to do.
+        ValueError: with the name of the layer and the way out.
     """
     for layer in model._flatten_layers():
         if isinstance(layer, TABLES):
             raise ValueError(
                 f"Layer '{layer.name}' ({type(layer).__name__}) keeps its vocabulary "
-                "in a table, which is no weight: copies and exports would come without "
-                "it. Look tokens up before, in the data: `x = layer(x)`, and let the "
+                "in a table, which is not a weight, so copies and exports would lose "
+                "it. Apply the layer to the data before: `x = layer(x)`, and let the "
                 "model begin with the numbers."
             )
 
 
 def settle(model: keras.Model) -> None:
-    """Lets layers that compute with tensors of their variables make them anew.
+    """Updates tensors that layers have derived from their variables.
 
-    A `Normalization` that has seen data keeps mean and variance in variables, and
-    computes with what it made of them when it was built.
+    A `Normalization` after `adapt` keeps mean and variance in variables, but computes
+    with tensors that it derived from these variables when it was built.
 
     Args:
         model: a model whose variables were assigned.
@@ -111,7 +111,7 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
 
 
 def widened(config: Any) -> Any:
-    """A configuration in which every float type is float64."""
+    """A copy of `config` in which each float type is float64."""
     if isinstance(config, dict):
         return {
             key: _wide_dtype(value) if key == "dtype" else widened(value)

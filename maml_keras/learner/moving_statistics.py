@@ -13,7 +13,7 @@ from maml_keras.backend import batch_norm
 
 
 def momenta(model: keras.Model) -> dict[int, float]:
-    """Of each moving statistic that a pass can set, by `id` of the variable."""
+    """The momentum of each moving statistic that a pass can set, by variable `id`."""
     return {
         id(v): layer.momentum
         for layer in model._flatten_layers()
@@ -26,10 +26,10 @@ def momenta(model: keras.Model) -> dict[int, float]:
 
 
 class CountingScope(keras.StatelessScope):
-    """A scope that knows how often a pass assigned each variable.
+    """A scope that counts how often a pass assigns each variable.
 
     Attributes:
-        updates: the numbers, by `id` of the variable.
+        updates: the counts, by `id` of the variable.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -44,10 +44,10 @@ class CountingScope(keras.StatelessScope):
 def blank(
     variables: list[Any], state: list[Any], momenta: dict[int, float]
 ) -> list[Any]:
-    """`state` with moving statistics of zero.
+    """`state` with the moving statistics set to zero.
 
-    A pass moves one to `momentum * old + (1 - momentum) * batch`: from zero, nothing
-    cancels when `of_batch` reads the batch's out of it.
+    A pass updates a statistic to `momentum * old + (1 - momentum) * batch`. If `old`
+    is zero, `of_batch` recovers the statistic of the batch without cancellation.
     """
     return [
         tf.zeros_like(old) if id(v) in momenta else old
@@ -61,11 +61,11 @@ def of_batch(
     momenta: dict[int, float],
     updates: Mapping[int, int],
 ) -> list[Any]:
-    """The state after a pass from `blank`, with the statistics of its batch.
+    """The state after a pass from `blank`, with the statistics of the pass's batch.
 
-    A layer that is called n times, as one that is shared, has moved n times: what is
-    left is `sum_i (1 - momentum) momentum^(n - i) batch_i`, and the weights add up to
-    `1 - momentum^n`.
+    A layer that is called n times, such as a shared layer, updates n times. The result
+    is `sum_i (1 - momentum) momentum^(n - i) batch_i`, whose weights add up to
+    `1 - momentum^n`. Dividing by this sum gives the weighted mean of the batches.
     """
     return [
         new / (1.0 - momenta[id(v)] ** updates[id(v)]) if id(v) in momenta else new
@@ -79,7 +79,7 @@ def moved(
     statistics: list[Any],
     momenta: dict[int, float],
 ) -> list[Any]:
-    """The state after a pass over a batch of these statistics, as Keras moves it."""
+    """The state after Keras's update by a batch with the given statistics."""
     return [
         old * momenta[id(v)] + new * (1.0 - momenta[id(v)]) if id(v) in momenta else new
         for v, old, new in zip(variables, state, statistics)

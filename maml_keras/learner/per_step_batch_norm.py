@@ -1,4 +1,4 @@
-"""Batch normalisation with scale and offset of each inner step's own (MAML++)."""
+"""Batch normalisation with a separate scale and offset for each inner step (MAML++)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from maml_keras.learner.batch_norm_policy import BatchNormPolicy, LayerCall
 
 
 class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
-    """What both policies share: tables with a row for each inner step.
+    """The base of both per-step policies: tables with a row for each inner step.
 
-    A step beyond those of training uses the last one's row.
+    A step beyond the steps of training uses the last row.
     """
 
     built: bool
 
     def __init__(self) -> None:
         keras.layers.Layer.__init__(self, name=self.name)
-        # A function, because a layer would take an attribute for a part of itself.
+        # A function, because Keras would track a list attribute as sublayers.
         self._owners: Callable[[], list[Any]] = list
 
     def prepare(self, model: keras.Model, steps: int) -> None:
@@ -42,10 +42,11 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
         elif list(map(id, self._owners())) != list(map(id, layers)):
             raise ValueError(
                 f"A `{type(self).__name__}` policy belongs to the model that it was "
-                f"made for. Pass `batch_norm='{self.name}'` for a policy of its own."
+                f"made for. Pass `batch_norm='{self.name}'` to create a new policy."
             )
         for layer, tables in zip(layers, self.tables):
-            # Frozen here, not when it was made: that would change its place in files.
+            # Creating a table as frozen would change its place in saved files, so the
+            # table is frozen here.
             for name in tables.keys() & {"gamma", "beta"}:
                 tables[name].trainable = layer.trainable
 
@@ -63,7 +64,7 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
         return self.add_weight(
             shape=[rows, layer.moving_mean.shape[0]],
             dtype=layer.moving_mean.dtype,
-            # As many rows of what the layer came with.
+            # Each row starts at the value of the layer.
             initializer=lambda shape, dtype: tf.zeros(shape, dtype) + start,
             trainable=trainable,
             name=f"{layer.name}_{name}",
@@ -85,7 +86,8 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
             if mask is not None or layer.axis not in (-1, len(inputs.shape) - 1):
                 raise ValueError(
                     f"`batch_norm='{self.name}'` needs channels last and no mask. "
-                    f"Layer '{layer.name}' has axis={layer.axis} and mask={mask}."
+                    f"Received: layer '{layer.name}' with axis={layer.axis} and "
+                    f"mask={mask}. Use another policy, such as 'transductive'."
                 )
             tables = next(
                 t for owner, t in zip(self._owners(), self.tables) if owner is layer
@@ -106,24 +108,24 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
                 self._move(layer, tables, row, *batch)
             else:
                 moving = self._moving(layer, tables, row)
-                y = _by(*moving, x, scale, offset, layer.epsilon)
+                y = _normalised(*moving, x, scale, offset, layer.epsilon)
             return tf.cast(y, layer.compute_dtype)
 
         return call
 
     @abc.abstractmethod
     def _by_batch(self, layer: Any, batch_statistics: bool) -> bool:
-        """True if this pass of the layer normalises by its own batch."""
+        """True if the layer normalises by the batch in this pass."""
 
     @abc.abstractmethod
     def _moving(self, layer: Any, tables: dict[str, Any], row: Any) -> tuple[Any, Any]:
-        """Mean and variance, `[channels]`, for a pass that does not."""
+        """Mean and variance, `[channels]`, for a pass without batch statistics."""
 
     @abc.abstractmethod
     def _move(
         self, layer: Any, tables: dict[str, Any], row: Any, mean: Any, variance: Any
     ) -> None:
-        """Moves what `_moving` reads towards the statistics of a batch."""
+        """Updates the moving statistics by the statistics of a batch."""
 
     def folded(self, values: dict[int, Any], steps: Any) -> dict[int, Any]:
         row = self._row(steps)
@@ -147,15 +149,15 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
 
 
 class PerStep(PerStepPolicy):
-    """Each inner step k has its own scale and offset; every pass uses its own batch.
+    """Each inner step k has its own scale and offset; each pass uses its own batch.
 
     `y = (x - mean) / sqrt(variance + epsilon) * (gamma + gamma_k) + beta + beta_k`
 
-    `gamma` and `beta` are the layer's own, and adapt if the inner loop's selector takes
-    them; `gamma_k` and `beta_k` start at zero, are meta-learned and do not adapt. Mean
-    and variance are the batch's, in evaluation too, as in the paper's code, whose
-    figures are so: a query's prediction depends on the other queries of its task. A
-    frozen layer keeps its moving statistics.
+    `gamma` and `beta` belong to the layer, and adapt if the inner loop's selector
+    chooses them. `gamma_k` and `beta_k` start at zero, are meta-learned and do not
+    adapt. Mean and variance come from the batch, also in evaluation, as in the code
+    behind the paper's figures. So the prediction of a query depends on the other
+    queries of its task. A frozen layer normalises by its moving statistics.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
@@ -181,14 +183,15 @@ class PerStep(PerStepPolicy):
 
 
 class PerStepRunning(PerStepPolicy):
-    """As `PerStep`, with moving statistics of each step's own for evaluation.
+    """Like `PerStep`, but evaluation uses separate moving statistics for each step.
 
-    In training the statistics are the batch's, and move those of the step; in
-    evaluation the step's moving statistics are used, so queries are predicted
-    independently of each other. It is what the paper's text describes. But the inner
-    steps of an evaluation then differ from those of training, whose gradients go
-    through the batch's statistics, and rates that suit the one may diverge in the
-    other.
+    In training, each pass normalises by its batch and updates the moving statistics of
+    its step. Evaluation uses these moving statistics, so each query is predicted
+    independently of the other queries. The paper's text describes this policy.
+
+    Inner steps in evaluation then differ from inner steps in training, where gradients
+    flow through the statistics of the batch. Learning rates that suit training may
+    diverge in evaluation.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
@@ -222,12 +225,12 @@ class PerStepRunning(PerStepPolicy):
             table = tables[name]
             old = table.value
             towards = tf.cast(batch, old.dtype) - tf.gather(old, row)
-            # A product with one row of ones, because it vectorises over tasks.
+            # A product with a one-hot row vectorises over tasks.
             chosen = tf.one_hot(row, table.shape[0], dtype=old.dtype)
             table.assign(old + chosen[:, None] * (1.0 - layer.momentum) * towards)
 
 
-def _by(
+def _normalised(
     mean: Any, variance: Any, x: Any, scale: Any, offset: Any, epsilon: float
 ) -> Any:
     mean, variance = (
@@ -242,7 +245,7 @@ def _check(layer: Any, name: str) -> None:
     renorm = batch_norm.renormalises(layer)
     if renorm or layer.synchronized:
         raise ValueError(
-            f"`batch_norm='{name}'` needs plain batch normalisation. Layer "
-            f"'{layer.name}' has renorm={renorm}, "
-            f"synchronized={layer.synchronized}. Take another policy."
+            f"`batch_norm='{name}'` needs plain batch normalisation. Received: layer "
+            f"'{layer.name}' with renorm={renorm}, "
+            f"synchronized={layer.synchronized}. Use another policy."
         )

@@ -1,4 +1,4 @@
-"""Which statistics batch norm uses, what moves them, and what does not."""
+"""Which statistics batch norm uses, and which passes update the moving statistics."""
 
 import warnings
 
@@ -25,7 +25,7 @@ from maml_keras.learner.learner import Learner
 MOMENTUM = 0.7
 
 
-def test_call_is_keras_own_outside():
+def test_keras_own_call_is_restored_afterwards():
     before = keras.layers.BatchNormalization.call
     model = maml(batch_normalised())
     model.compile("sgd")
@@ -76,7 +76,7 @@ def moved_by_hand(model, batch, steps):
 
 @pytest.mark.parametrize("policy", ["transductive", "running"])
 @pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
-def test_statistics_move_once_a_meta_step_by_the_mean_over_tasks(policy, task_map):
+def test_statistics_are_updated_once_a_meta_step_by_a_mean(policy, task_map):
     model, batch = batch_normalised(momentum=MOMENTUM), regression(tasks=3)
     model.layers[1].moving_mean.assign_add(tf.range(6.0) / 10)
     expected = moved_by_hand(model, batch, steps=2)
@@ -166,7 +166,7 @@ def test_masks_differ_between_tasks_and_between_steps():
     assert np.abs(first[0] - second[0]).max() > 1e-3
 
 
-def test_masks_are_those_of_the_seed():
+def test_masks_depend_on_the_seed_only():
     start = with_dropout()
     weights = start.get_weights()
 
@@ -179,20 +179,20 @@ def test_masks_are_those_of_the_seed():
     assert np.abs(run(1)[0] - run(2)[0]).max() > 1e-3
 
 
-def test_policy_of_ones_own_is_used_as_it_is():
+def test_a_policy_object_is_used_unchanged():
     policy = batch_norm_policies.Running()
     assert batch_norm_policies.get(policy) is policy
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class Batchwise(batch_norm_policies.Running):
-    """Another rule under the name that it inherits."""
+    """A custom policy that inherits the name of another policy."""
 
     def uses_batch_statistics(self, *, training):
         return True
 
 
-def test_policy_of_ones_own_comes_back_from_a_file(tmp_path):
+def test_a_custom_policy_is_restored_from_a_file(tmp_path):
     model = maml(batch_normalised(), batch_norm=Batchwise())
     model.compile("sgd")
     model.save(tmp_path / "model.keras")
@@ -227,7 +227,7 @@ def test_meta_gradients_alone_change_nothing(policy):
 
 
 def called(times):
-    """A batch norm that is called so often in a pass, as in a siamese network."""
+    """A batch norm layer that a pass calls several times, as in a siamese network."""
     x = keras.Input([3])
     h = keras.layers.Dense(6, activation="tanh")(x)
     layer = keras.layers.BatchNormalization(momentum=MOMENTUM)
@@ -236,7 +236,7 @@ def called(times):
     return keras.Model(x, keras.layers.Dense(2)(h))
 
 
-def test_a_layer_that_is_called_more_than_once_gets_its_batches_statistics():
+def test_batch_statistics_of_a_layer_that_is_called_several_times():
     once, thrice = called(1), called(3)
     thrice.set_weights(once.get_weights())
     x = regression()[0]["support_x"][0]
@@ -268,7 +268,7 @@ def test_frames_of_a_series_share_their_statistics():
 
 
 class OnlyInTraining(keras.Model):
-    """A layer that passes without training do not call."""
+    """A model that calls a layer in training only."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -295,9 +295,9 @@ def test_a_layer_that_is_not_called_keeps_its_statistics():
 
 
 class InInferenceMode(keras.Model):
-    """Keras's idiom for a pretrained network.
+    """Keras's idiom for a pretrained network: `base(x, training=False)`.
 
-    Of a functional model Keras itself overrides it: `fit` hands its own on.
+    In a functional model, Keras itself would override this `training=False` in `fit`.
     """
 
     def __init__(self, **kwargs):
@@ -311,7 +311,7 @@ class InInferenceMode(keras.Model):
         return self.head(self.base(x, training=False))
 
 
-def test_a_call_in_inference_mode_that_the_policy_overrides_is_told():
+def test_an_overridden_training_false_gives_a_warning():
     task = regression()[0]
     with pytest.warns(UserWarning, match="`training=False`, which the batch-norm pol"):
         maml(InInferenceMode()).compute_meta_gradients(regression())
@@ -322,7 +322,7 @@ def test_a_call_in_inference_mode_that_the_policy_overrides_is_told():
         maml(batch_normalised()).predict(task, verbose=0)
 
 
-def test_evaluate_is_without_dropout():
+def test_evaluate_runs_without_dropout():
     model, (task, query_y) = maml(with_dropout()), regression()
     model.compile("sgd")
     expected = np.square(model.predict_on_batch(task) - query_y).mean()
@@ -330,11 +330,11 @@ def test_evaluate_is_without_dropout():
     np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32
 
 
-def test_generators_of_a_task_start_apart():
+def test_generators_of_a_task_get_different_seeds():
     layers = keras.layers
     model = keras.Sequential([keras.Input([3]), layers.Dropout(0.5), layers.Dense(3)])
     model.add(layers.Dropout(0.5))
     model.add(layers.Dense(2))
     seeds = maml(model)._seeds(regression()[0], None)["seeds"].numpy()
-    assert seeds.shape == (2, 2, 2)  # Tasks, generators.
+    assert seeds.shape == (2, 2, 2)  # [tasks, generators, 2]
     assert len(np.unique(seeds.reshape(4, 2), axis=0)) == 4

@@ -1,4 +1,4 @@
-"""Dropout in inner, outer and evaluation passes, whatever batch norm does."""
+"""Dropout in inner, outer and evaluation passes, under each batch-norm policy."""
 
 import keras
 import pytest
@@ -27,7 +27,7 @@ PASSES = []
 
 @keras.saving.register_keras_serializable(package="tests")
 class Witness(keras.layers.Layer):
-    """Notes each pass: how many examples, and whether dropout would be active."""
+    """Records for each pass the number of examples, and whether dropout is active."""
 
     def call(self, x, training=False):
         PASSES.append((x.shape[0], bool(training)))
@@ -57,7 +57,7 @@ def passes(run):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_it_is_on_in_inner_and_outer_passes_and_off_after(policy):
+def test_dropout_is_on_in_training_passes_and_off_afterwards(policy):
     maml, batch = observed(policy), regression(support=SUPPORT, queries=QUERY)
     on, off = ({(SUPPORT, flag), (QUERY, flag)} for flag in (True, False))
     assert passes(lambda: maml.compute_meta_gradients(batch)) == on
@@ -70,14 +70,14 @@ def test_it_is_on_in_inner_and_outer_passes_and_off_after(policy):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)
-def test_every_estimator_trains_with_it(estimator):
+def test_each_estimator_trains_with_dropout(estimator):
     maml = observed(meta_gradient=ESTIMATORS[estimator]())
     batch = regression(support=SUPPORT, queries=QUERY)
     seen = passes(lambda: maml.compute_meta_gradients(batch))
     assert seen == {(SUPPORT, True), (QUERY, True)}
 
 
-def test_prototypes_are_taken_with_it_in_training_alone():
+def test_prototypes_are_computed_with_dropout_in_training_only():
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     maml = observed(outputs=3, loss=loss, start=mk.PrototypicalHead())
     batch = classification(shots=2, queries=1)

@@ -1,4 +1,4 @@
-"""Batches of the wrong form are refused, with what was expected and what came."""
+"""Batches of wrong form are refused; the message says what was expected and came."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_wrong_form_is_refused(changes, message):
         check_batch(*batch(**changes))
 
 
-def test_pair_instead_of_dict_is_refused():
+def test_a_tuple_or_array_instead_of_a_dict_is_refused():
     with pytest.raises(ValueError, match="must be a dict.*Received: tuple"):
         check_batch((tf.zeros([2, 4, 3]), tf.zeros([2, 4, 1])))
     with pytest.raises(ValueError, match="Received: ndarray.*from_arrays.*adapt"):
@@ -101,8 +101,8 @@ def test_labels_must_be_class_numbers(labels, message):
     [
         ([[0, 1]], (1, 2)),
         ([[0.0, 1.0]], (1, 2)),
-        ([[[0], [1]]], (1, 2)),  # As Keras takes them too.
-        ([[[0, 1], [1, 0]]], (1, 2, 2)),  # A class for each of two places.
+        ([[[0], [1]]], (1, 2)),  # Keras accepts a last axis of 1, too.
+        ([[[0, 1], [1, 0]]], (1, 2, 2)),  # A class for each of two positions.
     ],
 )
 def test_class_numbers_pass(labels, output):

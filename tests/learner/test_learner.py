@@ -28,7 +28,7 @@ layers = keras.layers
 @pytest.mark.parametrize(
     "name", ["dense", "conv", "embedding", "attention", "multi_input", "subclassed"]
 )
-def test_prediction_is_the_models_own(name):
+def test_prediction_equals_the_prediction_of_the_model(name):
     model, batch = family(name)
     x = task_of(batch, 0)[0]["support_x"]
     learner = Learner(model)
@@ -47,7 +47,7 @@ def test_prediction_uses_the_weights_it_is_given():
 
 
 @pytest.mark.parametrize("build", [batch_normalised, with_dropout])
-def test_a_pass_changes_nothing_of_the_model(build):
+def test_a_pass_does_not_change_the_model(build):
     model = build()
     learner = Learner(model)
     before = numpy_variables(model)
@@ -131,7 +131,7 @@ def test_batch_statistics_are_those_of_the_batch():
     learner = Learner(model)
     mean, variance = learner.batch_statistics(learner.weights(), learner.state(), x)
     hidden = model.layers[0](x).numpy()
-    # The momentum is divided out again, which costs a digit of float32.
+    # `batch_statistics` divides by 1 - momentum, which costs a digit of float32.
     np.testing.assert_allclose(mean, hidden.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(variance, hidden.var(axis=0), rtol=1e-4, atol=1e-5)
 
@@ -146,8 +146,8 @@ def test_sparse_gradient_becomes_dense_and_none_becomes_zero():
     np.testing.assert_array_equal(filled[1], np.zeros(4))
 
 
-def test_no_model_is_refused():
-    with pytest.raises(TypeError, match=r"`keras.Model`, of Keras 3. Received.*Dense"):
+def test_an_object_that_is_not_a_model_is_refused():
+    with pytest.raises(TypeError, match=r"`keras.Model` of Keras 3. Received.*Dense"):
         Learner(layers.Dense(1))
 
 
@@ -180,7 +180,7 @@ def test_raw_tensorflow_variable_is_refused_by_name(wrap):
 
 
 def test_a_layer_that_writes_to_its_own_weight_is_refused():
-    # What it wrote would hold in this pass alone: the next step starts from the task's.
+    # The written value would be lost: the next step starts from the task's weights.
     spectral = layers.SpectralNormalization(layers.Dense(2))
     learner = Learner(keras.Sequential([keras.Input([3]), spectral]))
     x, weights, state = np.ones([4, 3], "float32"), learner.weights(), learner.state()
@@ -195,7 +195,7 @@ def test_another_backend_is_refused(monkeypatch):
         Learner(dense())
 
 
-def test_what_was_traced_is_forgotten_when_layers_are_frozen():
+def test_traced_functions_are_dropped_when_layers_are_frozen():
     model, (task, query_y) = dense(), regression()
     learner = maml(model)
     learner.compile("sgd")

@@ -1,4 +1,4 @@
-"""PureLoss against Keras's own losses."""
+"""`PureLoss` gives the values of Keras's own losses."""
 
 import functools
 
@@ -66,7 +66,7 @@ def in_keras(identifier, y_true, y_pred, sample_weight=None):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_value_is_that_of_keras(case):
+def test_value_equals_the_value_in_keras(case):
     identifier, y_true, y_pred = CASES[case]
     got = PureLoss(identifier)(tf.constant(y_true), tf.constant(y_pred))
     # float32.
@@ -75,7 +75,7 @@ def test_value_is_that_of_keras(case):
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "sequence"])
-def test_weighted_value_is_that_of_keras(case):
+def test_weighted_value_equals_the_value_in_keras(case):
     identifier, y_true, y_pred = CASES[case]
     got = PureLoss(identifier)(tf.constant(y_true), tf.constant(y_pred), WEIGHTS)
     expected = in_keras(identifier, y_true, y_pred, WEIGHTS)
@@ -109,7 +109,7 @@ def test_losses_of_several_outputs_are_summed():
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_masked_values_count_for_nothing_as_in_keras(weights):
+def test_masked_values_are_ignored_as_in_keras(weights):
     mask = np.array([True, False, True, True, False, True])
     y_pred = tf.constant(OTHER)
     y_pred._keras_mask = tf.constant(mask)
@@ -140,7 +140,7 @@ def test_half_precision_is_summed_in_float32(dtype):
         (["mse", "mae"], False),
     ],
 )
-def test_class_numbers_are_told_by_the_loss(identifier, sparse):
+def test_losses_of_class_numbers_are_recognised(identifier, sparse):
     assert PureLoss(identifier).is_sparse_categorical == sparse
 
 
@@ -152,7 +152,7 @@ def test_config_round_trip(identifier):
     assert PureLoss.deserialize(loss.serialize()).serialize() == loss.serialize()
 
 
-def test_column_of_weights_is_one_weight_each():
+def test_a_column_of_weights_gives_one_weight_per_example():
     got = PureLoss("mse")(REAL, tf.constant(OTHER), WEIGHTS[:, None])
     expected = losses.MeanSquaredError()(REAL, OTHER, WEIGHTS)
     np.testing.assert_allclose(got, expected, rtol=1e-6)  # float32
@@ -187,7 +187,7 @@ def test_any_callable_has_a_name(function, name):
     assert np.isfinite(float(loss(tf.ones([2, 1]), tf.zeros([2, 1]))))
 
 
-def test_a_partial_loss_of_class_numbers_is_told():
+def test_a_partial_loss_of_class_numbers_is_recognised():
     function = keras.losses.sparse_categorical_crossentropy
     loss = PureLoss(functools.partial(function, from_logits=True, ignore_class=-1))
     assert loss.is_sparse_categorical
@@ -199,21 +199,21 @@ def test_a_partial_loss_of_class_numbers_is_told():
     [HUBER, Callable(), lambda a, b: a - b, {"a": "mse", "b": HUBER}],
     ids=["partial", "instance", "lambda", "nest"],
 )
-def test_what_no_file_can_name_is_described_as_nothing(function):
+def test_a_loss_that_cannot_be_saved_is_described_as_none(function):
     assert PureLoss(function).described() is None
 
 
-def test_what_can_be_named_is_described_as_it_is_written():
+def test_a_loss_that_can_be_saved_is_described_by_its_configuration():
     loss = PureLoss(keras.losses.Huber(delta=0.5))
     assert loss.described() == loss.serialize()
 
 
-def test_a_loss_of_class_numbers_is_told_whatever_its_name():
+def test_a_loss_of_class_numbers_is_recognised_under_any_name():
     loss = losses.SparseCategoricalCrossentropy(from_logits=True, name="ce")
     assert PureLoss(loss).is_sparse_categorical
 
 
-def test_weighted_mean_is_that_of_keras():
+def test_weighted_mean_equals_the_mean_in_keras():
     loss = losses.MeanSquaredError(reduction="mean_with_sample_weight")
     expected = float(loss(REAL, OTHER, sample_weight=WEIGHTS))
     plain = float(losses.MeanSquaredError()(REAL, OTHER, sample_weight=WEIGHTS))
@@ -223,7 +223,7 @@ def test_weighted_mean_is_that_of_keras():
 
 
 @pytest.mark.parametrize("weights", [WEIGHTS, 0 * np.asarray(WEIGHTS)])
-def test_weighted_mean_of_masked_labels_is_that_of_keras(weights):
+def test_weighted_mean_of_masked_labels_equals_the_mean_in_keras(weights):
     loss = losses.SparseCategoricalCrossentropy(
         from_logits=True, ignore_class=-1, reduction="mean_with_sample_weight"
     )
@@ -236,8 +236,8 @@ def test_weighted_mean_of_masked_labels_is_that_of_keras(weights):
     assert np.isfinite(found)
 
 
-def test_one_loss_of_several_outputs_is_of_each_of_them():
-    # As in Keras's `fit`: not their mean, as of one array that they are stacked to.
+def test_one_loss_for_several_outputs_applies_to_each_output():
+    # As in Keras's `fit`: the sum over outputs, not the mean over a stacked array.
     for loss in ("mse", losses.MeanSquaredError()):
         one = PureLoss(loss)
         first, second = one(REAL, OTHER), one(OTHER, 2 * REAL)

@@ -1,4 +1,4 @@
-"""Independent copies, and twins in float64."""
+"""Independent copies of a model, and its twins in float64."""
 
 import keras
 import numpy as np
@@ -102,24 +102,24 @@ def test_copy_of_another_shape_is_refused():
 
 
 def after_scaling():
-    """A network whose first layer has seen data of mean 5."""
+    """A network whose first layer was adapted to data with mean 5."""
     scaling = keras.layers.Normalization()
     scaling.adapt(np.random.default_rng(0).normal(5.0, 2.0, [200, 3]))
     return keras.Sequential([keras.Input([3]), scaling, keras.layers.Dense(2)])
 
 
-def test_a_copy_normalises_by_what_the_layer_has_seen():
+def test_a_copy_normalises_by_the_statistics_of_the_layer():
     model, x = after_scaling(), np.full([4, 3], 6.0, "float32")
     np.testing.assert_array_equal(copy_of(model)(x), model(x))
     np.testing.assert_allclose(float64_twin(model)(x), model(x), rtol=1e-5)
-    # By mean 0 and variance 1, with which the layer was built, it would be another.
+    # A layer with mean 0 and variance 1, its initial values, gives other outputs.
     fresh = keras.Sequential(
         [keras.Input([3]), keras.layers.Normalization(), keras.layers.Dense(2)]
     )
     assert not np.allclose(fresh.layers[0](x), model.layers[0](x), rtol=0.1)
 
 
-def test_so_does_a_model_that_takes_the_weights_of_another(tmp_path):
+def test_adapters_and_warm_starts_keep_the_statistics_of_the_layer(tmp_path):
     model, x = after_scaling(), np.full([4, 3], 6.0, "float32")
     adapters = with_low_rank_adapters(model)
     np.testing.assert_allclose(adapters(x), model(x), rtol=1e-5)  # float32

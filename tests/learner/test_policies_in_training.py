@@ -1,4 +1,4 @@
-"""Batch-norm policies: what a query's prediction depends on, and what moves."""
+"""Batch-norm policies: what a prediction depends on, and which statistics change."""
 
 import keras
 import numpy as np
@@ -111,7 +111,7 @@ def test_meta_gradient_is_exact_under_every_policy(policy, kind):
         for policy in ALL
     ],
 )
-def test_what_training_moves(policy):
+def test_which_statistics_training_changes(policy):
     model = model_with_statistics()
     learner = maml(model, steps=2, batch_norm=policy)
     learner.compile("sgd")
@@ -121,7 +121,7 @@ def test_what_training_moves(policy):
     moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(after, before)]
     own = [policy in (*TRANSDUCTIVE, "running", "support")]
     assert moved == own + [True] * len(statistics(learner))
-    # Evaluation and adaptation never do.
+    # Evaluation and adaptation never change statistics.
     task, query_y = regression()
     learner.evaluate(task, query_y, verbose=0)
     learner.adapt(task["support_x"][0], task["support_y"][0])
@@ -130,8 +130,8 @@ def test_what_training_moves(policy):
     np.testing.assert_array_equal(model.layers[1].moving_mean, after[0])
 
 
-def test_the_support_policy_moves_statistics_towards_the_support_sets():
-    # By the query pass at the adapted weights, as Keras moves them.
+def test_the_support_policy_updates_statistics_by_the_support_set():
+    # The query pass updates at the adapted weights, with Keras's momentum.
     model, batch = model_with_statistics(), regression(tasks=1)
     norm = model.layers[1]
     old = norm.moving_mean.numpy()
@@ -148,8 +148,8 @@ def statistics(learner):
     return [v.numpy() for v in learner.learner.batch_norm.statistics()]
 
 
-def test_each_step_moves_its_own_row():
-    # Rows 0 and 1 by the support passes, row 2 by the query pass.
+def test_each_step_updates_its_own_row():
+    # The support passes update rows 0 and 1, the query pass updates row 2.
     model, batch = model_with_statistics(), regression(tasks=1)
     norm = model.layers[1]
     old = norm.moving_mean.numpy()
@@ -167,7 +167,7 @@ def test_each_step_moves_its_own_row():
 
 
 @pytest.mark.parametrize("policy", PER_STEP)
-def test_what_the_policy_learns_does_not_adapt(policy):
+def test_learned_tables_of_the_policy_do_not_adapt(policy):
     learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
     task, _ = task_of(regression(), 0)
     weights = learner.learner.weights()
@@ -186,7 +186,7 @@ def test_what_the_policy_learns_does_not_adapt(policy):
 
 
 @pytest.mark.parametrize("policy", PER_STEP)
-def test_a_step_beyond_those_of_training_uses_the_last_ones(policy):
+def test_a_step_beyond_training_uses_the_last_row(policy):
     learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
     tables = learner.batch_norm.tables[0]
     assert ("mean" in tables) == (policy == "per_step_running")
@@ -216,9 +216,9 @@ def test_each_step_learns_its_own_scale_and_offset(policy):
         assert np.abs(values[0] - values[2]).max() > 1e-6
 
 
-def test_without_tables_per_step_is_transductive():
-    # Until scales and offsets of the steps are learned it is the same, to the
-    # gradients and the moving statistics.
+def test_per_step_with_fresh_tables_is_transductive():
+    # While the tables are zero, both policies give the same gradients and moving
+    # statistics.
     batch, found = regression(), []
     for policy in TRANSDUCTIVE:
         keras.utils.set_random_seed(0)
@@ -255,14 +255,14 @@ def test_per_step_is_saved_adapted_and_exported(policy, tmp_path):
     learner.fit(task, query_y, epochs=3, verbose=0)
     expected = learner(task)[0]
     if policy == "per_step":
-        # What ships predicts with the support set's statistics: let them be the
-        # queries' own.
+        # The export predicts with the support set's statistics. With equal support and
+        # query inputs, they equal the statistics of the queries.
         task = {**task, "query_x": task["support_x"]}
         expected = learner(task)[0]
     learner.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(task)[0], expected, rtol=1e-5, atol=1e-6)
-    # An ordinary model with the last step's statistics folded in.
+    # The adapted model is ordinary: the tables of the last step are folded in.
     adapted = learner.adapt(task["support_x"][0], task["support_y"][0])
     np.testing.assert_allclose(
         adapted(task["query_x"][0]), expected, rtol=1e-4, atol=1e-5
@@ -305,8 +305,8 @@ def test_dropout_is_independent_of_the_policy(policy):
     batch = regression()
     seeds = [tf.constant([0, s]) for s in (1, 2)]
     losses = [float(learner.compute_meta_gradients(batch, seed=s)[0]) for s in seeds]
-    assert losses[0] != losses[1]  # On in training, whatever the policy.
-    np.testing.assert_array_equal(learner(batch[0]), learner(batch[0]))  # Off after.
+    assert losses[0] != losses[1]  # Dropout is on in training.
+    np.testing.assert_array_equal(learner(batch[0]), learner(batch[0]))  # Off here.
 
 
 def test_frozen_policy_trains_scale_and_offset():
@@ -318,7 +318,7 @@ def test_frozen_policy_trains_scale_and_offset():
     assert np.abs(model.layers[1].gamma.numpy() - before).max() > 1e-6
 
 
-def test_names_and_what_they_refuse():
+def test_names_of_policies_and_models_that_policies_refuse():
     assert sorted(batch_norm_policies.POLICIES) == sorted(ALL)
     for name in ALL:
         assert batch_norm_policies.get(name).name == name
@@ -334,7 +334,7 @@ def test_names_and_what_they_refuse():
 
 
 @pytest.mark.parametrize("policy", ["per_step", "per_step_running"])
-def test_a_layer_that_is_frozen_later_takes_its_tables_along(policy):
+def test_freezing_a_layer_later_freezes_its_tables(policy):
     model = batch_normalised()
     learner = maml(model, batch_norm=policy, steps=2)
     learned = len(learner.learner.variables)
@@ -343,7 +343,7 @@ def test_a_layer_that_is_frozen_later_takes_its_tables_along(policy):
     tables = learner.batch_norm.tables[0]
     assert not tables["gamma"].trainable
     assert not tables["beta"].trainable
-    assert len(learner.learner.variables) == learned - 4  # Its own two, and these.
+    assert len(learner.learner.variables) == learned - 4  # Gamma, beta and two tables.
     before = tables["beta"].numpy()
     learner.train_on_batch(*regression())
     np.testing.assert_array_equal(tables["beta"], before)
@@ -362,7 +362,7 @@ def with_rows_that_differ(policy):
 
 
 @pytest.mark.parametrize("policy", ALL)
-def test_evaluation_answers_as_predict_does(policy):
+def test_evaluation_gives_the_losses_of_predict(policy):
     learner = with_rows_that_differ(policy)
     learner.compile("sgd")
     task, query_y = regression(queries=5)
@@ -376,10 +376,11 @@ def test_evaluation_answers_as_predict_does(policy):
 
 
 @pytest.mark.parametrize("policy", PER_STEP)
-def test_an_adapted_model_has_the_last_steps_tables(policy):
+def test_an_adapted_model_has_the_tables_of_the_last_step(policy):
     learner = with_rows_that_differ(policy)
     task, _ = regression()
-    task["query_x"] = task["support_x"]  # Whose statistics an adapted model has.
+    # An adapted model has the statistics of the support set.
+    task["query_x"] = task["support_x"]
     adapted = learner.adapt(task["support_x"][0], task["support_y"][0])
     np.testing.assert_allclose(
         adapted(task["query_x"][0]), learner(task)[0], rtol=1e-4, atol=1e-5

@@ -167,7 +167,7 @@ def test_weights_in_another_nest_than_the_targets_are_refused(weights):
     task, y = regression(tasks=2)
     task["support_y"] = [task["support_y"]] * 2
     ones = tf.nest.map_structure(lambda _: np.ones([2, 3], "float32"), weights)
-    with pytest.raises(ValueError, match="in a nest like that of query_y"):
+    with pytest.raises(ValueError, match="in a nest like query_y"):
         model.compute_meta_gradients((task, [y, y], ones))
 
 

@@ -186,7 +186,7 @@ def test_an_update_rule_as_optimizer_is_refused():
 
 def test_query_targets_inside_the_dict_raise_with_their_place():
     task, query_y = regression()
-    with pytest.raises(ValueError, match="no query_y, which stands beside the dict"):
+    with pytest.raises(ValueError, match="no query_y. Put query_y beside the dict"):
         compiled().fit({**task, "query_y": query_y}, verbose=0)
 
 
