@@ -1,4 +1,4 @@
-# Two commands from a bare clone: `make demo` and `make test`.
+# From a fresh clone, `make demo` and `make test` need no preparation.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -9,16 +9,17 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL = help
 
 help:
-	@echo "make demo       train the sinusoid preset, compare, plot, export (3 minutes)"
-	@echo "make test       the test suite (six minutes)"
-	@echo "make test-journeys  command line, runs, pages, examples and exports (eight minutes)"
-	@echo "make test-slow  training proofs and exhaustive products (an hour)"
-	@echo "make tables     the comparisons of docs/comparisons.md and docs/howto/adapters.md (three hours)"
-	@echo "make bench      timings beside JAX, PyTorch and their MAML libraries (two hours)"
-	@echo "make lint       ruff and mypy"
-	@echo "make docs       the documentation site, into site/"
-	@echo "make build      wheel and sdist, checked, into dist/"
-	@echo "make lock       renew requirements.lock"
+	@echo "make demo           train the sinusoid preset, compare, plot, export (3 minutes)"
+	@echo "make test           run the fast tests (6 minutes)"
+	@echo "make test-journeys  test command line, runs, pages, examples and exports (8 minutes)"
+	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
+	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
+	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
+	@echo "make lint           run ruff and mypy"
+	@echo "make docs           build the documentation site into site/"
+	@echo "make build          build and check wheel and sdist in dist/"
+	@echo "make lock           update requirements.lock"
+	@echo "make clean          remove the virtual environment, runs and built files"
 
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
@@ -40,7 +41,7 @@ test-slow: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m pytest -m slow
 
-# Omniglot lies where TFDS_DATA_DIR says.
+# TFDS_DATA_DIR is the folder of the Omniglot data set.
 tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature,random,pretrained,oracle --out runs/tables/sinusoid
 	$(BIN)/maml-keras compare omniglot_small --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_5w

@@ -1,4 +1,4 @@
-"""The program `maml-keras`, beside the library so that its help needs no TensorFlow."""
+"""The program `maml-keras`: a separate package, so that help starts no TensorFlow."""
 
 from maml_keras_cli.app import app, main
 

@@ -1,4 +1,4 @@
-"""Adapt an export to one task of the user."""
+"""The command `adapt`: adapts an export to one task of the user."""
 
 from __future__ import annotations
 
@@ -16,33 +16,34 @@ def adapt(
     data: Annotated[
         pathlib.Path,
         typer.Option(
-            help="A folder with a folder of images for each class; or an .npz file "
-            "with arrays `x` and `y`, one row an example, and optionally `query_x` and "
-            "`query_y` to measure on."
+            help="Examples of the task: a folder with a folder of images for each "
+            "class, or an .npz file with arrays `x` and `y`, one row for each example. "
+            "The file may also hold query examples, `query_x` and `query_y`."
         ),
     ],
     query: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Other examples of the same task, in the same form, to measure on.",
+            help="Query examples: other examples of the same task, in the same form. "
+            "The adapted network is measured on them.",
             show_default="none",
         ),
     ] = None,
     steps: Annotated[
-        int, typer.Option(min=0, help="How far to adapt, in gradient steps.")
+        int, typer.Option(min=0, help="Length of the adaptation, in gradient steps.")
     ] = 10,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             min=0.0,
-            help="Of each step: what its gradient is multiplied by.",
+            help="Learning rate: each step's gradient is multiplied by this number.",
             show_default="the inner loop's",
         ),
     ] = None,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Write the adapted network here, as a .keras file.",
+            help="New .keras file for the adapted network.",
             show_default="not written",
         ),
     ] = None,
@@ -51,9 +52,9 @@ def adapt(
 ) -> None:
     """Adapt an export to one task of yours, from a few examples.
 
-    Prints the accuracy, or the export's own loss, before and after, on your examples
-    and on the query examples if there are any. Images become as large as those of the
-    training, with values from 0 to 1.
+    Prints the accuracy, or the export's own loss, before and after adaptation: on your
+    examples, and on the query examples if there are any. Images are resized to the size
+    of the training images, with values from 0 to 1.
     """
     from maml_keras.export import file_adaptation
 

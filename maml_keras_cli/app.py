@@ -35,10 +35,11 @@ app = typer.Typer(
 
         maml-keras adapt runs/sinusoid/export --data my_task.npz
 
-    `maml-keras list` shows what can be trained, `maml-keras data` on what data.
+    `maml-keras list` shows the experiments and algorithms, `maml-keras data` the data
+    sets.
 
-    Exit codes: 0 after success, 1 after an error that you can mend, 2 for a command
-    that was not understood, 130 after Ctrl-C.
+    Exit codes: 0 for success, 1 for an error that you can fix, 2 for a command that was
+    not understood, 130 for Ctrl-C.
     """,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -79,7 +80,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Options of the program itself; the help is that of `app`."""
+    """Options of the program itself. Its help text is in `app`."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Show the card of an export."""
+"""The command `card`: shows the card of an export."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ def card(
     html: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Write the card as a page into this new .html file, too.",
+            help="New .html file: write the card as a web page, too.",
             show_default="not written",
         ),
     ] = None,
     latency: Annotated[
         bool,
         typer.Option(
-            help="Time `adapt` and `serve` on this machine, some ten seconds long."
+            help="Measure the latency of `adapt` and `serve` on this machine, in about "
+            "ten seconds."
         ),
     ] = True,
     quiet: Quiet = False,
@@ -31,8 +32,8 @@ def card(
 ) -> None:
     """Show the card of an export: task, protocol, figures, size and latency.
 
-    Figures are those that were written with the export; what it does not say is "not
-    recorded". Latency is measured now, with TensorFlow alone.
+    The figures were recorded when the export was written; a missing one is shown as
+    "not recorded". Latency is measured now, with TensorFlow alone.
     """
     import maml_keras as mk
 

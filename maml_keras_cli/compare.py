@@ -1,4 +1,4 @@
-"""Train several algorithms and test them on the same tasks."""
+"""The command `compare`: trains several algorithms and tests them on the same tasks."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def compare(
     algorithms: Annotated[
         str,
         typer.Option(
-            help="Names with commas between; the others are compared with the first. "
-            f"Any of: {', '.join([*names.ALGORITHMS, *names.BASELINES])} (the oracle "
-            "on sinusoids alone).",
+            help="Names separated by commas; the others are compared with the first. "
+            f"Choose from: {', '.join([*names.ALGORITHMS, *names.BASELINES])} (oracle "
+            "needs sinusoids).",
             autocompletion=names.contestants,
         ),
     ] = "maml,fomaml,anil,reptile",
@@ -43,7 +43,7 @@ def compare(
         pathlib.Path | None,
         typer.Option(
             help="New folder for all runs.",
-            show_default="runs/PRESET-compare, or the first free of -2, -3, ..",
+            show_default="runs/PRESET-compare, or the first free name with -2, -3, ...",
         ),
     ] = None,
     iterations: Iterations = None,
@@ -58,8 +58,8 @@ def compare(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the comparison in --out, or with the newest of the "
-            "preset's: train only what is not there yet.",
+            help="Continue the comparison in --out, or the preset's newest default "
+            "folder: train only the algorithms that are not trained yet.",
             show_default="off",
         ),
     ] = False,
@@ -68,9 +68,10 @@ def compare(
 ) -> None:
     """Train several algorithms and test them on the same new tasks.
 
-    Prints one table, mean and 95% half-width at several steps with the paired
-    difference from the first, and writes it with a plot and `config.toml`, with which
-    `maml-keras compare --config` repeats it.
+    Prints a table with the mean and its 95% half-width after several steps, and with
+    the paired difference from the first algorithm. Writes the table, a plot and
+    `config.toml`: `maml-keras compare --config FOLDER/config.toml` repeats the
+    comparison.
     """
     from maml_keras.experiments import comparison, registry, run_folder
 
@@ -81,7 +82,8 @@ def compare(
             if "algorithms" not in run_folder.read_config(folder):
                 raise ValueError(
                     f"`--out` must be the folder of a comparison. Received: {folder}, "
-                    "which holds a single run. Go on with it by `maml-keras train`."
+                    "which holds a single run. Continue that run with `maml-keras "
+                    "train ... --resume`."
                 )
             algorithms, seed, steps, tasks = as_begun(
                 context, folder, "algorithms", "seed", "steps", "tasks"

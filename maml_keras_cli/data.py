@@ -1,4 +1,4 @@
-"""Show the data sets, and what a preset draws from them."""
+"""The command `data`: shows the data sets, or the tasks of a preset."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ def data(
     preset: Annotated[
         str | None,
         typer.Argument(
-            help="Show what this preset draws its tasks from; `maml-keras list` shows "
-            "the presets.",
+            help="Show the tasks of this preset; `maml-keras list` shows all presets.",
             show_default="the data sets themselves",
             autocompletion=names.presets,
         ),
@@ -25,7 +24,7 @@ def data(
     picture: Annotated[
         pathlib.Path | None,
         typer.Option(
-            help="Draw the preset's first test task into this PNG file.",
+            help="New PNG file for a picture of the preset's first test task.",
             show_default="not drawn",
         ),
     ] = None,
@@ -34,9 +33,10 @@ def data(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Show which data sets are on this machine and how to get each.
+    """Show which data sets are on this machine and how to get the others.
 
-    With a preset: the classes and examples of its three parts, and what a task is.
+    With a preset, show the classes and examples of its training, validation and test
+    part, and the size of a task.
     """
     if preset is None:
         if picture is not None or download:
@@ -73,7 +73,7 @@ def _echo_data_sets(data_dir: str | None) -> None:
     typer.echo(
         "  mk.data.from_arrays(images, labels)\n"
         "  mk.data.from_folder(path), with a folder of images for each class\n"
-        "  mk.data.from_tfds(name), any TFDS image classification set"
+        "  mk.data.from_tfds(name), for any TFDS data set of classified images"
     )
 
 
@@ -85,13 +85,13 @@ def _described(family: Any) -> str:
     pool = family.pool
     low, high = int(pool.counts.min()), int(pool.counts.max())
     groups = "" if pool.groups is None else f" of {len(set(pool.groups))} groups"
-    turned = ", each class turned by a multiple of 90 degrees"
+    rotated = ", each class rotated by a multiple of 90 degrees"
     return (
         f"{pool.num_classes:,} classes{groups}, {len(pool.examples):,} examples "
         f"{'x'.join(map(str, pool.examples.shape[1:]))}, "
         f"{low if low == high else f'{low} to {high}'} a class; a task: {family.ways} "
         f"ways, {family.shots} shot(s), {family.queries} queries a class"
-        f"{turned if family.rotate_classes else ''}"
+        f"{rotated if family.rotate_classes else ''}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Measure how a trained run adapts to new tasks."""
+"""The command `evaluate`: measures how a trained run adapts to new tasks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maml_keras_cli.options import (
 
 
 class Part(str, enum.Enum):
-    """The parts of a preset's tasks that training has not seen."""
+    """The parts of a preset that training does not use."""
 
     test = "test"
     validation = "validation"
@@ -29,7 +29,7 @@ class Part(str, enum.Enum):
 def evaluate(
     run: Run,
     on: Annotated[
-        Part, typer.Option(help="Which of the preset's tasks to evaluate on.")
+        Part, typer.Option(help="The part of the preset to evaluate on.")
     ] = Part.test,
     steps: Steps = None,
     tasks: Tasks = 600,
@@ -40,9 +40,9 @@ def evaluate(
 ) -> None:
     """Measure how a trained run adapts to new tasks, step by step.
 
-    Prints mean, 95% half-width over tasks, median and the number of diverged tasks
-    for each adaptation step, and writes them to a new `evaluation-2.json`, .. in the
-    run.
+    Prints the mean, its 95% half-width over tasks, the median and the number of
+    diverged tasks for each adaptation step. Writes the figures into a new file of the
+    run folder, such as `evaluation-2.json`.
     """
     from maml_keras.experiments import runs
 
@@ -57,7 +57,7 @@ def evaluate(
         download=download,
         verbose=0 if quiet else 1,
     )
-    # Shown first: the folder may not be ours to write to.
+    # The result is shown before it is written: writing into the folder may fail.
     typer.echo(result.table())
     typer.echo(f"{on.value} tasks: {result}")
     written = runs.write_result(run, result, on=on.value)

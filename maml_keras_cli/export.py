@@ -1,4 +1,4 @@
-"""Write a run's initialisation, or an adapted network, for where it is to run."""
+"""The command `export`: writes a SavedModel, an ONNX file or a LiteRT file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maml_keras_cli.options import DataDir, Download, Quiet, Tasks, Verbose, tex
 
 
 class Format(str, enum.Enum):
-    """What can be written; the latter two only predict."""
+    """Formats of an export. ONNX and LiteRT files predict; they do not adapt."""
 
     savedmodel = "savedmodel"
     onnx = "onnx"
@@ -24,25 +24,25 @@ def export(
     path: Annotated[
         pathlib.Path,
         typer.Argument(
-            help="Folder that `maml-keras train` made; for ONNX and LiteRT also an "
-            "export, or a .keras file that `maml-keras adapt --out` wrote."
+            help="Run folder, made by `maml-keras train`. For ONNX and LiteRT also an "
+            "export, or a .keras file written by `maml-keras adapt --out`."
         ),
     ],
     format: Annotated[
         Format,
         typer.Option(
-            help="A SavedModel adapts and predicts where TensorFlow runs. ONNX and "
-            "LiteRT (.tflite) predict, without TensorFlow: best a network that was "
-            "adapted before. They have no card: --tasks, --data-dir and --download "
-            "are the SavedModel's."
+            help="A SavedModel adapts and predicts wherever TensorFlow runs. ONNX and "
+            "LiteRT (.tflite) files only predict, without TensorFlow: convert a "
+            "network that is adapted already. They have no card, so --tasks, "
+            "--data-dir and --download apply to the SavedModel only."
         ),
     ] = Format.savedmodel,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
             help="New folder for the SavedModel, or new .onnx or .tflite file.",
-            show_default="RUN/export; for ONNX and LiteRT beside what is converted; or "
-            "the first free of -2, -3, ..",
+            show_default="RUN/export; for ONNX and LiteRT a file beside the converted "
+            "one; or the first free name with -2, -3, ...",
         ),
     ] = None,
     tasks: Tasks = 600,
@@ -53,24 +53,24 @@ def export(
 ) -> None:
     """Write a run's initialisation as a SavedModel, or any network as ONNX or LiteRT.
 
-    The SavedModel's card carries the figures of an evaluation on the test tasks, made
-    now. ONNX and LiteRT files are run by their own runtime, and refused if its answers
-    are not Keras's.
+    For a SavedModel, the run is evaluated on the test tasks now, and the card holds the
+    figures. An ONNX or LiteRT file is run once by its own runtime, and refused if the
+    predictions differ from Keras's.
     """
     if format is not Format.savedmodel:
         _convert(path, format.value, out, 0 if quiet else 1)
         return
     if (path / "saved_model.pb").exists():
         raise ValueError(
-            f"A SavedModel is written from a run's folder. Received: {path}, which is "
-            "one already: copy the folder. Or take `--format onnx` or `--format "
-            "litert`."
+            f"A SavedModel is written from a run folder. Received: {path}, which is a "
+            "SavedModel already. Copy the folder, or convert it with `--format onnx` "
+            "or `--format litert`."
         )
     if path.suffix == ".keras":
         raise ValueError(
-            f"A SavedModel is written from a run's folder. Received: {path}. Take "
-            "`--format onnx` or `--format litert`, or of a .keras file Keras's own: "
-            "`keras.saving.load_model(path).export(folder)`."
+            f"A SavedModel is written from a run folder. Received: {path}. Convert the "
+            "file with `--format onnx` or `--format litert`, or write Keras's own "
+            "SavedModel: `keras.saving.load_model(path).export(folder)`."
         )
     from maml_keras.experiments import run_folder, runs
 
@@ -97,7 +97,7 @@ def _convert(
     from maml_keras.export.runtimes import FORMATS
 
     suffix = FORMATS[name].suffix
-    # Of a run inside it, as its SavedModel is.
+    # The file of a run goes into the run folder, as its SavedModel does.
     beside = path / "export" if (path / "maml.keras").exists() else path.resolve()
     written = (
         run_folder.first_free(beside.with_name(f"{beside.stem}{suffix}"))

@@ -1,4 +1,4 @@
-"""Where results go: into folders that are new, or that a user wants to go on with."""
+"""Folders for results: a new folder, or the folder of a run to resume."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ import pathlib
 import shlex
 from collections.abc import Iterator
 
-GO_ON = "or go on with an interrupted run by `--resume`"
+RESUME = "or continue an interrupted run with `--resume`"
 
 
 @contextlib.contextmanager
 def claimed_folder(
     program: str, out: pathlib.Path | None, default: pathlib.Path, *, resume: bool
 ) -> Iterator[pathlib.Path]:
-    """A new folder for a run, or with `resume` the one to go on with.
+    """A new folder for a run, or with `resume` the folder of the run to continue.
 
     Args:
-        program: the command, for what an interruption says.
-        out: what the user chose, or None.
-        default: the folder where the user did not choose: this one, or the first of
-            `default-2`, `default-3`, .. that is free.
-        resume: take the folder that is there; of several defaults the newest.
+        program: the command, for the message after an interruption.
+        out: the folder that the user chose, or None.
+        default: the folder if the user did not choose one. A new run takes this name,
+            or the first free one of `default-2`, `default-3`, ...; with `resume`, the
+            newest of these folders is taken.
+        resume: continue a run that has begun.
 
     Raises:
         FileExistsError: if `out` holds something and `resume` is False.
         FileNotFoundError: if there is nothing to resume.
     """
-    ours = not resume and not (out and out.exists())
+    is_new = not resume and not (out and out.exists())
     if resume:
-        folder = _begun(out) if out else _newest(default)
+        folder = _with_run(out) if out else _newest(default)
     else:
-        folder = new_path(out, remedy=GO_ON) if out else _claimed(default)
+        folder = new_path(out, remedy=RESUME) if out else _claimed(default)
     try:
         yield folder
     except KeyboardInterrupt as error:
@@ -39,12 +40,12 @@ def claimed_folder(
             raise
         quoted = shlex.quote(str(folder))
         raise KeyboardInterrupt(
-            f"Go on with `maml-keras {program} --config {quoted}/config.toml --out "
+            f"Continue with `maml-keras {program} --config {quoted}/config.toml --out "
             f"{quoted} --resume`."
         ) from error
     finally:
-        if ours:
-            # If nothing was written the name is free again.
+        if is_new:
+            # A new folder that stayed empty is removed, so that its name is free again.
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -52,15 +53,15 @@ def claimed_folder(
 def new_path(
     path: pathlib.Path, *, option: str = "--out", remedy: str = "or remove it"
 ) -> pathlib.Path:
-    """The path, if there is nothing yet.
+    """The path, if it does not exist or is an empty folder.
 
     Args:
-        path: where the user wants something written.
-        option: what the user calls it.
-        remedy: what to do other than to choose another.
+        path: the path that the user chose for a result.
+        option: the option that names the path, for the error.
+        remedy: what else the user can do, for the error.
 
     Raises:
-        FileExistsError: if there is, with what to do.
+        FileExistsError: if the path holds something.
     """
     empty = path.is_dir() and not any(path.iterdir())
     if path.exists() and not empty:
@@ -81,19 +82,19 @@ def _claimed(default: pathlib.Path) -> pathlib.Path:
     from maml_keras.experiments.run_folder import numbered
 
     for folder in numbered(default):
-        # Making it is the claim: of two runs that start together one goes on to -2.
+        # `mkdir` claims the name: if two runs start together, the second gets "-2".
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("numbers end")
 
 
-def _begun(out: pathlib.Path) -> pathlib.Path:
-    """The folder, if a run began there: a mistyped one would train from nothing."""
+def _with_run(out: pathlib.Path) -> pathlib.Path:
+    """The folder, if it holds a run: with a mistyped name, a new run would begin."""
     if not (out / "config.toml").exists():
         raise FileNotFoundError(
-            "`--resume` needs a run to go on with. Received: --out "
-            f"{out}, without config.toml. Name its folder, or leave out `--resume`."
+            f"`--resume` needs a run to continue. Received: --out {out}, without "
+            "config.toml. Give the folder of the run, or leave out `--resume`."
         )
     return out
 
@@ -101,11 +102,11 @@ def _begun(out: pathlib.Path) -> pathlib.Path:
 def _newest(default: pathlib.Path) -> pathlib.Path:
     from maml_keras.experiments.run_folder import numbers
 
-    # Some may have been deleted since, and one that is there may hold no run.
-    there = [p for p in numbers(default) if (p / "config.toml").exists()]
-    if not there:
+    # The numbers may have gaps, and a folder may hold no run.
+    found = [p for p in numbers(default) if (p / "config.toml").exists()]
+    if not found:
         raise FileNotFoundError(
-            f"`--resume` needs a run to go on with. Received: none in {default}. Name "
-            "its folder with `--out`."
+            f"`--resume` needs a run to continue. Received: no run in {default}. Give "
+            "the folder of the run with `--out`."
         )
-    return there[-1]
+    return found[-1]

@@ -1,4 +1,4 @@
-"""List what can be trained and compared."""
+"""The command `list`: lists presets, algorithms and baselines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 class Kind(str, enum.Enum):
-    """What `maml-keras list` can be narrowed to."""
+    """The sections of `maml-keras list`."""
 
     presets = "presets"
     algorithms = "algorithms"
@@ -18,10 +18,11 @@ class Kind(str, enum.Enum):
 
 def list_(
     kind: Annotated[
-        Kind | None, typer.Argument(help="One of the three.", show_default="all three")
+        Kind | None,
+        typer.Argument(help="The section to list.", show_default="all three"),
     ] = None,
 ) -> None:
-    """List presets, algorithms and baselines, with the figures that were published."""
+    """List presets, algorithms and baselines, with their published figures."""
     from maml_keras import recipes
     from maml_keras.experiments import baselines, registry
 
@@ -52,7 +53,7 @@ def list_(
 
 
 def _summary(function: Any) -> list[str]:
-    """The first line of a docstring, and its reference."""
+    """The first line of a docstring, and its references."""
     lines = [line.strip() for line in (function.__doc__ or "").splitlines()]
     references = [line for line in lines if line.startswith("Reference: ")]
     return [lines[0], *(line.replace("Reference", "published") for line in references)]

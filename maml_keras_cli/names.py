@@ -1,10 +1,10 @@
-"""Names that the shell completes, without the seconds that TensorFlow takes."""
+"""Names for the shell's completion, listed here so that TensorFlow is not loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-# A test holds these equal to the library's own registries.
+# A test checks that these names equal the library's own registries.
 PRESETS = (
     "sinusoid",
     "sinusoid_code",
@@ -48,7 +48,7 @@ BASELINES = ("random", "pretrained", "oracle")
 
 
 def presets(incomplete: str) -> Iterator[str]:
-    """The presets whose names begin so.
+    """The presets whose names begin with `incomplete`.
 
     >>> list(presets("sinusoid_2"))
     ['sinusoid_20', 'sinusoid_20_code']
@@ -57,12 +57,12 @@ def presets(incomplete: str) -> Iterator[str]:
 
 
 def algorithms(incomplete: str) -> Iterator[str]:
-    """The algorithms whose names begin so."""
+    """The algorithms whose names begin with `incomplete`."""
     return (name for name in ALGORITHMS if name.startswith(incomplete))
 
 
 def contestants(incomplete: str) -> Iterator[str]:
-    """Lists of algorithms and baselines, the last name completed.
+    """Completions of a list of algorithms and baselines: of its last name.
 
     >>> list(contestants("maml,ora"))
     ['maml,oracle']

@@ -15,22 +15,23 @@ Preset = Annotated[
     str,
     typer.Argument(
         help="An experiment, such as `sinusoid` or `omniglot_small`; `maml-keras list` "
-        "shows them all. Not needed where --config names it.",
+        "shows all of them. Not needed if --config gives the preset.",
         autocompletion=names.presets,
     ),
 ]
 Run = Annotated[
-    pathlib.Path, typer.Argument(help="Folder that `maml-keras train` made.")
+    pathlib.Path, typer.Argument(help="Run folder, made by `maml-keras train`.")
 ]
 Export = Annotated[
     pathlib.Path,
-    typer.Argument(help="Folder of an export, or of a run that holds one."),
+    typer.Argument(help="Folder of an export, or of a run that holds an export."),
 ]
 Iterations = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Length of training, in meta-steps: whole epochs, if longer than one.",
+        help="Length of training, in meta-steps. A training longer than an epoch must "
+        "have whole epochs.",
         show_default="the preset's",
     ),
 ]
@@ -38,8 +39,8 @@ Seconds = Annotated[
     float | None,
     typer.Option(
         min=1.0,
-        help="Length of training by the clock, in seconds, in place of --iterations; "
-        "compilation, looks at validation tasks and backups do not count.",
+        help="Length of training, in seconds, in place of --iterations. Compilation, "
+        "looks at validation tasks and backups do not count.",
         show_default="none",
     ),
 ]
@@ -47,26 +48,24 @@ Steps = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Adaptation to each new task, in gradient steps.",
+        help="Length of the adaptation to each new task, in gradient steps.",
         show_default="the preset's",
     ),
 ]
-Tasks = Annotated[
-    int, typer.Option(min=2, help="Number of new tasks to evaluate on, in tasks.")
-]
+Tasks = Annotated[int, typer.Option(min=2, help="Number of new tasks to evaluate on.")]
 Seed = Annotated[
     int,
     typer.Option(
         min=0,
         max=2**32 - 1,
-        help="Draws weights and training episodes; any whole number of 32 bits.",
+        help="Seed of weights and training episodes, a whole number of 32 bits.",
     ),
 ]
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(
         help="Folder of the TFDS data sets.",
-        show_default="TFDS_DATA_DIR, or TFDS's own choice",
+        show_default="TFDS_DATA_DIR, or TFDS's default folder",
     ),
 ]
 Download = Annotated[
@@ -80,7 +79,7 @@ Quiet = Annotated[
     typer.Option(
         "--quiet",
         "-q",
-        help="Results and errors only: no progress bars, no warnings.",
+        help="Print only results and errors: no progress bars, no warnings.",
         show_default="off",
     ),
 ]
@@ -89,17 +88,18 @@ Verbose = Annotated[
     typer.Option(
         "--verbose",
         "-v",
-        help="Also what is chosen and why, and the traceback of an error.",
+        help="Also print automatic choices with their reasons, and an error's "
+        "traceback.",
         show_default="off",
     ),
 ]
 
 
 def text(path: pathlib.Path | None) -> str | None:
-    """A path as the library takes it."""
+    """A path as a string, as the library expects it."""
     return None if path is None else str(path)
 
 
 def command() -> str:
-    """What was typed, to be noted with its results."""
+    """The command that the user typed, to record with its results."""
     return shlex.join(["maml-keras", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""What surrounds every command: how TensorFlow is set up, and how errors end."""
+"""Wraps every command: sets TensorFlow and logging up, and turns errors into lines."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MISTAKE, INTERRUPTED = 1, 130
 
 
 def in_process(command: Callable[..., None]) -> Callable[..., None]:
-    """The command, whose errors are one line each and whose process is prepared.
+    """The command with its process prepared and its errors printed as one line.
 
-    What a user can mend ends with one line and exit code 1, an interruption with 130;
-    a fault of the program's own keeps its traceback, and so does everything under
-    `--verbose`.
+    An error that a user can fix ends with one line and exit code 1, an interruption
+    with exit code 130. A bug of the program keeps its traceback. With `--verbose`,
+    every error keeps its traceback.
     """
 
     @functools.wraps(command)
@@ -28,14 +28,14 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
         quiet, verbose = options.get("quiet", False), options.get("verbose", False)
         if quiet and verbose:
             raise typer.BadParameter("--quiet and --verbose exclude each other.")
-        # TensorFlow's C++ part talks of processors, and of GPUs that are not there.
+        # TensorFlow's C++ code prints messages about processors and missing GPUs.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
         try:
             with _logging(quiet, verbose):
                 _set_tensorflow()
                 command(**options)
         except BrokenPipeError:
-            raise  # The reader had enough, as `head` has: typer ends in silence.
+            raise  # The reader, such as `head`, closed the pipe: typer prints nothing.
         except (ValueError, OSError, ImportError) as error:
             if verbose:
                 raise
@@ -50,13 +50,13 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextlib.contextmanager
 def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
-    """What the library logs goes to the terminal, from the level that was asked for."""
+    """Sends the library's log to the terminal, from the level that the user chose."""
     logger = logging.getLogger("maml_keras")
     level, propagate = logger.level, logger.propagate
     logger.setLevel(
         logging.ERROR if quiet else logging.INFO if verbose else logging.WARNING
     )
-    # Where no handler is, Python's last resort writes warnings, and nothing below.
+    # Without a handler, Python prints warnings but not the messages below that level.
     handler = logging.StreamHandler()
     if verbose:
         logger.addHandler(handler)
@@ -71,7 +71,7 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
 
 def _set_tensorflow() -> None:
     if "tensorflow" in sys.modules:
-        return  # The process belongs to another program, and so do its threads.
+        return  # Another program runs this process and has set its threads.
     from maml_keras.backend.threads import use_one_thread_per_task
 
     use_one_thread_per_task()

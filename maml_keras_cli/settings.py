@@ -1,4 +1,4 @@
-"""Options from a TOML file: a run's own `config.toml`, or one that a user wrote."""
+"""Options from a TOML file: the `config.toml` of a run, or a file of the user."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# What a run notes about itself beside its settings.
+# The table of `config.toml` with a run's command and versions, which are not settings.
 RECORD = "record"
-# Of this call alone: they do not say what is computed.
+# Options that concern one call only and do not change what is computed.
 NOT_SETTINGS = {"out", "resume", "config", "quiet", "verbose", "help"}
 
 
 def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path | None:
-    """Makes the file's values the command's defaults, which options override.
+    """Makes the file's values the command's defaults; options override them.
 
     Raises:
         typer.BadParameter: if the file cannot be read, or has a key that the command
@@ -49,8 +49,8 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
 
 
 def as_begun(context: typer.Context, folder: pathlib.Path, *names: str) -> list[Any]:
-    """Options of a run that goes on: what is not given again is as it was."""
-    # It imports what takes a while, which `--help` need not wait for.
+    """Options of a resumed run: the given ones, else those that the run began with."""
+    # Imported here, because the import is slow and `--help` must not wait for it.
     from maml_keras.experiments import run_folder
 
     begun = run_folder.read_config(folder)
@@ -65,8 +65,8 @@ def as_begun(context: typer.Context, folder: pathlib.Path, *names: str) -> list[
 
 
 def _typed(value: Any) -> Any:
-    # As text, a value meets the same checks as one from the command line: 40.5 is no
-    # whole number there, and would be cut to 40 here.
+    # As text, a value passes the same checks as on the command line: 40.5 is refused
+    # as a whole number, where the number 40.5 would be cut to 40.
     if isinstance(value, list):
         return ",".join(map(str, value))
     return value if isinstance(value, bool) else str(value)
@@ -75,8 +75,8 @@ def _typed(value: Any) -> Any:
 Config = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="TOML file with settings, such as the `config.toml` of a run; options "
-        "given here override it.",
+        help="TOML file with settings, such as the `config.toml` of a run. Options on "
+        "the command line override the file.",
         show_default="none",
         is_eager=True,
         callback=read_config,

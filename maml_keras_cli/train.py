@@ -1,4 +1,4 @@
-"""Train a preset, evaluate it on new tasks, and export it."""
+"""The command `train`: trains a preset, evaluates it on new tasks and exports it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def train(
         pathlib.Path | None,
         typer.Option(
             help="New folder for the run.",
-            show_default="runs/PRESET, or runs/PRESET-2, .. if that is taken",
+            show_default="runs/PRESET, or the first free name with -2, -3, ...",
         ),
     ] = None,
     iterations: Iterations = None,
@@ -50,9 +50,9 @@ def train(
         int | None,
         typer.Option(
             min=1,
-            help="Length of an epoch, after which validation tasks are looked at and "
-            "a backup is written, in meta-steps. With --seconds it is a twentieth of "
-            "the time instead.",
+            help="Length of an epoch, in meta-steps. After each epoch the run looks at "
+            "validation tasks and writes a backup. With --seconds an epoch is a "
+            "twentieth of the time.",
             show_default="the preset's",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def train(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with an interrupted run: that in --out, or the newest of the "
+            help="Continue an interrupted run: the run in --out, or the newest in the "
             "preset's default folders.",
             show_default="off",
         ),
@@ -75,9 +75,9 @@ def train(
 ) -> None:
     """Train a preset, evaluate it on new tasks, and export it.
 
-    The run folder gets `maml.keras`, TensorBoard's `logs`, `evaluation.json`,
-    `export`, a SavedModel, and `config.toml`: `maml-keras train --config
-    RUN/config.toml` repeats the run. No folder is ever overwritten.
+    The run folder gets `maml.keras`, TensorBoard's `logs`, `evaluation.json`, the
+    SavedModel `export` and `config.toml`: `maml-keras train --config RUN/config.toml`
+    repeats the run. No folder is ever overwritten.
     """
     from maml_keras.experiments import registry, run_folder, runs
 

@@ -1,4 +1,4 @@
-"""The command line, as a user meets it."""
+"""The commands of `maml-keras`, run as a user runs them."""
 
 import dataclasses
 import itertools
@@ -78,7 +78,7 @@ def test_export_writes_a_card_with_fresh_figures(trained, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["onnx", "litert"])
-def test_a_run_is_converted_beside_its_export(trained, tmp_path, kind):
+def test_export_converts_a_run_to_onnx_and_litert(trained, tmp_path, kind):
     pytest.importorskip("onnxruntime" if kind == "onnx" else "ai_edge_litert")
     out = tmp_path / f"network.{'onnx' if kind == 'onnx' else 'tflite'}"
     result = run("export", trained[0], "--format", kind, "--out", out, "--quiet")
@@ -90,7 +90,7 @@ def test_a_run_is_converted_beside_its_export(trained, tmp_path, kind):
     np.testing.assert_allclose(y, network(x), rtol=1e-4, atol=1e-5)
 
 
-def test_quiet_means_no_bars(trained, task_file, tmp_path, monkeypatch):
+def test_quiet_shows_no_bars(trained, task_file, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     shown = {}
     for how in ((), ("--quiet",)):
@@ -119,16 +119,14 @@ def test_adapt_prints_before_and_after_and_writes_the_network(
     assert policy == "batch norm: transductive"
     before, after = map(float, row.split()[1:3])
     assert after < before
-    # The written network is the one whose error was printed.
+    # The written network has the error that was printed.
     model = keras.saving.load_model(out)
     with np.load(task_file) as task:
         error = np.mean(np.square(model.predict(task["x"], verbose=0) - task["y"]))
     assert error == pytest.approx(after, rel=1e-3)  # Printed to four digits.
 
 
-def test_adapt_takes_a_run_for_the_export_in_it_and_writes_over_nothing(
-    trained, task_file
-):
+def test_adapt_finds_the_export_in_a_run_and_overwrites_nothing(trained, task_file):
     result = run("adapt", trained[0], "--data", task_file)
     assert result.exit_code == 0, result.output
     result = run("adapt", trained[0], "--data", task_file, "--out", task_file)
@@ -136,7 +134,7 @@ def test_adapt_takes_a_run_for_the_export_in_it_and_writes_over_nothing(
     assert "must be a new path" in result.output
 
 
-def test_list_shows_everything_with_what_was_published():
+def test_list_shows_everything_with_published_figures():
     result = run("list")
     assert result.exit_code == 0, result.output
     shown = result.output.split()
@@ -149,7 +147,7 @@ def test_list_shows_everything_with_what_was_published():
     assert run("list", "presents").exit_code == 2
 
 
-def test_data_says_what_is_here_and_how_to_get_the_rest(tmp_path):
+def test_data_shows_present_data_sets_and_how_to_get_the_others(tmp_path):
     result = run("data", "--data-dir", tmp_path)
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
@@ -204,7 +202,7 @@ def test_data_counts_classes_and_examples(tmp_path):
         (["train", "omniglot_5w1s", "--data-dir", "nowhere"], "--download"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_without_traceback(
+def test_an_error_that_a_user_can_fix_is_one_line_without_traceback(
     arguments, message, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -227,7 +225,7 @@ def test_what_a_user_can_mend_is_one_line_without_traceback(
         ({"x": np.zeros([0, 1]), "y": np.zeros([0, 1])}, "an example"),
     ],
 )
-def test_adapt_refuses_a_file_that_does_not_fit(trained, tmp_path, arrays, message):
+def test_adapt_refuses_a_file_with_wrong_arrays(trained, tmp_path, arrays, message):
     np.savez(tmp_path / "bad.npz", **arrays)
     result = run("adapt", trained[0] / "export", "--data", tmp_path / "bad.npz")
     assert result.exit_code == 1
@@ -246,7 +244,7 @@ def test_wrong_usage_exits_with_2():
     assert run("evaluate", "x", "--steps", "-1").exit_code == 2
 
 
-def test_the_rate_of_adapting_is_chosen(trained, task_file):
+def test_adapt_uses_the_given_learning_rate(trained, task_file):
     result = run("adapt", trained[0], "--data", task_file, "--learning-rate", 0)
     assert result.exit_code == 0, result.output
     before, after = result.output.splitlines()[2].split()[1:3]

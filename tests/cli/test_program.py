@@ -1,4 +1,4 @@
-"""The program around its commands: help, version, completion, and what it costs."""
+"""The program around its commands: help, version, completion and starting time."""
 
 import pathlib
 import re
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.journey
 
 PROGRAM = typer.main.get_command(app)
 COMMANDS = "train evaluate compare adapt export card list data".split()
-# What numbers are counted in.
-UNITS = r"meta-steps|gradient steps|seconds|in tasks|multiplied by|whole number"
+# Words that tell the unit of a number.
+UNITS = r"meta-steps|gradient steps|seconds|of new tasks|multiplied by|whole number"
 
 
 def run(*arguments, **environment):
@@ -39,10 +39,10 @@ def test_all_commands_are_there():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_says_what_it_is_and_its_default(command):
+def test_every_option_has_a_help_text_and_shows_its_default(command):
     result = run(command, "--help")
     assert result.exit_code == 0
-    # One entry for each option, whatever the width.
+    # The parameters are read, not the printed help, whose lines depend on the width.
     for option in options(command):
         assert option.help, option.name
         if option.required:
@@ -52,7 +52,7 @@ def test_every_option_says_what_it_is_and_its_default(command):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_number_says_its_unit(command):
+def test_every_number_states_its_unit(command):
     function = PROGRAM.commands[command].callback.__wrapped__
     for option in options(command):
         if re.search(r"\b(int|float)\b", _annotation(function, option.name)):
@@ -60,21 +60,21 @@ def test_every_number_says_its_unit(command):
 
 
 def _annotation(function, name):
-    """`int | None` of `Annotated[int | None, ...]`."""
+    """The type of a parameter, such as `int | None`, without its annotations."""
     return str(typing.get_type_hints(function)[name])
 
 
-def test_the_reference_on_the_site_is_that_of_the_program(tmp_path):
+def test_the_reference_on_the_site_is_up_to_date(tmp_path):
     written = tmp_path / "reference.md"
     command = "typer maml_keras_cli.app utils docs --name maml-keras --output"
     subprocess.run([sys.executable, "-m", *command.split(), written], check=True)
     kept = pathlib.Path(__file__).parents[2] / "docs/api/command_line.md"
-    # `make docs` writes it anew.
+    # `make docs` writes the page again.
     assert kept.read_text("utf-8") == written.read_text("utf-8")
 
 
-def typed_in_the_documentation():
-    """Every command line of a console block, with the page it stands on."""
+def commands_in_the_documentation():
+    """Every `maml-keras` command in a console block, named by its page."""
     root = pathlib.Path(__file__).parents[2]
     pages = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
     pages.remove(root / "docs" / "api" / "command_line.md")  # Written by the program.
@@ -95,8 +95,8 @@ def typed_in_the_documentation():
     return found
 
 
-@pytest.mark.parametrize("words", typed_in_the_documentation())
-def test_what_the_documentation_types_is_understood(words):
+@pytest.mark.parametrize("words", commands_in_the_documentation())
+def test_commands_in_the_documentation_have_known_options(words):
     _, command, *arguments = words
     if command.startswith("-"):
         assert command in (
@@ -112,12 +112,12 @@ def test_what_the_documentation_types_is_understood(words):
     assert used <= {*names, "--help"}
 
 
-def test_every_long_command_can_be_quiet_or_verbose():
+def test_every_command_but_list_can_be_quiet_or_verbose():
     for command in set(COMMANDS) - {"list"}:
         assert {"quiet", "verbose"} <= {o.name for o in options(command)}, command
 
 
-def test_the_version_is_that_of_the_package():
+def test_version_names_the_packages():
     result = run("--version")
     assert result.exit_code == 0
     assert re.fullmatch(
@@ -126,7 +126,7 @@ def test_the_version_is_that_of_the_package():
     )
 
 
-def test_names_to_complete_are_those_of_the_library():
+def test_completed_names_equal_the_librarys_names():
     assert list(registry.PRESETS) == list(names.PRESETS)
     assert list(recipes.RECIPES) == list(names.ALGORITHMS)
     assert list(baselines.BASELINES) == list(names.BASELINES)
@@ -180,5 +180,5 @@ def test_help_takes_less_than_a_second():
         seconds.append(float(taken))
         if min(seconds) < 1:
             break
-        time.sleep(1)  # Another process may be at work.
+        time.sleep(1)  # Another process may be busy: try again.
     assert min(seconds) < 1

@@ -1,4 +1,4 @@
-"""A run is repeated from its own file, and never written over."""
+"""Settings files repeat a run, runs resume, and no folder is overwritten."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ SMALL = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def small_preset(monkeypatch, tmp_path):
-    # Pictures take longer than these runs: test_watch.py looks at them.
+    # Pictures take longer than these runs; test_watch.py tests them.
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
     monkeypatch.chdir(tmp_path)
@@ -37,7 +37,7 @@ def weights(folder):
 
 
 def words(result):
-    """What was printed, without the frame and the line breaks of a terminal."""
+    """The output without the frame and the line breaks of a terminal."""
     return " ".join(result.output.replace("│", " ").split())
 
 
@@ -79,7 +79,7 @@ def test_the_file_of_a_comparison_repeats_it(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_part_of_a_comparison_is_repeated_by_train():
+def test_train_repeats_one_algorithm_of_a_comparison():
     assert run("compare", "sinusoid", "--algorithms", "maml_plus_plus").exit_code == 0
     part = "runs/sinusoid-compare/maml_plus_plus"
     again = run("train", "--config", f"{part}/config.toml", "--out", "again")
@@ -100,7 +100,7 @@ def test_a_part_of_a_comparison_is_repeated_by_train():
         ('preset = "sinusoid"\nresume = true', "unknown key 'resume'"),
     ],
 )
-def test_a_file_that_does_not_fit_is_wrong_usage(text, message, tmp_path):
+def test_a_wrong_settings_file_exits_with_2(text, message, tmp_path):
     (tmp_path / "bad.toml").write_text(text)
     result = run("train", "--config", "bad.toml")
     assert result.exit_code == 2, result.output
@@ -115,7 +115,7 @@ def test_a_missing_file_is_named():
     assert "TOML" not in words(result)
 
 
-def test_runs_with_the_default_name_stand_side_by_side(tmp_path):
+def test_runs_without_out_get_numbered_folders(tmp_path):
     for _ in range(3):
         assert run("train", "sinusoid", "--iterations", 10).exit_code == 0
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
@@ -132,7 +132,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs/sinusoid").exists()
 
 
-def test_what_is_there_is_not_written_over(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     assert run("train", "sinusoid", "--out", "mine").exit_code == 0
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine").rglob("*")}
     refused = [
@@ -155,7 +155,7 @@ def test_what_is_there_is_not_written_over(tmp_path):
         assert path.is_dir() or path.stat().st_mtime_ns == written, path
 
 
-def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
+def test_the_command_shown_after_an_interruption_resumes(tmp_path, monkeypatch):
     assert run("train", "sinusoid", "--out", "whole").exit_code == 0
 
     def interrupt(self, epoch, logs=None):
@@ -171,7 +171,7 @@ def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
     assert resumed.exit_code == 0, resumed.output
     for a, b in zip(weights("whole"), weights("runs/sinusoid")):
         np.testing.assert_array_equal(a, b)
-    # Of a run that has ended, `--resume` trains nothing.
+    # `--resume` trains nothing if the run has ended.
     kept = (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns
     assert run("train", "sinusoid", "--resume").exit_code == 0
     assert (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns == kept
@@ -179,16 +179,16 @@ def test_what_an_interruption_says_to_type_goes_on(tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
-def test_there_must_be_something_to_resume(tmp_path):
+def test_resume_without_a_run_is_refused(tmp_path):
     for command in ("train", "compare"):
         for out in ([], ["--out", "mistyped"]):
             result = run(command, "sinusoid", *out, "--resume")
             assert result.exit_code == 1
-            assert "needs a run to go on with" in result.output
+            assert "needs a run to continue" in result.output
     assert not any(tmp_path.iterdir())
 
 
-def test_the_newest_run_is_found_where_others_were_deleted(tmp_path):
+def test_run_folders_are_ordered_by_number_with_gaps(tmp_path):
     from maml_keras.experiments.run_folder import numbers
 
     for name in ("sinusoid-2", "sinusoid-10", "sinusoid-3", "sinusoid-compare"):
@@ -197,7 +197,7 @@ def test_the_newest_run_is_found_where_others_were_deleted(tmp_path):
     assert found == ["sinusoid-2", "sinusoid-3", "sinusoid-10"]
 
 
-def test_the_command_that_was_typed_is_kept(monkeypatch):
+def test_the_typed_command_is_recorded(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "train", "sinusoid", "--out", "a b"])
     assert run("train", "sinusoid", "--out", "a b").exit_code == 0
     command = run_folder.read_config("a b")["record"]["command"]
@@ -211,7 +211,7 @@ def test_quiet_and_verbose_exclude_each_other():
 
 
 @pytest.mark.default_map
-def test_verbose_says_what_was_chosen_and_why():
+def test_verbose_names_the_chosen_task_map():
     arguments = ["train", "sinusoid", "--tasks", "4", "--out", "talking"]
     talking = CliRunner().invoke(app, [*arguments, "--verbose"])
     assert talking.exit_code == 0, talking.output
@@ -222,30 +222,30 @@ def test_verbose_says_what_was_chosen_and_why():
     assert "task map" not in plain.output
 
 
-def test_verbose_keeps_the_traceback_of_a_mistake():
+def test_verbose_keeps_the_traceback_of_an_error():
     result = CliRunner().invoke(app, ["evaluate", "nowhere", "--verbose"])
     assert isinstance(result.exception, FileNotFoundError)
 
 
-def test_a_run_that_goes_on_keeps_its_number_of_tasks(tmp_path):
+def test_a_resumed_run_keeps_its_number_of_tasks_and_its_command(tmp_path):
     arguments = ["train", "sinusoid", "--out", str(tmp_path / "run"), "--quiet"]
     assert CliRunner().invoke(app, [*arguments, "--tasks", "4"]).exit_code == 0
     begun = run_folder.read_config(tmp_path / "run")
     assert CliRunner().invoke(app, [*arguments, "--resume"]).exit_code == 0
-    # And its command, with which the exported card says how to repeat it.
+    # The command is kept, too: the card of the export shows how to repeat the run.
     assert run_folder.read_config(tmp_path / "run") == begun
     written = json.loads((tmp_path / "run/evaluation-2.json").read_text("utf-8"))
     assert written["tasks"] == begun["tasks"] == 4
 
 
-def test_a_folder_that_a_user_made_stays(tmp_path):
+def test_a_users_empty_folder_is_not_removed(tmp_path):
     (tmp_path / "mine").mkdir()
     failed = run("train", "omniglot_5w1s", "--data-dir", tmp_path, "--out", "mine")
     assert failed.exit_code == 1
     assert (tmp_path / "mine").is_dir()
 
 
-def test_figures_are_shown_where_they_cannot_be_written(tmp_path, monkeypatch):
+def test_figures_are_shown_if_they_cannot_be_written(tmp_path, monkeypatch):
     assert run("train", "sinusoid", "--out", "mine").exit_code == 0
 
     def full(*_, **__):
@@ -258,14 +258,14 @@ def test_figures_are_shown_where_they_cannot_be_written(tmp_path, monkeypatch):
     assert "disk full" in result.output
 
 
-def test_the_length_of_an_epoch_is_chosen():
-    # By the preset's, 10, it would be refused.
+def test_the_length_of_an_epoch_can_be_given():
+    # With the preset's epoch of 10 meta-steps, 15 iterations would be refused.
     result = run("train", "sinusoid", "--epoch", 5, "--iterations", 15)
     assert result.exit_code == 0, result.output
     assert run_folder.read_config("runs/sinusoid")["epoch"] == 5
 
 
-def test_the_steps_of_a_comparison_are_chosen():
+def test_the_steps_of_a_comparison_can_be_given():
     arguments = ["--algorithms", "random", "--steps", 3, "--iterations", 20]
     result = run("compare", "sinusoid", *arguments, "--out", "c")
     assert result.exit_code == 0, result.output
