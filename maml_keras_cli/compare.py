@@ -14,8 +14,10 @@ from maml_keras_cli.options import (
     DataDir,
     Download,
     Iterations,
+    Out,
     Preset,
     Quiet,
+    Resume,
     Seconds,
     Seed,
     Steps,
@@ -39,13 +41,7 @@ def compare(
             autocompletion=names.contestants,
         ),
     ] = "maml,fomaml,anil,reptile",
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            help="New folder for all runs.",
-            show_default="runs/PRESET-compare, or the first free name with -2, -3, ...",
-        ),
-    ] = None,
+    out: Out = None,
     iterations: Iterations = None,
     seconds: Seconds = None,
     seed: Seed = 0,
@@ -54,15 +50,7 @@ def compare(
     data_dir: DataDir = None,
     download: Download = False,
     config: Config = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Continue the comparison in --out, or the preset's newest default "
-            "folder: train only the algorithms that are not trained yet.",
-            show_default="off",
-        ),
-    ] = False,
+    resume: Resume = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

@@ -26,6 +26,23 @@ Export = Annotated[
     pathlib.Path,
     typer.Argument(help="Folder of an export, or of a run that holds an export."),
 ]
+Out = Annotated[
+    pathlib.Path | None,
+    typer.Option(
+        help="New folder for the run or the comparison.",
+        show_default="runs/PRESET, with -compare for a comparison; the first free name "
+        "with -2, -3, ...",
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue what was interrupted in --out, or in the newest of the preset's "
+        "default folders. Only the missing part is trained.",
+        show_default="off",
+    ),
+]
 Iterations = Annotated[
     int | None,
     typer.Option(

@@ -15,8 +15,10 @@ from maml_keras_cli.options import (
     DataDir,
     Download,
     Iterations,
+    Out,
     Preset,
     Quiet,
+    Resume,
     Seconds,
     Seed,
     Tasks,
@@ -37,13 +39,7 @@ def train(
             autocompletion=names.algorithms,
         ),
     ] = "maml",
-    out: Annotated[
-        pathlib.Path | None,
-        typer.Option(
-            help="New folder for the run.",
-            show_default="runs/PRESET, or the first free name with -2, -3, ...",
-        ),
-    ] = None,
+    out: Out = None,
     iterations: Iterations = None,
     seconds: Seconds = None,
     epoch: Annotated[
@@ -61,15 +57,7 @@ def train(
     data_dir: DataDir = None,
     download: Download = False,
     config: Config = None,
-    resume: Annotated[
-        bool,
-        typer.Option(
-            "--resume",
-            help="Continue an interrupted run: the run in --out, or the newest in the "
-            "preset's default folders.",
-            show_default="off",
-        ),
-    ] = False,
+    resume: Resume = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

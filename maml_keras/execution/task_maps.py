@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
+from maml_keras.backend.configured import Configured
 from maml_keras.inner import traced_steps
 from maml_keras.learner.graph_survey import survey
 from maml_keras.learner.learner import Learner
@@ -18,7 +19,7 @@ from maml_keras.learner.learner import Learner
 TaskFunction = Callable[[Any], tuple[Any, Any]]
 
 
-class TaskMap(abc.ABC):
+class TaskMap(Configured, abc.ABC):
     """Applies `task -> (averaged, stacked)` to each task of a batch.
 
     All maps give the same numbers, up to the order of float additions.
@@ -52,15 +53,6 @@ class TaskMap(abc.ABC):
     def compiles(self, learner: Learner, task: Any) -> bool:
         """True if `compile(jit_compile="auto")` should use XLA for tasks like these."""
         return False
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> TaskMap:
-        """The map that `get_config` described."""
-        return cls(**config)
 
     def __repr__(self) -> str:
         return self.name
@@ -232,12 +224,6 @@ class Chunked(TaskMap):
             "tasks": self.tasks,
             "task_map": keras.saving.serialize_keras_object(self.task_map),
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Chunked:
-        return cls(
-            config["tasks"], keras.saving.deserialize_keras_object(config["task_map"])
-        )
 
     def __repr__(self) -> str:
         return f"chunked ({self.tasks} tasks at a time, {self.task_map})"

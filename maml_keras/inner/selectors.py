@@ -9,22 +9,15 @@ from typing import Any
 
 import keras
 
+from maml_keras.backend.configured import Configured
 
-class Selector(abc.ABC):
+
+class Selector(Configured, abc.ABC):
     """Chooses, among a model's trainable variables, those that adapt to a task."""
 
     @abc.abstractmethod
     def select(self, model: keras.Model) -> list[bool]:
         """One bool for each of `model.trainable_variables`, True if it adapts."""
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Selector:
-        """The selector with that configuration."""
-        return cls(**config)
 
     def __repr__(self) -> str:
         arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
@@ -124,10 +117,6 @@ class Satisfying(Selector):
 
     def get_config(self) -> dict[str, Any]:
         return {"predicate": keras.saving.serialize_keras_object(self.predicate)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Satisfying:
-        return cls(keras.saving.deserialize_keras_object(config["predicate"]))
 
     def __repr__(self) -> str:
         return f"Satisfying({getattr(self.predicate, '__name__', self.predicate)})"

@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_keras.backend.configured import Configured
 from maml_keras.learner.learner import Learner
 
 # A class without support examples gets a logit so low that softmax leaves it out.
 ABSENT = -1e9
 
 
-class Start(abc.ABC):
+class Start(Configured, abc.ABC):
     """Turns the initialisation and a task's support set into `phi_0`."""
 
     @abc.abstractmethod
@@ -43,22 +44,13 @@ class Start(abc.ABC):
         """The weights that it sets for each task, be they adapted after it or not."""
         return []
 
-    def check(self, model: keras.Model) -> None:  # noqa: B027 - most take any.
+    def check(self, model: keras.Model) -> None:
         """Refuses a model that it cannot start from."""
 
     @property
     def frees_ways(self) -> bool:
         """True if an episode may have fewer classes than the model has outputs."""
         return False
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Start:
-        """The start with that configuration."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")

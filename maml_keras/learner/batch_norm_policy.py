@@ -11,12 +11,13 @@ from typing import Any
 import keras
 
 from maml_keras.backend import batch_norm
+from maml_keras.backend.configured import Configured
 from maml_keras.backend.overrides import ScopedOverride
 
 LayerCall = Callable[[Any, Any, Any], Any]
 
 
-class BatchNormPolicy(abc.ABC):
+class BatchNormPolicy(Configured, abc.ABC):
     """Decides which statistics each pass of a learner normalises by.
 
     Attributes:
@@ -32,27 +33,12 @@ class BatchNormPolicy(abc.ABC):
     def uses_batch_statistics(self, *, training: bool) -> bool:
         """True if the pass normalises by the mean and variance of its own batch."""
 
-    def prepare(  # noqa: B027 - most policies keep nothing.
-        self, model: keras.Model, steps: int
-    ) -> None:
+    def prepare(self, model: keras.Model, steps: int) -> None:
         """Creates the policy's variables for each layer; `MAML` calls this method."""
 
     def fresh(self) -> BatchNormPolicy:
         """A policy of the same kind for another model."""
         return self
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data; none by default.
-
-        To save a policy of your own, register its class with
-        `keras.saving.register_keras_serializable`.
-        """
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> BatchNormPolicy:
-        """The policy that `get_config` described."""
-        return cls(**config)
 
     def learned(self) -> list[Any]:
         """The policy's variables that are meta-learned."""

@@ -5,13 +5,20 @@ from maml_keras.outer.backup import WholeBackup
 from maml_keras.outer.gradient_check import MetaGradientError, check_meta_gradient
 from maml_keras.outer.implicit import Implicit
 from maml_keras.outer.maml import MAML
-from maml_keras.outer.meta_gradients import Backprop, FirstOrder, MetaGradient, Phases
-from maml_keras.outer.objectives import FinalStep, MultiStep, Objective
+from maml_keras.outer.meta_gradients import (
+    Backprop,
+    Estimate,
+    FirstOrder,
+    MetaGradient,
+    Phases,
+)
+from maml_keras.outer.objectives import FinalStep, MultiStep, Objective, TaskProblem
 from maml_keras.outer.reptile import Reptile
 
 __all__ = [
     "MAML",
     "Backprop",
+    "Estimate",
     "FinalStep",
     "FirstOrder",
     "Implicit",
@@ -21,6 +28,7 @@ __all__ = [
     "Objective",
     "Phases",
     "Reptile",
+    "TaskProblem",
     "WholeBackup",
     "check_meta_gradient",
 ]

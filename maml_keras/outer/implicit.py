@@ -10,9 +10,8 @@ import tensorflow as tf
 
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.starts import Initialisation
-from maml_keras.learner.learner import Learner, Output
 from maml_keras.outer.meta_gradients import Estimate, MetaGradient
-from maml_keras.outer.objectives import FinalStep
+from maml_keras.outer.objectives import FinalStep, TaskProblem
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -61,35 +60,17 @@ class Implicit(MetaGradient):
                 f"start={type(inner.start_from).__name__}."
             )
 
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
+    def __call__(self, problem: TaskProblem) -> Estimate:
+        learner, inner, task = problem.learner, problem.inner, problem.task
         support = task["support_x"], task["support_y"]
-        trajectory = inner.first_order().trajectory(
-            learner, weights, state, *support, training=True
-        )
+        trajectory = problem.first_order().trajectory()
         # A task map traces this code in a separate function, where the tape must see
         # the weights enter. Hence the identities.
         solved = [tf.identity(w) for w in trajectory[-1].weights]
         trajectory[-1] = trajectory[-1]._replace(weights=solved)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(solved)
-            result = FinalStep()(
-                learner,
-                trajectory,
-                task,
-                query_loss,
-                training=True,
-                iteration=iteration,
-            )
+            result = FinalStep()(problem, trajectory)
         gradients = learner.filled(
             tape.gradient(result.loss, solved), learner.variables
         )
@@ -137,11 +118,6 @@ class Implicit(MetaGradient):
 
     def get_config(self) -> dict[str, Any]:
         return {"cg_steps": self.cg_steps}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Implicit:
-        """The estimator that `get_config` described."""
-        return cls(**config)
 
 
 def conjugate_gradients(

@@ -24,6 +24,7 @@ from maml_keras.outer import fit_checks
 from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
+from maml_keras.outer.objectives import TaskProblem
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -258,15 +259,16 @@ class MAML(EpisodicModel):
                 return loss * tf.cast(scale, loss.dtype)
 
             state = learner.state(element.get("seeds"))
-            estimate = self.meta_gradient(
-                learner,
-                self.inner,
-                weights,
-                state,
-                element["task"],
-                query_loss,
+            problem = TaskProblem(
+                learner=learner,
+                inner=self.inner,
+                weights=weights,
+                state=state,
+                task=element["task"],
+                query_loss=query_loss,
                 iteration=iteration,
             )
+            estimate = self.meta_gradient(problem)
             gradients = estimate.gradients
             if not self.meta_gradient.scales_with_loss:
                 rest = self.meta_gradient.remaining_scale(scale, iteration=iteration)

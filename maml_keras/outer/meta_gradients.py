@@ -5,15 +5,14 @@ from __future__ import annotations
 import abc
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
+from maml_keras.backend.configured import Configured
 from maml_keras.inner.loop import InnerLoop
-from maml_keras.learner.learner import Learner, Output
-from maml_keras.outer.objectives import FinalStep, Objective
+from maml_keras.outer.objectives import FinalStep, Objective, TaskProblem
 
 
 class Estimate(NamedTuple):
@@ -32,7 +31,7 @@ class Estimate(NamedTuple):
     state: list[Any]
 
 
-class MetaGradient(abc.ABC):
+class MetaGradient(Configured, abc.ABC):
     """Turns one task into a gradient of the initialisation; `MAML` averages over tasks.
 
     Attributes:
@@ -45,30 +44,14 @@ class MetaGradient(abc.ABC):
     scales_with_loss = True
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
+    def __call__(self, problem: TaskProblem) -> Estimate:
         """The estimate of one task.
 
         Args:
-            learner: the model as a pure function.
-            inner: the inner loop.
-            weights: list of tensors, the initialisation theta.
-            state: list of tensors, the non-trainable variables.
-            task: `support_x`, `support_y` and `query_x` of one task.
-            query_loss: maps a query pass to the task's scalar loss.
-            iteration: int tensor, meta-steps taken so far.
+            problem: the task, its learner, inner loop and query loss.
         """
 
-    def check(self, inner: InnerLoop) -> None:  # noqa: B027 - most take any loop.
+    def check(self, inner: InnerLoop) -> None:
         """Raises if this meta-gradient does not fit `inner`; `MAML` calls it."""
 
     def remaining_scale(self, scale: Any, *, iteration: Any) -> Any:
@@ -91,18 +74,23 @@ class MetaGradient(abc.ABC):
         """True if the estimate is the exact derivative, for the given inner loop."""
         return True
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data; none by default."""
-        return {}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> MetaGradient:
-        """The estimator that `get_config` described."""
-        return cls(**config)
+class QueryGradient(MetaGradient, abc.ABC):
+    """An estimator that differentiates an objective of the query set.
+
+    Args:
+        objective: an `Objective`; None for `FinalStep()`.
+    """
+
+    def __init__(self, objective: Objective | None = None) -> None:
+        self.objective = objective or FinalStep()
+
+    def get_config(self) -> dict[str, Any]:
+        return {"objective": keras.saving.serialize_keras_object(self.objective)}
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
-class Backprop(MetaGradient):
+class Backprop(QueryGradient):
     """The derivative of the objective through every inner step.
 
     `d L(query; phi_K) / d theta`, with `phi_K` a function of `theta`. With
@@ -115,45 +103,20 @@ class Backprop(MetaGradient):
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
     """
 
-    def __init__(self, objective: Objective | None = None) -> None:
-        self.objective = objective or FinalStep()
-
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
+    def __call__(self, problem: TaskProblem) -> Estimate:
         # A task map traces this code in a separate function, where the tape must see
         # the weights enter: a tensor captured from outside would have no gradient.
-        weights = [tf.identity(w) for w in weights]
-        rule_variables = inner.rule.trainable_variables
+        weights = [tf.identity(w) for w in problem.weights]
+        problem = problem._replace(weights=weights)
+        rule_variables = problem.inner.rule.trainable_variables
         rule_weights = [tf.convert_to_tensor(v.value) for v in rule_variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch([weights, rule_weights])
             with keras.StatelessScope(list(zip(rule_variables, rule_weights))):
-                trajectory = inner.trajectory(
-                    learner,
-                    weights,
-                    state,
-                    task["support_x"],
-                    task["support_y"],
-                    training=True,
-                )
-            result = self.objective(
-                learner,
-                trajectory,
-                task,
-                query_loss,
-                training=True,
-                iteration=iteration,
-            )
+                trajectory = problem.trajectory()
+            result = self.objective(problem, trajectory)
         gradients = tape.gradient(result.loss, [*weights, *rule_weights])
+        learner = problem.learner
         gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
         return Estimate(result.loss, gradients, result.predictions, result.state)
 
@@ -164,17 +127,9 @@ class Backprop(MetaGradient):
     def is_derivative(self, inner: InnerLoop) -> bool:
         return inner.second_order
 
-    def get_config(self) -> dict[str, Any]:
-        return {"objective": keras.saving.serialize_keras_object(self.objective)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Backprop:
-        """The estimator that `get_config` described."""
-        return cls(keras.saving.deserialize_keras_object(config["objective"]))
-
 
 @keras.saving.register_keras_serializable(package="maml_keras")
-class FirstOrder(MetaGradient):
+class FirstOrder(QueryGradient):
     """`Backprop` with the inner gradients as constants (first-order MAML).
 
     For `FinalStep` this is the query gradient at the adapted weights,
@@ -186,35 +141,11 @@ class FirstOrder(MetaGradient):
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
     """
 
-    def __init__(self, objective: Objective | None = None) -> None:
-        self.objective = objective or FinalStep()
-
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
-        loop, backprop = inner.first_order(), Backprop(self.objective)
-        return backprop(
-            learner, loop, weights, state, task, query_loss, iteration=iteration
-        )
+    def __call__(self, problem: TaskProblem) -> Estimate:
+        return Backprop(self.objective)(problem.first_order())
 
     def is_derivative(self, inner: InnerLoop) -> bool:
         return False
-
-    def get_config(self) -> dict[str, Any]:
-        return {"objective": keras.saving.serialize_keras_object(self.objective)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> FirstOrder:
-        """The estimator that `get_config` described."""
-        return cls(keras.saving.deserialize_keras_object(config["objective"]))
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -246,35 +177,11 @@ class Phases(MetaGradient):
         self.phases = list(phases)
         self.until = [int(n) for n in until]
 
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
-        def estimate(phase: MetaGradient) -> Callable[[], Any]:
-            def run() -> Any:
-                return phase(
-                    learner,
-                    inner,
-                    weights,
-                    state,
-                    task,
-                    query_loss,
-                    iteration=iteration,
-                )
-
-            return run
-
-        branches = [estimate(phase) for phase in self.phases]
+    def __call__(self, problem: TaskProblem) -> Estimate:
+        branches = [functools.partial(phase, problem) for phase in self.phases]
         result = branches[-1]
         for end, branch in reversed(list(zip(self.until, branches))):
-            result = functools.partial(tf.cond, iteration < end, branch, result)
+            result = functools.partial(tf.cond, problem.iteration < end, branch, result)
         return Estimate(*result())
 
     def check(self, inner: InnerLoop) -> None:
@@ -302,9 +209,3 @@ class Phases(MetaGradient):
     def get_config(self) -> dict[str, Any]:
         phases = [keras.saving.serialize_keras_object(p) for p in self.phases]
         return {"phases": phases, "until": self.until}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Phases:
-        """The estimator that `get_config` described."""
-        phases = [keras.saving.deserialize_keras_object(p) for p in config["phases"]]
-        return cls(phases, until=config["until"])

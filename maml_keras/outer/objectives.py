@@ -9,11 +9,60 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from maml_keras.inner.loop import Point
+from maml_keras.backend.configured import Configured
+from maml_keras.inner.loop import InnerLoop, Point
 from maml_keras.learner.learner import Learner, Output
 
 # The paper keeps a small weight on each step until the end of the annealing.
 FLOOR = 0.03
+
+
+class TaskProblem(NamedTuple):
+    """One task, and everything that its loss and its meta-gradient depend on.
+
+    Attributes:
+        learner: the model as a pure function.
+        inner: the inner loop.
+        weights: list of tensors, the initialisation theta.
+        state: list of tensors, the non-trainable variables.
+        task: `support_x`, `support_y` and `query_x` of one task.
+        query_loss: maps a query pass to the task's scalar loss.
+        iteration: int tensor, meta-steps taken so far.
+    """
+
+    learner: Learner
+    inner: InnerLoop
+    weights: list[Any]
+    state: list[Any]
+    task: dict[str, Any]
+    query_loss: Callable[[Output], Any]
+    iteration: Any
+
+    def first_order(self) -> TaskProblem:
+        """The problem whose inner gradients count as constants."""
+        return self._replace(inner=self.inner.first_order())
+
+    def trajectory(self) -> list[Point]:
+        """The points `phi_0 .. phi_K` of the inner loop in training."""
+        return self.inner.trajectory(
+            self.learner,
+            self.weights,
+            self.state,
+            self.task["support_x"],
+            self.task["support_y"],
+            training=True,
+        )
+
+    def query(self, point: Point, *, step: int) -> Output:
+        """The query pass in training at a point, after so many inner steps."""
+        return self.learner.query(
+            point.weights,
+            point.state,
+            self.task["support_x"],
+            self.task["query_x"],
+            training=True,
+            step=step,
+        )
 
 
 class QueryResult(NamedTuple):
@@ -30,39 +79,17 @@ class QueryResult(NamedTuple):
     state: list[Any]
 
 
-class Objective(abc.ABC):
+class Objective(Configured, abc.ABC):
     """Turns a trajectory and a query set into the loss that meta-training minimises."""
 
     @abc.abstractmethod
-    def __call__(
-        self,
-        learner: Learner,
-        trajectory: list[Point],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        training: bool,
-        iteration: Any,
-    ) -> QueryResult:
+    def __call__(self, problem: TaskProblem, trajectory: list[Point]) -> QueryResult:
         """The objective of one task.
 
         Args:
-            learner: the model as a pure function.
+            problem: the task, with the query loss.
             trajectory: the points `phi_0 .. phi_K`.
-            task: `support_x`, `support_y` and `query_x` of one task.
-            query_loss: maps a query pass to the task's scalar loss.
-            training: bool, whether dropout is active.
-            iteration: int tensor, meta-steps taken so far.
         """
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Objective:
-        """The objective that `get_config` described."""
-        return cls(**config)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -74,19 +101,11 @@ class FinalStep(Objective):
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
     """
 
-    def __call__(
-        self,
-        learner: Learner,
-        trajectory: list[Point],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        training: bool,
-        iteration: Any,
-    ) -> QueryResult:
+    def __call__(self, problem: TaskProblem, trajectory: list[Point]) -> QueryResult:
         last = len(trajectory) - 1
-        output = _query(learner, trajectory, last, task, training)
-        return QueryResult(query_loss(output), output.predictions, output.state)
+        output = problem.query(trajectory[last], step=last)
+        loss = problem.query_loss(output)
+        return QueryResult(loss, output.predictions, output.state)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -126,37 +145,14 @@ class MultiStep(Objective):
         others = tf.repeat(tf.maximum(fallen, FLOOR / steps), steps - 1)
         return tf.concat([others, [1.0 - tf.reduce_sum(others)]], axis=0)
 
-    def __call__(
-        self,
-        learner: Learner,
-        trajectory: list[Point],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        training: bool,
-        iteration: Any,
-    ) -> QueryResult:
+    def __call__(self, problem: TaskProblem, trajectory: list[Point]) -> QueryResult:
         last = len(trajectory) - 1
         steps = range(min(1, last), last + 1)
-        outputs = [_query(learner, trajectory, k, task, training) for k in steps]
-        losses = tf.stack([query_loss(output) for output in outputs])
-        weights = self.weights(iteration, steps=len(outputs))
+        outputs = [problem.query(trajectory[k], step=k) for k in steps]
+        losses = tf.stack([problem.query_loss(output) for output in outputs])
+        weights = self.weights(problem.iteration, steps=len(outputs))
         loss = tf.reduce_sum(losses * tf.cast(weights, losses.dtype))
         return QueryResult(loss, outputs[-1].predictions, outputs[-1].state)
 
     def get_config(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "steps_per_epoch": self.steps_per_epoch}
-
-
-def _query(
-    learner: Learner, trajectory: list[Point], k: int, task: Any, training: bool
-) -> Output:
-    point = trajectory[k]
-    return learner.query(
-        point.weights,
-        point.state,
-        task["support_x"],
-        task["query_x"],
-        training=training,
-        step=k,
-    )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from maml_keras.inner.loop import InnerLoop
-from maml_keras.learner.learner import Learner, Output
 from maml_keras.outer.meta_gradients import Estimate, MetaGradient
-from maml_keras.outer.objectives import FinalStep
+from maml_keras.outer.objectives import FinalStep, TaskProblem
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -30,36 +26,14 @@ class Reptile(MetaGradient):
 
     scales_with_loss = False
 
-    def __call__(
-        self,
-        learner: Learner,
-        inner: InnerLoop,
-        weights: list[Any],
-        state: list[Any],
-        task: dict[str, Any],
-        query_loss: Callable[[Output], Any],
-        *,
-        iteration: Any,
-    ) -> Estimate:
-        trajectory = inner.first_order().trajectory(
-            learner,
-            weights,
-            state,
-            task["support_x"],
-            task["support_y"],
-            training=True,
-        )
-        result = FinalStep()(
-            learner,
-            trajectory,
-            task,
-            query_loss,
-            training=True,
-            iteration=iteration,
-        )
+    def __call__(self, problem: TaskProblem) -> Estimate:
+        problem = problem.first_order()
+        trajectory = problem.trajectory()
+        result = FinalStep()(problem, trajectory)
         ends = trajectory[0].weights, trajectory[-1].weights
         gradients = [start - end for start, end in zip(*ends)]
-        rates = [tf.zeros(v.shape, v.dtype) for v in inner.rule.trainable_variables]
+        rule_variables = problem.inner.rule.trainable_variables
+        rates = [tf.zeros(v.shape, v.dtype) for v in rule_variables]
         return Estimate(
             result.loss, [*gradients, *rates], result.predictions, result.state
         )

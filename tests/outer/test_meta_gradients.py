@@ -310,8 +310,8 @@ def test_the_title_names_the_order_of_derivatives(meta_gradient, second_order, t
 class Twice(MetaGradient):
     """A custom meta-gradient needs one method only."""
 
-    def __call__(self, *arguments, **keywords):
-        estimate = Backprop()(*arguments, **keywords)
+    def __call__(self, problem):
+        estimate = Backprop()(problem)
         return estimate._replace(gradients=[2.0 * g for g in estimate.gradients])
 
 
