@@ -1,9 +1,18 @@
 """Runs the tasks of a batch: one after another, in parallel on the cores, or as one
 vectorised program."""
 
-from maml_keras.execution.task_maps import Chunked, TaskMap
+from maml_keras.execution.task_maps import (
+    Chunked,
+    TaskMap,
+    parallel,
+    sequential,
+    vectorized,
+)
 
 __all__ = [
     "Chunked",
     "TaskMap",
+    "parallel",
+    "sequential",
+    "vectorized",
 ]

@@ -1,5 +1,6 @@
 """The site's code runs, its links lead somewhere, its tables are the code's."""
 
+import ast
 import functools
 import importlib
 import inspect
@@ -70,6 +71,43 @@ def test_python_runs_as_it_stands(page, small):
         compile(block, name(page), "exec")
     # One namespace a page: later blocks go on where earlier ones stopped.
     exec(compile("\n".join(runs), name(page), "exec"), {"__name__": "page"})
+
+
+@pytest.mark.parametrize("text", [*TEXTS, ROOT / "benchmarks/README.md"], ids=name)
+def test_names_of_the_library_on_a_page_exist(text):
+    # In sentences and tables, too, where no code runs.
+    for dotted in re.findall(r"\bmk\.([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text()):
+        resolved(f"maml_keras.{dotted}")
+
+
+def strings(path):
+    """The texts in a module's source, `{}` in place of what is filled in."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "{}"
+                for part in node.values
+            )
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code():
+    page = (DOCS / "troubleshooting.md").read_text("utf-8")
+    table = page.partition("| message, in short |")[2].partition("\n\n")[0]
+    quoted = re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)
+    texts = set(
+        itertools.chain.from_iterable(
+            map(strings, sorted((ROOT / "maml_keras").rglob("*.py")))
+        )
+    )
+    assert len(quoted) == 10
+    quoted.remove("must be float32, scaled")  # Filled in whole; tests of checks see it.
+    for message in quoted:
+        # `..` on the page is what the message fills in.
+        parts = re.split(r"[, ]*\.\.+", message)
+        parts = re.compile(".*".join(map(re.escape, parts)))
+        assert any(parts.search(text) for text in texts), message
 
 
 def prose(path):
