@@ -1,5 +1,5 @@
-"""One task: the inner loop, and all that varies in it: update rules, clipping, which
-weights adapt, where they start."""
+"""One task: the inner loop and its variants: update rules, clipping, selectors of the
+weights that adapt, and starts."""
 
 from maml_keras.inner.clipping import ClipByNorm, ClipByValue
 from maml_keras.inner.learned_rules import MetaCurvature, MetaSGD, PerStepSGD

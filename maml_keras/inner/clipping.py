@@ -1,4 +1,4 @@
-"""Inner gradients kept within bounds, around any update rule."""
+"""Clips inner gradients before any update rule."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from maml_keras.inner.rules import UpdateRule
 
 
 class ClippingRule(UpdateRule, abc.ABC):
-    """Hands clipped gradients to another rule.
+    """Passes clipped gradients to another rule.
 
     Args:
         rule: the `UpdateRule` that takes the step.
         limit: float, positive.
 
     Raises:
-        TypeError: if `rule` is no `UpdateRule`.
-        ValueError: if the limit is not positive.
+        TypeError: if `rule` is not an `UpdateRule`.
+        ValueError: if `limit` is not positive.
     """
 
     def __init__(self, rule: UpdateRule, limit: float, **kwargs: Any) -> None:
@@ -84,9 +84,9 @@ class ClippingRule(UpdateRule, abc.ABC):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class ClipByValue(ClippingRule):
-    """Each entry of the inner gradients is kept in `[-limit, limit]`.
+    """Clips each entry of the inner gradients to `[-limit, limit]`.
 
-    Differentiable: an entry beyond the limit counts as a constant.
+    The clipping is differentiable: an entry beyond the limit counts as a constant.
 
     Args:
         rule: the `UpdateRule` that takes the step.
@@ -105,7 +105,7 @@ class ClipByValue(ClippingRule):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class ClipByNorm(ClippingRule):
-    """The norm of all inner gradients of a step together is kept within `limit`.
+    """Clips the common norm of all inner gradients of a step to `limit`.
 
     `g <- g * min(1, limit / |g|)`, differentiable in g.
 
@@ -119,13 +119,13 @@ class ClipByNorm(ClippingRule):
     def _clipped(self, gradients: list[Any]) -> list[Any]:
         wide = keras.backend.result_type("float32", *(g.dtype for g in gradients))
         cast = [tf.cast(g, wide) for g in gradients]
-        # In units of the largest entry no square overflows; as a constant, since the
-        # norm does not depend on the unit.
+        # Dividing by the largest entry keeps squares from overflowing. The unit counts
+        # as a constant, because the norm does not depend on the unit.
         largest = tf.reduce_max(tf.stack([tf.reduce_max(tf.abs(g)) for g in cast]))
         unit = tf.stop_gradient(tf.maximum(largest, self.limit))
         square = tf.add_n([tf.reduce_sum(tf.square(g / unit)) for g in cast])
         limit = self.limit / unit
         over = square > limit**2
-        # The inner choice keeps the root of zero out of the derivative.
+        # The inner `tf.where` keeps the root of zero out of the derivative.
         scale = tf.where(over, limit * tf.math.rsqrt(tf.where(over, square, 1.0)), 1.0)
         return [g * tf.cast(scale, g.dtype) for g in gradients]

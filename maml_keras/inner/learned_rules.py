@@ -1,4 +1,4 @@
-"""Update rules that are meta-learned with the initialisation."""
+"""Update rules with variables that are meta-learned with the initialisation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ LARGEST_AXIS = 1024
 
 
 class LearnedRule(UpdateRule, abc.ABC):
-    """A rule with weights of its own, made for the shapes of those that adapt.
+    """A rule with learned variables, whose shapes follow the weights that adapt.
 
     Args:
-        learning_rate: float, not negative: where the learned rates start.
-        constraint: None, or a `keras.constraints` identifier for what is learned;
-            `"non_neg"` keeps rates from turning negative.
+        learning_rate: float, not negative, the initial value of the learned rates.
+        constraint: None, or a `keras.constraints` identifier for the learned
+            variables; `"non_neg"` keeps rates from turning negative.
     """
 
     built: bool
@@ -43,12 +43,12 @@ class LearnedRule(UpdateRule, abc.ABC):
                 f"{type(self).__name__} '{self.name}' has learned rates for weights of "
                 f"shapes {list(self._shapes)}. Received: weights of shapes "
                 f"{list(shapes)}. Make a new rule, and a new MAML, for another model, "
-                "or after layers were frozen or released."
+                "or after freezing or unfreezing layers."
             )
 
     @abc.abstractmethod
     def _create(self, variables: list[Any], steps: int) -> None:
-        """Adds what is learned."""
+        """Creates the learned variables."""
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -66,9 +66,9 @@ class MetaSGD(LearnedRule):
     weights and is meta-learned with them.
 
     Args:
-        learning_rate: float, where every rate starts.
+        learning_rate: float, the initial value of each rate.
         constraint: None, or a `keras.constraints` identifier, such as `"non_neg"`. In
-            the paper rates may change sign.
+            the paper, rates may change sign.
 
     Reference: Li et al., 2017, https://arxiv.org/abs/1707.09835
     """
@@ -108,11 +108,11 @@ class MetaSGD(LearnedRule):
 class PerStepSGD(LearnedRule):
     """Gradient descent with a learned rate for each layer and inner step (MAML++).
 
-    `phi_{k+1} = phi_k - alpha[min(k, K - 1), layer] * g_k`: beyond the K steps of
-    training the last rate holds.
+    `phi_{k+1} = phi_k - alpha[min(k, K - 1), layer] * g_k`: steps beyond the K steps of
+    training use the last rate.
 
     Args:
-        learning_rate: float, where every rate starts.
+        learning_rate: float, the initial value of each rate.
         constraint: None, or a `keras.constraints` identifier, such as `"non_neg"`.
 
     Attributes:
@@ -148,7 +148,7 @@ class PerStepSGD(LearnedRule):
         learning_rate: Any = None,
     ) -> tuple[list[Any], Any]:
         last = self.rates.shape[0] - 1
-        # Read first: a gather from the variable itself has no form with a task axis.
+        # Convert first: a gather from a variable has no form with a task axis.
         rates = tf.convert_to_tensor(self.rates.value)
         row = tf.gather(rates, tf.minimum(tf.cast(step, tf.int32), last))
         updated = [
@@ -160,18 +160,19 @@ class PerStepSGD(LearnedRule):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class MetaCurvature(LearnedRule):
-    """Gradients transformed along each of their axes by learned matrices.
+    """Gradient descent with learned matrices along each axis of the gradients.
 
-    `phi_{k+1} = phi_k - learning_rate * (g x_1 M_1 x_2 M_2 ...)`: for a kernel one
-    matrix mixes its outputs, one its inputs, and one, for a convolution, the places of
-    the filter. All start as identities, which is plain gradient descent.
+    `phi_{k+1} = phi_k - learning_rate * (g x_1 M_1 x_2 M_2 ...)`: for a kernel, one
+    matrix mixes the outputs and one the inputs; a convolution has a third matrix for
+    the positions of the filter. All matrices start as identities, which is plain
+    gradient descent.
 
-    An axis of one, whose matrix would be a number, and one longer than 1,024, such as a
-    vocabulary, are left as they are: the matrix of that would be larger than the model.
+    Two kinds of axes get no matrix: axes of length 1, and axes longer than 1,024, such
+    as a vocabulary, whose matrix could be larger than the model.
 
     Args:
-        learning_rate: float, the rate that the matrices scale.
-        constraint: None, or a `keras.constraints` identifier.
+        learning_rate: float, the fixed rate that multiplies the transformed gradient.
+        constraint: None, or a `keras.constraints` identifier for the matrices.
 
     Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
     """
@@ -194,10 +195,10 @@ class MetaCurvature(LearnedRule):
         ]
 
     def learned_rates(self) -> list[Any]:
-        """Of each weight the rate times the root mean square gain of its matrices.
+        """For each weight: the rate times the root mean square gain of its matrices.
 
-        A gradient whose entries are independent is scaled by as much: by
-        `|M|_F / sqrt(n)` along an axis of length n.
+        The gain is the factor by which the matrices scale a gradient with independent
+        entries: `|M|_F / sqrt(n)` along an axis of length n.
         """
         gains = []
         for matrices in self.matrices:
@@ -219,24 +220,24 @@ class MetaCurvature(LearnedRule):
     ) -> tuple[list[Any], Any]:
         updated = []
         for w, g, matrices in zip(weights, gradients, self.matrices, strict=True):
-            turned = tf.reshape(tf.cast(g, w.dtype), _folded(w.shape))
+            mixed = tf.reshape(tf.cast(g, w.dtype), _folded(w.shape))
             for axis, matrix in enumerate(matrices):
                 if matrix is not None:
-                    turned = _along(turned, axis, tf.cast(matrix.value, w.dtype))
+                    mixed = _along(mixed, axis, tf.cast(matrix.value, w.dtype))
             rate = rate_of(self.learning_rate, learning_rate, w)
-            updated.append(w - rate * tf.reshape(turned, w.shape))
+            updated.append(w - rate * tf.reshape(mixed, w.shape))
         return updated, state
 
 
 def _folded(shape: Any) -> list[int]:
-    """`[places, inputs, outputs]`, as far as the shape has them."""
+    """The shape `[positions, inputs, outputs]`: leading axes are joined."""
     sizes = [int(n) for n in shape]
     if len(sizes) < 3:
         return sizes
-    places = 1
+    positions = 1
     for n in sizes[:-2]:
-        places *= n
-    return [places, *sizes[-2:]]
+        positions *= n
+    return [positions, *sizes[-2:]]
 
 
 def _along(x: Any, axis: int, matrix: Any) -> Any:
@@ -250,7 +251,7 @@ def _along(x: Any, axis: int, matrix: Any) -> Any:
 
 
 def _owners(paths: list[str]) -> list[str]:
-    """The layer of each weight; layers of one name, in nested models, are told apart.
+    """The layer of each weight; layers with the same name get a number.
 
     >>> _owners(["head/kernel", "head/kernel", "head/bias"])
     ['head', 'head-2', 'head-2']
@@ -261,7 +262,7 @@ def _owners(paths: list[str]) -> list[str]:
     for path in paths:
         owner = path.rpartition("/")[0]
         if path in seen.setdefault(owner, set()):
-            # The next layer of this name begins: what follows is its own.
+            # A repeated path begins the next layer with this name.
             count[owner], seen[owner] = count.get(owner, 1) + 1, set()
         seen[owner].add(path)
         number = count.get(owner, 1)

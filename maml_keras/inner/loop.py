@@ -1,4 +1,4 @@
-"""The inner loop: a task's support set turned into a sequence of weights."""
+"""The inner loop: turns a task's support set into a sequence of weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from maml_keras.learner.losses import LossIdentifier, PureLoss
 
 
 class Point(NamedTuple):
-    """Where the inner loop stands after some steps.
+    """The state of the inner loop after some steps.
 
     Attributes:
         weights: list of tensors `phi_k`, one for each trainable variable.
         state: list of tensors, one for each non-trainable variable.
-        rule_state: the update rule's own state.
-        anchor: what a proximal loss pulls back to: the adapted weights of `phi_0`, or
-            nothing.
+        rule_state: the state of the update rule.
+        anchor: list of tensors, the adapting weights of `phi_0`, to which a proximal
+            loss pulls back; empty without a proximal loss.
     """
 
     weights: list[Any]
@@ -38,7 +38,7 @@ class Point(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class InnerLoop:
-    """Gradient steps on the support set, differentiable in where they start.
+    """Gradient steps on the support set, differentiable in the initialisation.
 
     `phi_0 = theta`, `phi_{k+1} = rule(phi_k, grad loss(support; phi_k))`
 
@@ -47,20 +47,22 @@ class InnerLoop:
             `f(y_true, y_pred)`. The model's own losses (regularisers) are added.
         rule: an `UpdateRule`, such as `SGD(0.4)`.
         steps: int, inner steps in training, not negative.
-        adapt: a selector of the weights that adapt; None for all of them.
-        second_order: bool. False drops the gradient's own derivative (first-order
-            MAML): cheaper, and no longer the gradient of the query loss.
-        proximal: float, lambda of a pull `lambda / 2 * |phi - phi_0|^2` that is added
+        adapt: a selector of the weights that adapt; None for all weights.
+        second_order: bool. False drops the derivative of the inner gradients
+            (first-order MAML), which is cheaper, but the meta-gradient is then no
+            longer the gradient of the query loss.
+        proximal: float, lambda of a term `lambda / 2 * |phi - phi_0|^2` that is added
             to the loss (implicit MAML).
-        start: where the loop starts; None for the initialisation itself.
-        rematerialize: bool. True computes each step again when it is differentiated,
-            instead of keeping its activations: the same numbers, memory that hardly
-            grows with the steps, for a third more time or so. It pays from about
-            five steps on.
+        start: a `Start`, where the loop starts; None for the initialisation itself.
+        rematerialize: bool. True recomputes each step during differentiation instead
+            of keeping its activations. The numbers stay the same, memory hardly grows
+            with the steps, and time grows by about a third. This pays from about five
+            steps on.
 
     Raises:
         TypeError: if `rule`, `adapt` or `start` is of another kind.
-        ValueError: if `steps` is negative or no integer, or `proximal` negative.
+        ValueError: if `steps` is negative or not an integer, or if `proximal` is
+            negative or not finite.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -86,7 +88,7 @@ class InnerLoop:
             raise TypeError(
                 "`rule` must be an UpdateRule, such as `maml_keras.SGD(0.01)`. "
                 f"Received: rule={rule!r} of type {type(rule).__name__}."
-                + (" An optimizer of Keras is for `compile`." if keras_own else "")
+                + (" Pass Keras optimizers to `compile`." if keras_own else "")
             )
         if adapt is not None and not isinstance(adapt, Selector):
             raise TypeError(
@@ -114,7 +116,11 @@ class InnerLoop:
         self.rematerialize = bool(rematerialize)
 
     def prepare(self, learner: Learner) -> None:
-        """Lets the rule create what it learns; refuses a model that does not fit."""
+        """Creates the learned variables of the rule; refuses a model that does not fit.
+
+        Raises:
+            ValueError: if the start, the loss or the rule does not fit the model.
+        """
         self.start_from.check(learner.model)
         if self.start_from.frees_ways and not self.loss.is_sparse_categorical:
             raise ValueError(
@@ -125,7 +131,7 @@ class InnerLoop:
         self.rule.prepare(self.selected(learner, learner.variables), self.steps)
 
     def first_order(self) -> InnerLoop:
-        """The same loop, with its gradients as constants."""
+        """The same loop, with its inner gradients as constants."""
         loop = copy.copy(self)
         loop.second_order = False
         return loop
@@ -168,7 +174,7 @@ class InnerLoop:
         step: Any,
         training: bool,
     ) -> tuple[Any, list[Any]]:
-        """The loss of a support pass, its proximal term left out; the state after it.
+        """The loss of a support pass without the proximal term, and the state after it.
 
         `loss(support; phi) + penalty(phi)`
         """
@@ -192,12 +198,12 @@ class InnerLoop:
 
         Args:
             learner: the model as a pure function.
-            point: where the loop stands.
+            point: the current point of the loop.
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
             step: int or int tensor, counted from 0.
             training: bool, whether dropout is active.
-            learning_rate: None, or a scalar that overrides the rule's own.
+            learning_rate: None, or a scalar that overrides the rule's rate.
         """
         return self._stepped(learner, point, x, y, step, training, learning_rate)[0]
 
@@ -227,7 +233,7 @@ class InnerLoop:
         ]
         if not self.second_order:
             gradients = [tf.stop_gradient(g) for g in gradients]
-        # The proximal term by its derivative, which is known.
+        # Add the derivative of the proximal term, which is known in closed form.
         gradients = [
             g + tf.cast(self.proximal, g.dtype) * (w - a)
             for g, w, a in zip(gradients, chosen, point.anchor)
@@ -236,8 +242,8 @@ class InnerLoop:
             chosen, gradients, point.rule_state, step=step, learning_rate=learning_rate
         )
         _check_form(self.rule, point.rule_state, rule_state)
-        # As in Keras's optimizers, what the loss ignores stays, and stays the tensor it
-        # is: whoever differentiates sees that nothing depends on it.
+        # As in Keras's optimizers, a weight that the loss ignores stays. Keeping even
+        # the same tensor shows a gradient tape that nothing depends on the weight.
         chosen = [w if g is None else m for w, g, m in zip(chosen, found, moved)]
         stepped = Point(
             self.merged(learner, point.weights, chosen),
@@ -259,7 +265,7 @@ class InnerLoop:
         steps: int | None = None,
         training: bool = False,
     ) -> list[Point]:
-        """The points `phi_0 .. phi_K`, each differentiable in what they start from."""
+        """The points `phi_0 .. phi_K`, each differentiable in the initialisation."""
         steps = self.steps if steps is None else steps
         first = self.start(learner, weights, state, x, y, training=training)
         if not steps:
@@ -267,7 +273,8 @@ class InnerLoop:
         variables = self.rule.trainable_variables
 
         def step(k: Any, point: Point, learned: list[Any], support: Any) -> Point:
-            # Traced, and perhaps differentiated, outside the scope that is open now.
+            # This step may be traced and differentiated outside the current scope, so
+            # it opens its own scope.
             with keras.StatelessScope(list(zip(variables, learned))):
                 return self.step(learner, point, *support, step=k, training=training)
 
@@ -292,8 +299,8 @@ class InnerLoop:
     ) -> Point:
         """The last point after `steps` steps, a number known only at run time.
 
-        A loop in the graph: it compiles once for every number of steps. It can be
-        differentiated, but `trajectory` is made for that and faster.
+        The steps are a loop in the graph, so one compiled function serves any number
+        of steps. The loop can be differentiated, but `trajectory` is faster for that.
 
         Args:
             learner: the model as a pure function.
@@ -302,16 +309,16 @@ class InnerLoop:
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
             steps: int tensor.
-            learning_rate: None, or a scalar that overrides the rule's own.
-            report: None, or `f(steps taken, support loss)`, whose operation runs after
-                each step.
+            learning_rate: None, or a scalar that overrides the rule's rate.
+            report: None, or a function `f(steps taken, support loss)` that returns an
+                operation, which runs after each step.
         """
         first = self.start(learner, weights, state, x, y, training=False)
 
         def body(k: Any, point: Point) -> tuple[Any, Point]:
             stepped, loss = self._stepped(learner, point, x, y, k, False, learning_rate)
-            told = [report(k + 1, loss)] if report else []
-            with tf.control_dependencies(told):
+            reports = [report(k + 1, loss)] if report else []
+            with tf.control_dependencies(reports):
                 return tf.identity(k + 1), stepped
 
         steps = tf.cast(steps, tf.int32)
@@ -348,24 +355,24 @@ class InnerLoop:
         )
 
     def selected(self, learner: Learner, weights: list[Any]) -> list[Any]:
-        """Of a value for each of `learner.variables`, those that adapt."""
+        """The entries of `weights` that adapt; one entry per `learner.variables`."""
         return [w for w, chosen in zip(weights, self._mask(learner)) if chosen]
 
     def merged(
         self, learner: Learner, weights: list[Any], chosen: list[Any]
     ) -> list[Any]:
-        """`weights` with those that adapt replaced by `chosen`."""
+        """`weights` with the entries that adapt replaced by `chosen`."""
         rest = iter(chosen)
         return [next(rest) if c else w for w, c in zip(weights, self._mask(learner))]
 
     def _mask(self, learner: Learner) -> list[bool]:
-        own = self.adapt_selector.select(learner.model)
-        # What a batch-norm policy learns does not adapt.
-        return own + [False] * (len(learner.variables) - len(own))
+        of_model = self.adapt_selector.select(learner.model)
+        # Learned variables of a batch-norm policy, which come last, do not adapt.
+        return of_model + [False] * (len(learner.variables) - len(of_model))
 
 
 def check_steps(steps: Any) -> None:
-    """Refuses a number of inner steps that is negative or no integer."""
+    """Refuses a number of inner steps that is negative or not an integer."""
     if isinstance(steps, bool) or int(steps) != steps or steps < 0:
         raise ValueError(
             f"`steps` must be an integer, 0 or more. Received: steps={steps!r}."
@@ -373,7 +380,7 @@ def check_steps(steps: Any) -> None:
 
 
 def _check_form(rule: UpdateRule, before: Any, after: Any) -> None:
-    """Refuses a state that changes its form, which no loop in a graph could carry."""
+    """Refuses a rule state that changes its form, which a graph loop cannot carry."""
 
     def form(state: Any) -> Any:
         leaves = tf.nest.map_structure(tf.convert_to_tensor, state)
@@ -381,7 +388,7 @@ def _check_form(rule: UpdateRule, before: Any, after: Any) -> None:
 
     if str(form(before)) != str(form(after)):
         raise ValueError(
-            f"`{type(rule).__name__}.update` must return a state of the form that it "
-            "was given, which `start` makes: the same nest, shapes and types. "
+            f"`{type(rule).__name__}.update` must return a state with the same nest, "
+            "shapes and types as the state that `start` makes. "
             f"Received: {form(after)} for {form(before)}."
         )

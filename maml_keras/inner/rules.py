@@ -1,4 +1,4 @@
-"""How one inner step changes the weights."""
+"""Update rules: how one inner step changes the weights."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ import tensorflow as tf
 class UpdateRule(keras.layers.Layer, abc.ABC):
     """One inner step: weights and gradients in, weights out.
 
-    A rule is a Keras layer so that what it learns (a rate for each weight, say) is
-    tracked, saved and meta-trained with the rest. It is never called as a layer.
+    A rule is a Keras layer so that Keras tracks and saves its learned variables, such
+    as a rate for each weight, and meta-training updates them. A rule is never called
+    as a layer.
     """
 
     @property
     def title(self) -> str:
-        """What a card calls it."""
+        """The name of the rule on a card."""
         return type(self).__name__
 
     @property
     def fixed_rate(self) -> float | None:
-        """The rate of every weight at every step, or None if it is learned."""
+        """The rate of all weights at all steps, or None if rates are learned."""
         return None
 
     def learned_rates(self) -> list[Any]:
-        """The rates that were learned, to be looked at: none if there are none.
+        """The current learned rates, for plots and reports; empty without any.
 
         Returns:
-            For each weight that adapts, in their order, a tensor `[steps, ...]` with a
-            row for each inner step of its own, or one row that holds for all; of the
-            shape of the weight, or a scalar, after it.
+            For each weight that adapts, in order, a tensor `[rows, ...]`. The tensor
+            has one row for each inner step, or one row for all steps. A row is a
+            scalar or has the shape of the weight.
         """
         return []
 
     def prepare(self, variables: list[Any], steps: int) -> None:
-        """Creates what the rule learns; `MAML` calls it when it is made.
+        """Creates the learned variables of the rule; `MAML` calls this method.
 
         Args:
             variables: the `keras.Variable`s that adapt.
@@ -48,7 +49,7 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
         """
 
     def start(self, weights: list[Any]) -> Any:
-        """The rule's own state for a new task, such as momenta; a nest of tensors."""
+        """The state of the rule for a new task, such as momenta; a nest of tensors."""
         return ()
 
     @abc.abstractmethod
@@ -63,15 +64,16 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
     ) -> tuple[list[Any], Any]:
         """The weights after one step.
 
-        A weight that the support loss ignores stays as it is, whatever comes back.
+        The inner loop keeps a weight that the support loss ignores, even if `update`
+        changes it.
 
         Args:
-            weights: list of the adapted weights' tensors.
+            weights: list of tensors, the weights that adapt.
             gradients: list of tensors of the same shapes.
-            state: what `start` or the step before returned.
+            state: the state that `start` or the previous step returned.
             step: int or int tensor, counted from 0.
-            learning_rate: float or scalar tensor that overrides the rule's own; NaN
-                leaves it as it is.
+            learning_rate: float or scalar tensor that overrides the rule's rate; NaN
+                does not override it.
 
         Returns:
             The new weights and the new state.
@@ -79,13 +81,13 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
 
 
 class FixedRateRule(UpdateRule):
-    """A rule with one rate, a number that is not learned.
+    """A rule with a single rate that is not learned.
 
     Args:
         learning_rate: float, not negative.
 
     Raises:
-        ValueError: if the rate is negative or not a number.
+        ValueError: if the rate is negative or not finite.
     """
 
     def __init__(self, learning_rate: float, **kwargs: Any) -> None:
@@ -111,7 +113,7 @@ class SGD(FixedRateRule):
         learning_rate: float, not negative.
 
     Raises:
-        ValueError: if the rate is negative or not a number.
+        ValueError: if the rate is negative or not finite.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -132,8 +134,8 @@ class SGD(FixedRateRule):
         step: Any,
         learning_rate: Any = None,
     ) -> tuple[list[Any], Any]:
-        # A sum, since the derivative of a difference is one operation more; a rate for
-        # each type of weight, since what is constant is traced in every step again.
+        # A sum, because a difference has one more operation in its derivative. One rate
+        # per type of weight, because each step traces its constants again.
         down = {
             w.dtype: -rate_of(self.learning_rate, learning_rate, w) for w in weights
         }
@@ -145,7 +147,7 @@ class SGD(FixedRateRule):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Momentum(FixedRateRule):
-    """Gradient descent with a velocity of the task's own.
+    """Gradient descent with momentum; each task has its own velocity.
 
     `m_{k+1} = momentum * m_k + g_k`, `phi_{k+1} = phi_k - learning_rate * m_{k+1}`,
     and with `nesterov` the step is `learning_rate * (g_k + momentum * m_{k+1})`.
@@ -156,7 +158,7 @@ class Momentum(FixedRateRule):
         nesterov: bool.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if an argument is out of range.
 
     Reference: Sutskever et al., 2013
 
@@ -208,27 +210,28 @@ class Momentum(FixedRateRule):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Adam(FixedRateRule):
-    """Adam with moments of the task's own, differentiable where a gradient is zero.
+    """Adam with separate moments for each task, differentiable also at zero gradients.
 
     `m = beta_1 m + (1 - beta_1) g`, `v = beta_2 v + (1 - beta_2) g^2`,
     `phi <- phi - learning_rate * m' / (sqrt(v') + epsilon)`, with `m'` and `v'`
-    corrected for their start at zero. The root's infinite slope at zero meets a zero
-    moment; their product, which is zero, is what its derivative counts as there.
+    corrected for their start at zero. At `v' = 0` the root has an infinite slope, but
+    the moment `m'` is zero too, so the derivative of the root counts as zero there.
 
     Args:
         learning_rate: float, not negative.
         beta_1: float in `[0, 1)`. Reptile uses 0.
         beta_2: float in `[0, 1)`.
-        epsilon: float, positive. The derivative at a zero gradient is `rate / epsilon`.
+        epsilon: float, positive. In the first step, the derivative at a zero gradient
+            is `-learning_rate / epsilon`.
 
     Raises:
-        ValueError: if a number is out of its range.
+        ValueError: if an argument is out of range.
 
     Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980
 
     >>> rule, w = Adam(0.1), [tf.constant(1.0)]
     >>> w, _ = rule.update(w, [tf.constant(5.0)], rule.start(w), step=0)
-    >>> round(float(w[0]), 4)  # The first step is the rate, whatever the gradient.
+    >>> round(float(w[0]), 4)  # The first step has the size of the rate.
     0.9
     """
 
@@ -263,7 +266,7 @@ class Adam(FixedRateRule):
     ) -> tuple[list[Any], Any]:
         updated, firsts, seconds = [], [], []
         for w, g, first, second in zip(weights, gradients, *state):
-            # In half precision 0.999 is 1, and a small gradient's square is 0.
+            # In half precision 0.999 is 1, and the square of a small gradient is 0.
             wide = _wide_type(w)
             gradient = tf.cast(g, wide)
             first = self.beta_1 * first + (1.0 - self.beta_1) * gradient
@@ -271,7 +274,7 @@ class Adam(FixedRateRule):
             count = tf.cast(step, wide) + 1.0
             unbiased = second / (1.0 - tf.constant(self.beta_2, wide) ** count)
             some = unbiased > 0.0
-            # The inner choice keeps the root's infinite slope out of the derivative.
+            # The inner `tf.where` keeps the infinite slope out of the derivative.
             root = tf.where(some, tf.sqrt(tf.where(some, unbiased, 1.0)), 0.0)
             rate = rate_of(self.learning_rate, learning_rate, gradient)
             rate /= 1.0 - tf.constant(self.beta_1, wide) ** count
@@ -290,13 +293,13 @@ def _wide_type(tensor: Any) -> str:
 
 
 def rate_of(own: Any, override: Any, weight: Any) -> Any:
-    """The rate of an inner step: the caller's, if there is one, else the rule's own.
+    """The rate of an inner step: `override` if it is given, else the rule's rate.
 
     Args:
         own: float or tensor, the rule's rate, learned or not.
-        override: what `update` got as `learning_rate`: None, a float or a tensor. NaN
-            stands for none where a graph must hold a number.
-        weight: tensor, whose type the rate gets.
+        override: the `learning_rate` that `update` received: None, a float or a
+            tensor. NaN means None where a graph must hold a number.
+        weight: tensor; the rate is cast to its type.
 
     Returns:
         A tensor that multiplies the gradient of `weight`.

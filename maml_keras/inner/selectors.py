@@ -1,4 +1,4 @@
-"""Which weights the inner loop adapts."""
+"""Selectors: which weights the inner loop adapts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Selector(Configured, abc.ABC):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class AllWeights(Selector):
-    """Every trainable variable adapts (MAML)."""
+    """All trainable variables adapt (MAML)."""
 
     def select(self, model: keras.Model) -> list[bool]:
         return [True] * len(model.trainable_variables)
@@ -43,7 +43,7 @@ class LastLayer(Selector):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class AllButLastLayer(Selector):
-    """Everything adapts but the last layer that has trainable weights (BOIL)."""
+    """All weights adapt except those of the last trainable layer (BOIL)."""
 
     def select(self, model: keras.Model) -> list[bool]:
         selected = [not chosen for chosen in LastLayer().select(model)]
@@ -52,7 +52,7 @@ class AllButLastLayer(Selector):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class AllButBatchNorm(Selector):
-    """Everything adapts but scale and offset of batch norm, which are meta-learned."""
+    """All weights adapt except scale and offset of batch norm."""
 
     def select(self, model: keras.Model) -> list[bool]:
         kept = {
@@ -96,11 +96,11 @@ class Matching(Selector):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Satisfying(Selector):
-    """The variables for which a function says so adapt.
+    """The variables for which a function returns True adapt.
 
     Args:
-        predicate: function of a `keras.Variable`, returns a bool. To be saved with a
-            model it has to be registered with Keras.
+        predicate: function of a `keras.Variable`, returns a bool. To save a model with
+            this selector, register the function with Keras.
     """
 
     def __init__(self, predicate: Callable[[Any], bool]) -> None:
@@ -123,15 +123,15 @@ class Satisfying(Selector):
 
 
 def all_weights() -> AllWeights:
-    """Every trainable variable adapts: MAML, https://arxiv.org/abs/1703.03400."""
+    """All trainable variables adapt: MAML, https://arxiv.org/abs/1703.03400."""
     return AllWeights()
 
 
 def last_layer() -> LastLayer:
     """Only the head adapts: ANIL (Raghu et al., 2020), arXiv 1909.09157.
 
-    The head is the last layer, in the order of `model.layers`, that owns trainable
-    variables. Name it with `matching` if your model's order is another.
+    The head is the last layer with trainable variables in the order of `model.layers`.
+    If your model has another order, name the head with `matching`.
     """
     return LastLayer()
 
@@ -142,7 +142,9 @@ def all_but_last_layer() -> AllButLastLayer:
 
 
 def all_but_batch_norm() -> AllButBatchNorm:
-    """Scale and offset of batch norm do not adapt, as in the code of MAML and MAML++.
+    """All weights adapt except scale and offset of batch norm, which are meta-learned.
+
+    The code of MAML and MAML++ does so, too.
 
     >>> layers = [keras.Input([2]), keras.layers.BatchNormalization()]
     >>> model = keras.Sequential([*layers, keras.layers.Dense(1)])
@@ -162,7 +164,8 @@ def matching(pattern: str) -> Matching:
         A selector.
 
     Raises:
-        ValueError: if it is no regular expression, or at use, if nothing matches.
+        ValueError: if `pattern` is not a regular expression, or, at use, if no
+            variable matches.
 
     >>> matching(r"head/(kernel|bias)$")
     Matching(pattern='head/(kernel|bias)$')
@@ -171,7 +174,7 @@ def matching(pattern: str) -> Matching:
 
 
 def satisfying(predicate: Callable[[Any], bool]) -> Satisfying:
-    """The variables for which a function says so adapt.
+    """The variables for which a function returns True adapt.
 
     Args:
         predicate: function of a `keras.Variable`, returns a bool.
@@ -180,8 +183,8 @@ def satisfying(predicate: Callable[[Any], bool]) -> Satisfying:
         A selector.
 
     Raises:
-        TypeError: if it cannot be called.
-        ValueError: at use, if it chooses nothing.
+        TypeError: if `predicate` cannot be called.
+        ValueError: at use, if the function chooses no variable.
 
     >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     >>> satisfying(lambda v: "bias" in v.path).select(model)
@@ -201,8 +204,9 @@ def _last_layer_variables(model: keras.Model) -> list[Any]:
         if found:
             return found
     raise ValueError(
-        f"The last layer of model '{model.name}' was asked for, but none of its "
-        "layers has trainable variables. Choose the weights with `matching(regex)`."
+        "The model must have a last layer with trainable variables. Received: "
+        f"'{model.name}', whose layers have none. Choose the weights with "
+        "`matching(regex)`."
     )
 
 

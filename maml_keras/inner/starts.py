@@ -1,4 +1,4 @@
-"""Where the inner loop starts."""
+"""Starts: the weights from which the inner loop starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import tensorflow as tf
 from maml_keras.backend.configured import Configured
 from maml_keras.learner.learner import Learner
 
-# A class without support examples gets a logit so low that softmax leaves it out.
+# The logit of a class without support examples, so low that softmax gives zero.
 ABSENT = -1e9
 
 
@@ -29,7 +29,7 @@ class Start(Configured, abc.ABC):
         *,
         training: bool,
     ) -> tuple[list[Any], list[Any]]:
-        """The weights to start from, differentiable in `weights`, and the state.
+        """The weights `phi_0`, differentiable in `weights`, and the state.
 
         Args:
             learner: the model as a pure function.
@@ -41,11 +41,11 @@ class Start(Configured, abc.ABC):
         """
 
     def replaces(self, model: keras.Model) -> list[Any]:
-        """The weights that it sets for each task, be they adapted after it or not."""
+        """The variables that the start sets for each task, adapting or not."""
         return []
 
     def check(self, model: keras.Model) -> None:
-        """Refuses a model that it cannot start from."""
+        """Refuses a model that the start does not fit."""
 
     @property
     def frees_ways(self) -> bool:
@@ -72,15 +72,15 @@ class Initialisation(Start):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class PrototypicalHead(Start):
-    """The last layer starts at the classes' prototypes (ProtoMAML).
+    """The last layer starts at the prototypes of the classes (ProtoMAML).
 
     `w_c = 2 p_c`, `b_c = -|p_c|^2`, with `p_c` the mean embedding of the support
-    examples of class c: the logits are then the negative squared distances to the
-    prototypes, but for a term that all classes share. The embedding is
-    what meta-learning trains; the head's own weights are never used.
+    examples of class c. The logits are then the negative squared distances to the
+    prototypes, up to a term that all classes share. Meta-training trains the
+    embedding; the initial weights of the head are never used.
 
-    An episode may have any number of classes up to the head's units, because a class
-    without support examples gets no probability.
+    An episode may have any number of classes up to the units of the head, because a
+    class without support examples gets no probability.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
     """
@@ -99,7 +99,7 @@ class PrototypicalHead(Start):
         features, after = learner.features(weights, state, x, training=training)
         kernel, bias = prototypical_weights(features, y, ways=head.units)
         found = {id(head.kernel): kernel, id(head.bias): bias}
-        # Joined to the weights they replace by a zero, so that those have a gradient.
+        # Adding zero times the replaced weights gives these weights a gradient (zero).
         started = [
             w if id(v) not in found else tf.cast(found[id(v)], w.dtype) + 0.0 * w
             for v, w in zip(learner.variables, weights)
@@ -150,7 +150,7 @@ def prototypical_weights(features: Any, y: Any, *, ways: int) -> tuple[Any, Any]
     >>> kernel.numpy().ravel(), bias.numpy()
     (array([ 2., 10.], dtype=float32), array([ -1., -25.], dtype=float32))
     """
-    # In float16, which does not reach so low, half of its range.
+    # Float16 does not reach -1e9, so use half of its range.
     absent = max(ABSENT, 0.5 * float(features.dtype.min))
     dtype = keras.backend.result_type(features.dtype, "float32")
     features = tf.cast(features, dtype)

@@ -1,4 +1,4 @@
-"""A chain of steps that is traced once, however many there are."""
+"""A chain of steps that is traced once for any number of steps."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ def points(
     *,
     steps: int,
 ) -> list[Any]:
-    """`p_0 = first`, `p_{k+1} = step(k, p_k, learned, fixed)`, all of it kept.
+    """All points of `p_0 = first`, `p_{k+1} = step(k, p_k, learned, fixed)`.
 
-    In a graph Python builds one step and its derivative as functions, and TensorFlow
-    puts their bodies in place of the calls: what runs is the graph of a loop in Python,
-    built in a fraction of the time. What a step hands on untouched stays the tensor it
-    was. Steps are built one by one if they draw random numbers from TensorFlow's own
-    generators, which would be the same in all copies of one body.
+    In a graph, Python builds one step and its derivative as functions, and TensorFlow
+    inlines these functions at each call. So the graph equals the graph of a Python
+    loop, but is built in a fraction of the time. A tensor that a step returns unchanged
+    stays the same tensor. Steps that draw random numbers from TensorFlow's own
+    generators are built one by one, because all copies of one body would draw the same
+    numbers.
 
     Args:
-        step: a pure function of tensors that returns a nest like `p_k`. It must take
-            all it depends on as arguments.
+        step: a pure function of tensors that returns a nest like `p_k`. All tensors
+            that the step depends on must be arguments.
         first: nest of tensors.
-        learned: nest of tensors that the step is differentiated in too.
-        fixed: nest of tensors that it is not differentiated in.
+        learned: nest of further tensors in which the step is differentiated.
+        fixed: nest of tensors in which the step is not differentiated.
         steps: int.
 
     Returns:
@@ -60,10 +61,10 @@ def points(
 
 @contextlib.contextmanager
 def in_python() -> Iterator[None]:
-    """A scope in which each step is built by itself.
+    """A scope in which `points` builds each step separately.
 
-    For whoever rewrites the graph: `tf.vectorized_map` would rewrite the function of a
-    step anew for each call.
+    `tf.vectorized_map` needs this scope, because it would rewrite the function of a
+    step again for each call.
     """
     token = _in_python.set(True)
     try:
@@ -73,15 +74,16 @@ def in_python() -> Iterator[None]:
 
 
 def _traced(step: Any, first: Any, learned: Any, fixed: Any) -> Any:
-    handed_on: list[bool] = []
+    unchanged: list[bool] = []
 
     def changed(k: Any, point: Any, learned: Any, fixed: Any) -> list[Any]:
         point, learned = tf.nest.map_structure(_dense, (point, learned))
-        # Or the derivative in the support images would be built and perhaps computed.
+        # Without this, TensorFlow would build, and perhaps compute, the derivative in
+        # the support images.
         fixed = tf.nest.map_structure(tf.stop_gradient, fixed)
         after = tf.nest.flatten(step(k, point, learned, fixed))
-        handed_on[:] = [a is b for a, b in zip(after, tf.nest.flatten(point))]
-        return [t for t, same in zip(after, handed_on) if not same]
+        unchanged[:] = [a is b for a, b in zip(after, tf.nest.flatten(point))]
+        return [t for t, same in zip(after, unchanged) if not same]
 
     traced = tf.function(changed, autograph=False).get_concrete_function(
         *tf.nest.map_structure(
@@ -95,13 +97,13 @@ def _traced(step: Any, first: Any, learned: Any, fixed: Any) -> Any:
     def call(k: Any, point: Any, learned: Any, fixed: Any) -> Any:
         new = iter(traced(*tf.nest.flatten((k, point, learned, fixed))))
         before = tf.nest.flatten(point)
-        after = [t if same else next(new) for t, same in zip(before, handed_on)]
+        after = [t if same else next(new) for t, same in zip(before, unchanged)]
         return tf.nest.pack_sequence_as(first, after)
 
     return call
 
 
 def _dense(tensor: Any) -> Any:
-    """The same; its derivative, that of a gather too, is dense and of its shape."""
+    """The same tensor, but with a dense derivative, also through a gather."""
     known = tensor.dtype.is_floating and tensor.shape.is_fully_defined()
     return tf.reshape(tensor, tensor.shape) if known else tensor

@@ -1,4 +1,4 @@
-"""Inner gradients kept within bounds."""
+"""Rules that clip inner gradients."""
 
 import keras
 import numpy as np
@@ -43,14 +43,14 @@ def test_value_bounds_both_sides():
 
 @pytest.mark.parametrize("clip", [ClipByNorm, ClipByValue])
 def test_gradients_within_the_limit_pass(clip):
-    # Their norm is 5.02, whose square is beyond the limit.
+    # The norm is 5.02: below the limit of 6, but its square is above.
     updated, _ = clip(SGD(1.0), 6.0).update(ZEROS, GRADIENTS, (), step=0)
     np.testing.assert_array_equal(updated[0], -GRADIENTS[0])
 
 
 @pytest.mark.parametrize("limit", [0.05, 100.0])
 @pytest.mark.parametrize("clip", [ClipByNorm, ClipByValue])
-def test_meta_gradient_passes_through_it(clip, limit):
+def test_meta_gradient_passes_through_clipping(clip, limit):
     model = MAML(dense(), InnerLoop("mse", clip(SGD(0.1), limit), steps=2))
     assert all(check.decided for check in check_meta_gradient(model, regression()))
 
@@ -66,7 +66,7 @@ def test_norm_of_zero_has_a_derivative():
     np.testing.assert_array_equal(tape.gradient(total, gradient), [-1.0, -1.0])
 
 
-def test_it_wraps_rules_that_learn(tmp_path):
+def test_clipping_wraps_learned_rules(tmp_path):
     model = MAML(dense(), InnerLoop("mse", ClipByNorm(MetaSGD(0.1), 1.0)))
     assert len(model.trainable_variables) == 8
     model.compile("sgd")

@@ -28,7 +28,7 @@ def wrapped(rule, *, steps=2, model=None, **kwargs):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_before_training_it_is_gradient_descent(rule):
+def test_an_untrained_rule_is_gradient_descent(rule):
     model, batch = dense(), regression()
     plain = maml(model, steps=2)
     got, expected = wrapped(rule, model=model)(batch[0]), plain(batch[0])
@@ -37,7 +37,7 @@ def test_before_training_it_is_gradient_descent(rule):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("model", [dense, lambda: images()], ids=["dense", "conv"])
-def test_gradient_of_what_is_learned_matches_differences(rule, model):
+def test_gradient_of_learned_variables_matches_differences(rule, model):
     shape = (3,) if model is dense else (6, 6, 1)
     learned = wrapped(rule, model=model())
     checks = check_meta_gradient(learned, regression(shape))
@@ -47,8 +47,8 @@ def test_gradient_of_what_is_learned_matches_differences(rule, model):
 
 @pytest.mark.parametrize("estimator", [Backprop, FirstOrder])
 def test_meta_sgd_rate_gradient_is_its_formula(estimator):
-    # d L(phi_1) / d alpha = -g_support * d L / d phi_1, element by element; to first
-    # order too, because the inner gradient is a constant in it.
+    # d L(phi_1) / d alpha = -g_support * d L / d phi_1, element by element. The formula
+    # holds to first order too, because the inner gradient does not depend on alpha.
     model, (task, query_y) = dense(), regression(tasks=1)
     inner = InnerLoop("mse", MetaSGD(RATE))
     learned = MAML(model, inner, meta_gradient=estimator())
@@ -90,7 +90,7 @@ def test_meta_sgd_uses_each_weights_own_rate():
     np.testing.assert_array_equal(updated, [0.0, -1.0, 2.0])
 
 
-def test_per_step_rates_are_a_layers_own_and_the_last_one_holds():
+def test_per_step_rates_belong_to_layers_and_later_steps_use_the_last():
     model = dense()
     rule = PerStepSGD(0.0)
     rule.prepare(model.trainable_variables, 2)
@@ -127,7 +127,7 @@ def test_meta_curvature_multiplies_along_every_axis():
     np.testing.assert_allclose(updated[1], -gradients[1], rtol=1e-6)
 
 
-def test_meta_curvature_leaves_a_vocabulary_alone():
+def test_meta_curvature_has_no_matrix_for_a_vocabulary():
     rule = MetaCurvature()
     rule.prepare([keras.Variable(np.zeros([5000, 4], "float32"))], 1)
     rows, columns = rule.matrices[0]
@@ -138,7 +138,7 @@ def test_meta_curvature_leaves_a_vocabulary_alone():
 @pytest.mark.journey
 @pytest.mark.default_map
 @pytest.mark.parametrize("rule", RULES)
-def test_training_changes_it_and_it_is_saved_and_exported(rule, tmp_path):
+def test_learned_variables_are_trained_saved_and_exported(rule, tmp_path):
     model, batch = wrapped(rule), regression()
     model.compile(keras.optimizers.SGD(0.1))
     before = [v.numpy() for v in model.rule.trainable_variables]
@@ -157,7 +157,7 @@ def test_training_changes_it_and_it_is_saved_and_exported(rule, tmp_path):
     one = {k: v[0] for k, v in batch[0].items()}
     got = saved.adapt_and_predict(one["support_x"], one["support_y"], one["query_x"])
     np.testing.assert_allclose(got, model(batch[0])[0], rtol=1e-4, atol=1e-5)
-    # A rate of one's own overrides what was learned.
+    # A rate that is passed overrides the learned rates.
     other = saved.adapt_and_predict(
         one["support_x"], one["support_y"], one["query_x"], 2, 0.0
     )
@@ -196,8 +196,8 @@ def test_a_rule_belongs_to_one_set_of_shapes():
         MAML(dense(units=7), InnerLoop("mse", rule))
 
 
-def test_more_steps_than_trained_go_by_the_last_rates(tmp_path):
-    # A rule of five steps whose last rates are all alike knows no step beyond its own.
+def test_more_steps_than_trained_use_the_last_rates(tmp_path):
+    # Compared with a rule for five steps whose rows 2 to 5 hold the same rates.
     model, (task, query_y) = dense(), regression()
     short = wrapped(PerStepSGD, model=model)
     rates = np.random.default_rng(0).uniform(0.05, 0.5, short.rule.rates.shape)
@@ -220,8 +220,8 @@ def test_more_steps_than_trained_go_by_the_last_rates(tmp_path):
     np.testing.assert_allclose(answer, expected[0], rtol=1e-5, atol=1e-6)
 
 
-def test_the_plain_loss_agrees():
-    # The helpers' own loop, to be sure that the maps above compare with the truth.
+def test_loss_equals_the_loss_of_a_plain_keras_loop():
+    # An independent loop, so that the tests above compare with the truth.
     model, batch = dense(), regression()
     loss, _ = wrapped(MetaSGD, model=model).compute_meta_gradients(batch)
     values = [v.numpy() for v in model.trainable_variables]
@@ -230,7 +230,7 @@ def test_the_plain_loss_agrees():
 
 
 @pytest.mark.parametrize("rule", [MetaSGD, PerStepSGD, MetaCurvature])
-def test_layers_frozen_later_do_not_take_each_others_rates(rule):
+def test_layers_frozen_later_are_refused_for_learned_rules(rule):
     model = dense()
     learner = MAML(model, InnerLoop("mse", rule(RATE)))
     learner.compile("sgd")

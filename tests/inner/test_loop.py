@@ -1,4 +1,4 @@
-"""The inner loop against adaptation as anyone would write it."""
+"""The inner loop compared with adaptation in plain Keras."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def started(model, batch):
 
 @pytest.mark.parametrize("name", ["dense", "batch_norm", "embedding", "regularised"])
 @pytest.mark.parametrize("steps", [1, 3])
-def test_trajectory_ends_where_plain_keras_does(name, steps):
+def test_trajectory_ends_at_the_weights_of_plain_keras(name, steps):
     model, batch = family(name)
     learner, arguments = started(model, batch)
     loop = InnerLoop("mse", SGD(RATE), steps=steps)
@@ -56,7 +56,7 @@ def test_steps_of_the_call_override_the_loops():
 
 
 @pytest.mark.parametrize("rule", [SGD(RATE), Momentum(RATE), Adam(RATE)])
-def test_loop_in_the_graph_ends_where_the_unrolled_one_does(rule):
+def test_loop_in_the_graph_ends_at_the_weights_of_the_trajectory(rule):
     learner, arguments = started(dense(), regression())
     loop = InnerLoop("mse", rule)
     unrolled = loop.trajectory(learner, *arguments, steps=3)[-1]
@@ -88,7 +88,7 @@ def test_only_chosen_weights_move():
 
 
 def test_regularisers_count_in_the_inner_loss():
-    # The data term is switched off, so that only the penalty moves the weights.
+    # The data term is zero, so only the penalty changes the weights.
     model = regularised()
     learner, arguments = started(model, regression())
     loop = InnerLoop(lambda y_true, y_pred: 0.0 * y_pred, SGD(RATE))

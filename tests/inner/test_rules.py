@@ -1,4 +1,4 @@
-"""How one inner step changes the weights."""
+"""Update rules: how one inner step changes the weights."""
 
 import keras
 import numpy as np
@@ -34,7 +34,7 @@ def test_sgd_rate_of_the_call_overrides(rate):
 def test_sgd_rate_is_exact_in_float64():
     one = tf.constant(1.0, tf.float64)
     (updated,), _ = SGD(0.1).update([one], [one], (), step=0)
-    assert float(updated) == 1.0 - 0.1  # Not the float32 next to 0.1.
+    assert float(updated) == 1.0 - 0.1  # With 0.1 in float64, not rounded to float32.
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
@@ -46,7 +46,7 @@ def test_sgd_keeps_the_weights_type(dtype):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_adam_moves_weights_of_half_precision(dtype):
-    # There 0.999 is 1, and the square of a small gradient is 0.
+    # In half precision 0.999 is 1, and the square of a small gradient is 0.
     weights, gradients = [tf.ones([2], dtype)], [tf.constant([1e-4, 2.0], dtype)]
     rule = Adam(0.1, beta_1=0.0)
     (updated,), state = rule.update(weights, gradients, rule.start(weights), step=0)
@@ -88,7 +88,7 @@ def test_learned_rate_is_meta_trained_saved_and_exact(tmp_path):
     assert len(model.trainable_variables) == 5
     checks = check_meta_gradient(model, regression())
     assert checks[-1].path.endswith("rate")
-    # The rate is float32 also in the twin, which its differences feel.
+    # The rate is float32 also in the twin, so the differences are less exact.
     assert all(c.error < 1e-3 for c in checks)
     model.compile(keras.optimizers.SGD(0.1))
     model.train_on_batch(*regression())
@@ -118,7 +118,7 @@ def test_learned_rate_is_meta_trained_saved_and_exact(tmp_path):
     ],
     ids=["momentum", "nesterov", "adam", "reptile_adam", "adam_numbers"],
 )
-def test_steps_are_those_of_keras_optimizer(rule, optimizer):
+def test_steps_equal_the_steps_of_the_keras_optimizer(rule, optimizer):
     generator = np.random.default_rng(0)
     start = generator.normal(size=[3, 2]).astype("float32")
     variable = keras.Variable(start)
@@ -128,12 +128,13 @@ def test_steps_are_those_of_keras_optimizer(rule, optimizer):
         gradient = tf.constant(generator.normal(size=[3, 2]).astype("float32"))
         optimizer.apply([gradient], [variable])
         weights, state = rule.update(weights, [gradient], state, step=step)
-    # float32; Keras folds Adam's two corrections into the rate, and epsilon with them.
+    # float32; Keras applies both corrections of Adam to the rate, which changes the
+    # effect of epsilon.
     np.testing.assert_allclose(weights[0], variable.numpy(), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("gradient", [0.0, 1e-3, -2.0])
-def test_adam_has_the_derivative_of_its_formula_at_zero_too(gradient):
+def test_derivative_of_adam_is_its_formula_also_at_zero(gradient):
     # One step: w - rate g / (|g| + eps), whose slope is -rate eps / (|g| + eps)^2.
     rule, epsilon = Adam(0.1, epsilon=1e-2), 1e-2
     g = tf.constant(gradient, tf.float64)
@@ -143,19 +144,19 @@ def test_adam_has_the_derivative_of_its_formula_at_zero_too(gradient):
         (updated,), _ = rule.update(weight, [g], rule.start(weight), step=0)
     slope = tape.gradient(updated, g)
     expected = -0.1 * epsilon / (abs(gradient) + epsilon) ** 2
-    # beta_2 in float64 is rounded as a Python float is.
+    # In float64, beta_2 is rounded like a Python float.
     np.testing.assert_allclose(slope, expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("rule", [rules.Momentum(0.1), Adam(0.01, epsilon=1e-2)])
-def test_meta_gradient_passes_through_a_tasks_own_state(rule):
-    # Three steps, so that what is carried from one to the next matters.
+def test_meta_gradient_passes_through_the_state_of_a_rule(rule):
+    # Three steps, so that the state that is carried between steps matters.
     model = MAML(dense(), InnerLoop("mse", rule, steps=3))
     assert all(check.decided for check in check_meta_gradient(model, regression()))
 
 
-def test_state_is_a_tasks_own():
-    # Trap 13: with state shared over tasks their order would matter.
+def test_each_task_has_its_own_rule_state():
+    # With a state shared over tasks, the order of tasks would matter.
     task, _ = regression(tasks=3)
     model = MAML(dense(), InnerLoop("mse", Adam(0.05), steps=3))
     swapped = {k: v[::-1] for k, v in task.items()}
@@ -177,7 +178,7 @@ def test_numbers_out_of_range_are_refused(make, message):
         make()
 
 
-def test_a_rate_of_nan_leaves_the_rules_own():
+def test_a_rate_of_nan_does_not_override_the_rule():
     one = tf.ones([1])
     (updated,), _ = SGD(0.1).update([one], [one], (), step=0, learning_rate=np.nan)
     np.testing.assert_allclose(updated, [0.9], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Which weights adapt."""
+"""Selectors: which weights adapt."""
 
 import keras
 import pytest
@@ -41,7 +41,7 @@ def test_matching_finds_the_pattern_in_the_path():
     assert matching("bias$").select(dense()) == [False, True, False, True]
 
 
-def test_a_predicate_is_asked_about_each_variable():
+def test_a_predicate_selects_each_variable():
     assert satisfying(is_matrix).select(dense()) == [True, False, True, False]
     with pytest.raises(ValueError, match="at least one weight.*Satisfying"):
         satisfying(lambda v: False).select(dense())
@@ -58,7 +58,7 @@ def test_last_layer_of_a_nested_model_is_found_inside():
     assert last_layer().select(model) == HEAD
 
 
-def test_frozen_head_is_passed_over():
+def test_a_frozen_head_is_skipped():
     model = dense()
     model.layers[-1].trainable = False
     assert last_layer().select(model) == [True, True]

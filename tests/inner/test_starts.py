@@ -1,4 +1,4 @@
-"""Where the inner loop starts."""
+"""Starts: the weights from which the inner loop starts."""
 
 import keras
 import numpy as np
@@ -46,7 +46,7 @@ def distances_to_prototypes(model, task, index):
 
 
 @pytest.mark.parametrize("task_map", ["sequential", "parallel", "vectorized"])
-def test_before_any_step_it_is_a_prototypical_network(task_map):
+def test_a_prototypical_head_without_steps_is_a_prototypical_network(task_map):
     model, (task, _) = embedding(), classification()
     predictions = wrapped(model, steps=0, task_map=task_map)(task)
     for index in range(2):
@@ -74,7 +74,7 @@ def test_head_from_prototypes_adapts_with_the_rest():
 
 @pytest.mark.parametrize("steps", [0, 2])
 def test_meta_gradient_passes_through_the_prototypes(steps):
-    # Without it the body would only be trained through the steps: at 0, not at all.
+    # Otherwise the body would be trained through the steps only: with 0 steps, never.
     learner = wrapped(embedding(), steps=steps)
     checks = check_meta_gradient(learner, classification())
     assert abs(checks[0].analytic) > 1e-3
@@ -82,7 +82,7 @@ def test_meta_gradient_passes_through_the_prototypes(steps):
 
 
 def test_an_episode_may_have_fewer_classes_than_the_head():
-    # The same task in a head of 3 and of 7 gives the same probabilities.
+    # Heads with 3 and with 7 units give the same probabilities for the same task.
     (task, query_y) = classification()
     small, large = embedding(3), embedding(7)
     large.layers[0].set_weights(small.layers[0].get_weights())
@@ -106,7 +106,7 @@ def test_training_works_in_half_precision():
     assert np.isfinite(history.history["loss"]).all()
 
 
-def test_save_and_export_start_at_the_prototypes_too(tmp_path):
+def test_saved_and_exported_models_start_at_the_prototypes(tmp_path):
     learner, (task, _) = wrapped(embedding(), steps=2), classification()
     learner.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -121,7 +121,7 @@ def test_save_and_export_start_at_the_prototypes_too(tmp_path):
     np.testing.assert_allclose(got, learner(task)[0], rtol=1e-4, atol=1e-5)
 
 
-def test_an_export_has_the_prototypes_where_the_head_does_not_adapt(tmp_path):
+def test_an_export_has_prototypes_also_if_the_head_does_not_adapt(tmp_path):
     inner = InnerLoop(
         CROSS_ENTROPY,
         SGD(0.1),

@@ -1,4 +1,4 @@
-"""A chain that is traced once gives the numbers of a loop in Python."""
+"""A chain of steps that is traced once gives the numbers of a Python loop."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ RATE = tf.constant(0.3, tf.float64)
 
 
 def step(k, point, learned, fixed):
-    """Its own number, what is learned and what is fixed all count."""
+    """A step that depends on its number, on learned and on fixed tensors."""
     moving, count, still = point
     pull = tf.linalg.matvec(fixed, tf.tanh(moving)) * tf.cast(k + 1, moving.dtype)
     return moving - learned * pull * still, count + 2, still
@@ -51,7 +51,7 @@ def in_a_chain(steps):
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function], ids=["eager", "graph"])
-def test_values_and_two_derivatives_are_those_of_a_loop(steps, wrap):
+def test_values_and_two_derivatives_equal_those_of_a_loop(steps, wrap):
     expected = in_python(steps)
     found = wrap(in_a_chain)(steps)
     for a, b in zip(tf.nest.flatten(found), tf.nest.flatten(expected)):
@@ -62,7 +62,7 @@ def test_values_and_two_derivatives_are_those_of_a_loop(steps, wrap):
     )
 
 
-def test_what_a_step_hands_on_stays_the_tensor_it_was():
+def test_unchanged_values_stay_the_same_tensor():
     @tf.function
     def run():
         chain = points(step, (VECTOR, tf.constant(1), RATE), RATE, MATRIX, steps=3)
@@ -89,7 +89,7 @@ def test_a_rule_whose_state_changes_its_form_is_refused(steps):
             return weights, gradients
 
     wrapped = MAML(dense(), InnerLoop("mse", Lazy(0.1), steps=steps))
-    with pytest.raises(ValueError, match=r"Lazy.update.*which `start` makes"):
+    with pytest.raises(ValueError, match=r"Lazy.update.*that `start` makes"):
         wrapped.compute_meta_gradients(regression())
 
 
@@ -103,14 +103,15 @@ def counted(steps, task_map="parallel"):
     return loss.calls, size
 
 
-def test_more_inner_steps_are_hardly_more_to_trace():
+def test_more_inner_steps_hardly_take_longer_to_trace():
     (few, small), (many, large) = counted(2), counted(6)
     assert few == many
     assert large < 1.5 * small
 
 
 def test_vectorised_steps_are_built_one_by_one():
-    # Or each call of one would be rewritten with all that its derivative could need.
+    # Otherwise `tf.vectorized_map` would rewrite each call of a step, with all tensors
+    # that its derivative could need.
     (few, _), (many, _) = counted(2, "vectorized"), counted(4, "vectorized")
     assert many == few + 2
 
