@@ -153,8 +153,8 @@ def _adapting(path: pathlib.Path) -> int:
     saved = tf.saved_model.load(str(path))
     function = saved.predict_with.concrete_functions[0]
     weights = function.structured_input_signature[0][0]
-    # Under one policy a task has statistics of its own as well.
-    statistics = "moving_mean", "moving_variance"
+    # Under two policies a task has statistics of its own as well.
+    statistics = "moving_mean", "moving_variance", "query_share"
     return sum(
         int(np.prod(spec.shape))
         for name, spec in weights.items()

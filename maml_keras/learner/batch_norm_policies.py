@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
+from maml_keras.learner.beside_support import Beside
 from maml_keras.learner.per_step_batch_norm import PerStep, PerStepRunning
 
 
@@ -43,10 +44,30 @@ class Support(BatchNormPolicy):
     """
 
     name = "support"
-    query_sees_support = True
 
     def uses_batch_statistics(self, *, training: bool) -> bool:
         return True
+
+    def query_sees_support(self, *, training: bool) -> bool:
+        return True
+
+
+class Inductive(BatchNormPolicy):
+    """Trains as `transductive`, predicts as `support`.
+
+    In training every pass normalises by its own batch. In adaptation and evaluation
+    the query pass normalises by the support set's statistics, so a query's prediction
+    depends on no other query, and weights that were trained under `transductive` serve
+    one query at a time.
+    """
+
+    name = "inductive"
+
+    def uses_batch_statistics(self, *, training: bool) -> bool:
+        return True
+
+    def query_sees_support(self, *, training: bool) -> bool:
+        return not training
 
 
 class Frozen(BatchNormPolicy):
@@ -63,7 +84,9 @@ class Frozen(BatchNormPolicy):
 
 POLICIES: dict[str, Callable[[], BatchNormPolicy]] = {
     "transductive": Transductive,
+    "inductive": Inductive,
     "support": Support,
+    "beside": Beside,
     "running": Running,
     "per_step": PerStep,
     "per_step_running": PerStepRunning,
@@ -75,9 +98,9 @@ def get(identifier: str | dict[str, Any] | BatchNormPolicy) -> BatchNormPolicy:
     """The policy with the given name.
 
     Args:
-        identifier: `"transductive"`, `"support"`, `"running"`, `"per_step"`,
-            `"per_step_running"`, `"frozen"`; a result of `described`; or a policy,
-            which is returned.
+        identifier: `"transductive"`, `"inductive"`, `"support"`, `"beside"`,
+            `"running"`, `"per_step"`, `"per_step_running"`, `"frozen"`; a result of
+            `described`; or a policy, which is returned.
 
     Returns:
         A `BatchNormPolicy`.

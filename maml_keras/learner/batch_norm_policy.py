@@ -22,16 +22,23 @@ class BatchNormPolicy(Configured, abc.ABC):
 
     Attributes:
         name: str, the name in `MAML(batch_norm=...)` and beside reported figures.
-        query_sees_support: bool, whether the query pass normalises by the support
-            set's statistics at the same weights.
     """
 
     name: str
-    query_sees_support = False
 
     @abc.abstractmethod
     def uses_batch_statistics(self, *, training: bool) -> bool:
         """True if the pass normalises by the mean and variance of its own batch."""
+
+    def query_sees_support(self, *, training: bool) -> bool:
+        """True if the query pass normalises by the support set's statistics."""
+        return False
+
+    @property
+    def couples_queries(self) -> bool:
+        """True if a query's prediction after adaptation depends on other queries."""
+        own_batch = self.uses_batch_statistics(training=False)
+        return own_batch and not self.query_sees_support(training=False)
 
     def prepare(self, model: keras.Model, steps: int) -> None:
         """Creates the policy's variables for each layer; `MAML` calls this method."""
@@ -47,6 +54,14 @@ class BatchNormPolicy(Configured, abc.ABC):
     def statistics(self) -> list[Any]:
         """The policy's variables that training updates without a gradient."""
         return []
+
+    def settled(self, examples: Any) -> dict[int, Any]:
+        """Values of its own variables once a support set was seen, by their `id`.
+
+        Args:
+            examples: int or int tensor, size of the support set.
+        """
+        return {}
 
     def layer_call(self, *, batch_statistics: bool, step: Any) -> LayerCall | None:
         """A function `f(layer, inputs, mask)` that replaces a layer's call, or None."""
@@ -81,7 +96,7 @@ class BatchNormPolicy(Configured, abc.ABC):
                 pass. If not, their update is not traced, unless the policy has its
                 own `layer_call`.
         """
-        own = query and self.query_sees_support
+        own = query and self.query_sees_support(training=training)
         batch_statistics = not own and self.uses_batch_statistics(training=training)
         call = self.layer_call(batch_statistics=batch_statistics, step=step)
         return _override.scope((batch_statistics, call, moving, training))

@@ -177,7 +177,7 @@ class Learner:
         """
         seen = self.settled(weights, state, support_x, training=training, step=step)
         output = self.answer(weights, seen, x, training=training, step=step)
-        if not self.batch_norm.query_sees_support:
+        if not self.batch_norm.query_sees_support(training=training):
             return output
         # Update the model's moving statistics as a support pass in Keras would.
         momenta = moving_statistics.momenta(self.model)
@@ -196,11 +196,13 @@ class Learner:
         step: Any,
     ) -> list[Any]:
         """The state for query passes after adaptation to a support set."""
-        if not self.batch_norm.query_sees_support:
+        if not self.batch_norm.query_sees_support(training=training):
             return state
-        return self.batch_statistics(
+        state = self.batch_statistics(
             weights, state, support_x, training=training, step=step
         )
+        own = self.batch_norm.settled(tf.shape(tf.nest.flatten(support_x)[0])[0])
+        return [own.get(id(v), t) for v, t in zip(self.state_variables, state)]
 
     @as_written
     def answer(
@@ -211,11 +213,12 @@ class Learner:
         return self._pass(self.model, weights, state, x, scope, training=training)
 
     def settled_variables(self) -> list[Any]:
-        """The `state_variables` that `settled` sets from a support set."""
-        if not self.batch_norm.query_sees_support:
+        """The `state_variables` that `settled` sets for an answer after training."""
+        if not self.batch_norm.query_sees_support(training=False):
             return []
         momenta = moving_statistics.momenta(self.model)
-        return [v for v in self.state_variables if id(v) in momenta]
+        settled = momenta.keys() | self.batch_norm.settled(1).keys()
+        return [v for v in self.state_variables if id(v) in settled]
 
     def features(
         self,

@@ -17,12 +17,16 @@ def momenta(model: keras.Model) -> dict[int, float]:
     return {
         id(v): layer.momentum
         for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and layer.trainable
-        and not batch_norm.renormalises(layer)
-        and layer.momentum < 1.0
+        if isinstance(layer, keras.layers.BatchNormalization) and follows_batches(layer)
         for v in (layer.moving_mean, layer.moving_variance)
     }
+
+
+def follows_batches(layer: keras.layers.BatchNormalization) -> bool:
+    """True if a pass can set the layer's moving statistics."""
+    return (
+        layer.trainable and not batch_norm.renormalises(layer) and layer.momentum < 1.0
+    )
 
 
 class CountingScope(keras.StatelessScope):

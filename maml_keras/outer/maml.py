@@ -47,7 +47,9 @@ class MAML(EpisodicModel):
             All give the same numbers; `str(maml.task_map)` names the chosen map.
         batch_norm: `"transductive"` (each pass uses the statistics of its own batch,
             as in the papers), `"support"` (queries use the statistics of the support
-            set), `"running"` (moving statistics in evaluation), `"per_step"`
+            set), `"inductive"` (trains like `"transductive"`, predicts like
+            `"support"`), `"beside"` (each query uses the statistics of the support set
+            and itself), `"running"` (moving statistics in evaluation), `"per_step"`
             (transductive, with a separate scale and offset for each inner step, as in
             MAML++), `"per_step_running"` (like `"per_step"`, with separate moving
             statistics for each step in evaluation), `"frozen"` (always the moving
@@ -334,10 +336,10 @@ class MAML(EpisodicModel):
         Returns:
             A `keras.Model` of the wrapped model's class. An ordinary model predicts
             with the moving statistics of its batch norm layers. Policies that use
-            batch statistics outside training too (`transductive`, `support`,
-            `per_step`) set these moving statistics to the statistics of the support
-            set, except in frozen layers. `per_step_running` sets them to the moving
-            statistics of the last step.
+            batch statistics outside training too (all except `running`, `frozen` and
+            `per_step_running`) set these moving statistics to the statistics of the
+            support set, except in frozen layers. `per_step_running` sets them to the
+            moving statistics of the last step.
 
         Raises:
             ValueError: if the support set is empty, not finite or does not fit.

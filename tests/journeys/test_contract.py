@@ -61,7 +61,9 @@ MAPS = {
 }
 POLICIES = [
     "transductive",
+    "inductive",
     "support",
+    "beside",
     "running",
     "per_step",
     "per_step_running",

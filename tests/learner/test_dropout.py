@@ -8,7 +8,9 @@ import maml_keras as mk
 
 POLICIES = [
     "transductive",
+    "inductive",
     "support",
+    "beside",
     "running",
     "per_step",
     "per_step_running",

@@ -21,7 +21,15 @@ pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
 TRANSDUCTIVE = ["transductive", "per_step"]
 PER_STEP = ["per_step", "per_step_running"]
-ALL = [*TRANSDUCTIVE, "support", "running", "per_step_running", "frozen"]
+ALL = [
+    *TRANSDUCTIVE,
+    "inductive",
+    "support",
+    "beside",
+    "running",
+    "per_step_running",
+    "frozen",
+]
 
 
 def model_with_statistics():
@@ -34,11 +42,11 @@ def model_with_statistics():
 @pytest.mark.parametrize(
     ("policy", "task_map"),
     [(policy, "sequential") for policy in ALL]
-    + [(policy, "vectorized") for policy in ("transductive", "support")]
+    + [(policy, "vectorized") for policy in ("transductive", "support", "beside")]
     + [
         pytest.param(policy, "vectorized", marks=pytest.mark.slow)
         for policy in ALL
-        if policy not in ("transductive", "support")
+        if policy not in ("transductive", "support", "beside")
     ],
 )
 def test_whether_a_query_sees_the_other_queries(policy, task_map):
@@ -119,7 +127,7 @@ def test_which_statistics_training_changes(policy):
     learner.train_on_batch(*regression())
     after = [model.layers[1].moving_mean.numpy(), *statistics(learner)]
     moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(after, before)]
-    own = [policy in (*TRANSDUCTIVE, "running", "support")]
+    own = [policy not in ("per_step_running", "frozen")]
     assert moved == own + [True] * len(statistics(learner))
     # Evaluation and adaptation never change statistics.
     task, query_y = regression()
@@ -128,6 +136,29 @@ def test_which_statistics_training_changes(policy):
     for a, b in zip(statistics(learner), after[1:]):
         np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(model.layers[1].moving_mean, after[0])
+
+
+def test_the_inductive_policy_trains_as_transductive_and_predicts_as_support():
+    model, batch = model_with_statistics(), regression()
+    transductive, inductive, support = (
+        maml(model, steps=2, batch_norm=policy)
+        for policy in ("transductive", "inductive", "support")
+    )
+    np.testing.assert_array_equal(inductive(batch[0]), support(batch[0]))
+    np.testing.assert_array_equal(
+        inductive(batch[0], training=True), transductive(batch[0], training=True)
+    )
+    found, expected, other = (
+        m.compute_meta_gradients(batch)[1] for m in (inductive, transductive, support)
+    )
+    for a, b in zip(found, expected):
+        np.testing.assert_array_equal(a, b)
+    assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(found, other))
+
+
+def test_which_policies_couple_the_queries_of_a_task():
+    coupled = [n for n in ALL if batch_norm_policies.get(n).couples_queries]
+    assert coupled == TRANSDUCTIVE
 
 
 def test_the_support_policy_updates_statistics_by_the_support_set():
@@ -290,7 +321,9 @@ def assert_exports(learner, task, expected, path):
 
 
 @pytest.mark.journey
-@pytest.mark.parametrize("policy", ["support", "running", "frozen"])
+@pytest.mark.parametrize(
+    "policy", ["inductive", "support", "beside", "running", "frozen"]
+)
 def test_policies_hold_in_the_export(policy, tmp_path):
     learner, (task, _) = (
         maml(model_with_statistics(), steps=2, batch_norm=policy),
