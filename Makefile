@@ -64,6 +64,7 @@ lint: $(VENV)/.installed
 docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
+	$(BIN)/python scripts/api_index.py
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
 

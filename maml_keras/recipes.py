@@ -28,6 +28,21 @@ from maml_keras.outer.meta_gradients import Backprop, FirstOrder, MetaGradient, 
 from maml_keras.outer.objectives import MultiStep
 from maml_keras.outer.reptile import Reptile
 
+__all__ = [
+    "anil",
+    "boil",
+    "cavia",
+    "fomaml",
+    "get",
+    "imaml",
+    "maml",
+    "maml_plus_plus",
+    "meta_curvature",
+    "meta_sgd",
+    "proto_maml",
+    "reptile",
+]
+
 # Every recipe takes a built model, the inner loss, the inner learning rate and the
 # number of inner steps; `options` are those of `MAML`.
 

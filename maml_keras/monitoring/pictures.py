@@ -14,6 +14,8 @@ from maml_keras.monitoring.look import Look
 from maml_keras.monitoring.views import Board, View
 from maml_keras.outer.maml import MAML
 
+__all__ = ["Episodes", "Fits", "NormMap", "RateMap"]
+
 POINTS = 100
 
 

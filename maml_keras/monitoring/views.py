@@ -14,6 +14,8 @@ from maml_keras.monitoring.adaptation_curves import curve_scalars
 from maml_keras.monitoring.look import Look
 from maml_keras.outer.maml import MAML
 
+__all__ = ["Board", "Curves", "Norms", "Rates", "SupportGap", "View"]
+
 
 class Board:
     """Where views write: a TensorBoard run for the model, and one for each part.

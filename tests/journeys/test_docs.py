@@ -2,7 +2,7 @@
 
 import ast
 import functools
-import importlib
+import importlib.util
 import inspect
 import itertools
 import json
@@ -23,6 +23,17 @@ PAGES = sorted(DOCS.rglob("*.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 NOT_RUN = re.compile(r"<!-- not run: .+ -->\n")
 BLOCK = re.compile(r"(<!-- not run: .+ -->\n)?```python\n(.*?)```", re.DOTALL)
+
+
+def script(stem):
+    """A script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(stem, ROOT / f"scripts/{stem}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+API = script("api_index")
 
 
 def name(path):
@@ -77,7 +88,7 @@ def test_python_runs_as_it_stands(page, small):
 def test_names_of_the_library_on_a_page_exist(text):
     # In sentences and tables, too, where no code runs.
     for dotted in re.findall(r"\bmk\.([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text()):
-        resolved(f"maml_keras.{dotted}")
+        API.resolved(f"maml_keras.{dotted}")
 
 
 def strings(path):
@@ -122,7 +133,10 @@ def anchors(path):
         plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore")
         slug = re.sub(r"[^\w\s-]", "", plain.decode()).strip().lower()
         found.add(re.sub(r"[-\s]+", "-", slug))
-    return found
+    # A page of the API has an anchor for each of its names, and for their methods.
+    entries = API.entries(path)
+    methods = {f"{e}.{m}" for e in entries for m in vars(API.resolved(e))}
+    return found.union(entries, methods)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=name)
@@ -149,49 +163,26 @@ def test_every_page_is_in_the_navigation():
     assert not missing, "add them to `nav` in zensical.toml"
 
 
-def documented():
-    pages = (DOCS / "api").glob("*.md")
-    found = [re.findall(r"^::: (\S+)", page.read_text("utf-8"), re.M) for page in pages]
-    return sorted(itertools.chain.from_iterable(found))
+ENTRIES = sorted(entry for page in DOCS.glob("api/*.md") for entry in API.entries(page))
 
 
-def resolved(path):
-    """The object of a dotted path, of a module's attribute or deeper."""
-    parts = path.split(".")
-    for end in range(len(parts), 0, -1):
-        try:
-            found = importlib.import_module(".".join(parts[:end]))
-        except ModuleNotFoundError:
-            continue
-        return functools.reduce(getattr, parts[end:], found)
-    raise ModuleNotFoundError(path)
-
-
-@pytest.mark.parametrize("entry", documented())
+@pytest.mark.parametrize("entry", ENTRIES)
 def test_api_entries_exist_and_have_docstrings(entry):
-    assert resolved(entry).__doc__
-    assert not inspect.ismodule(resolved(entry))
+    assert API.resolved(entry).__doc__
+    assert not inspect.ismodule(API.resolved(entry))
 
 
-def test_every_public_name_is_on_an_api_page():
-    public = {name: getattr(mk, name) for name in mk.__all__}
-    public |= {f"data.{name}": getattr(mk.data, name) for name in mk.data.__all__}
-    public |= {f"models.{n}": getattr(mk.models, n) for n in mk.models.__all__}
-    public |= {f"recipes.{name}": f for name, f in mk.recipes.RECIPES.items()}
-    public |= {f"diagnoses.{n}": getattr(mk.diagnoses, n) for n in mk.diagnoses.__all__}
-    public |= {
-        f"{module.__name__}.{view.__name__}": view
-        for module in (mk.views, mk.pictures)
-        for view in vars(module).values()
-        if inspect.isclass(view) and issubclass(view, mk.views.View)
-    }
-    shown = [resolved(entry) for entry in documented()]
-    missing = [
-        name
-        for name, found in public.items()
-        if not inspect.ismodule(found) and all(found is not s for s in shown)
-    ]
-    assert not missing, "add `::: NAME` to a page of docs/api"
+def test_every_public_name_is_on_the_page_of_its_wing():
+    assert not API.missing(), "add `::: NAME` to the wing's page of docs/api"
+
+
+def test_the_index_has_every_public_name():
+    # `python scripts/api_index.py` writes the page anew.
+    assert API.PAGE.read_text("utf-8") == API.index()
+    listed = {value for wing in API.names().values() for value in wing.values()}
+    public = {getattr(mk, name) for name in mk.__all__}
+    assert {value for value in public if not inspect.ismodule(value)} <= listed
+    assert all(API.said(value).endswith((".", ":", "?")) for value in listed)
 
 
 def table_of_presets():
