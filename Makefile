@@ -69,7 +69,7 @@ docs: $(VENV)/.installed
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
 
 build: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[release]'
+	$(BIN)/python -m pip install --quiet --group release
 	rm -rf build dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*

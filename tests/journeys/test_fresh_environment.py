@@ -1,16 +1,15 @@
 """The README in an empty environment: its lines and code, copied as they stand."""
 
-import os
 import pathlib
 import re
 import shutil
 import subprocess
-import sys
 import time
 import urllib.request
 
 import numpy as np
 import pytest
+from bare import PYTHON, shell
 
 ROOT = pathlib.Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,24 +17,9 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL)[1]
 PLAIN = re.findall(r"```console\n(.*?)```", CONTRIBUTING, flags=re.DOTALL)[0]
 *LINES, DEMO, SUITE = PLAIN.strip().splitlines()
-PYTHON = pathlib.Path(sys.base_prefix) / "bin"
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL))
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-
-
-def shell(line, folder, path):
-    # What an installer needs to know of its network stays; what this suite set, not.
-    ours = ("PYTHON", "PYTEST", "TF", "MAML", "VIRTUAL_ENV")
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    variables["PATH"] = f"{path}{os.pathsep}{os.defpath}"
-    ended = subprocess.run(
-        ["bash", "-c", line], cwd=folder, env=variables, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, (
-        f"{line}\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
-    )
-    return ended.stdout
 
 
 @pytest.fixture(scope="module")
