@@ -24,8 +24,7 @@ def plot_curves(
     Returns:
         The path.
     """
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axes = _subplots(figsize=(6.4, 4.2))
     _adaptation(axes, results, log=log)
     axes.legend()
     return _saved(figure, path)
@@ -48,10 +47,9 @@ def plot_comparison(
     Returns:
         The path.
     """
-    plt = _pyplot()
     first = next(iter(results.values()))
     log = first.higher_is_better is False
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
+    figure, (left, right) = _subplots(1, 2, figsize=(11, 4.4))
     _adaptation(right, results, log=log)
     key = f"adapted_{first.metric}"
     for (name, history), line in zip(histories.items(), _styles()):
@@ -117,15 +115,8 @@ def plot_fits(
     Returns:
         The path.
     """
-    plt = _pyplot()
-    figure, panels = plt.subplots(
-        1,
-        len(fits),
-        figsize=(4.2 * len(fits), 3.6),
-        sharey=True,
-        squeeze=False,
-        layout="constrained",
-    )
+    size = 4.2 * len(fits), 3.6
+    figure, panels = _subplots(1, len(fits), figsize=size, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(panels[0], fits.items()):
         axes.plot(*map(np.ravel, truth), color="0.35", linewidth=2, label="true curve")
         axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
@@ -175,7 +166,7 @@ def plot_task(
             f"`[examples, 1]` to be drawn. Received: examples of shape "
             f"{support[0].shape[1:]}."
         )
-    figure, axes = _pyplot().subplots(figsize=(6.4, 4.2), layout="constrained")
+    figure, axes = _subplots(figsize=(6.4, 4.2))
     axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
     axes.plot(*map(np.ravel, query), "o", markersize=4, label="query examples")
     axes.set_xlabel("x")
@@ -203,13 +194,8 @@ def _plot_images(
     ]
     shots = max(len(row[0]) for row in rows)
     columns = shots + 1 + max(len(row[1]) for row in rows)
-    figure, panels = _pyplot().subplots(
-        len(rows),
-        columns,
-        figsize=(0.9 * columns + 1, 0.9 * len(rows) + 0.6),
-        squeeze=False,
-        layout="constrained",
-    )
+    size = 0.9 * columns + 1, 0.9 * len(rows) + 0.6
+    figure, panels = _subplots(len(rows), columns, figsize=size, squeeze=False)
     for axes in panels.ravel():
         axes.set_axis_off()
     for label, row, line in zip(classes, rows, panels):
@@ -223,23 +209,25 @@ def _plot_images(
     return _saved(figure, path)
 
 
-def _pyplot() -> Any:
+def _subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> Any:
+    """A figure and its axes, without pyplot.
+
+    pyplot would choose a backend for the whole process: a notebook would stop to show
+    the figures of its reader.
+    """
     # Heavy, and not needed to train: imported where it is used.
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise ImportError(
             "Plots need matplotlib. Install it with `pip install 'maml_keras[plot]'`."
         ) from error
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    figure = Figure(figsize=figsize, layout="constrained")
+    return figure, figure.subplots(*shape, **options)
 
 
 def _saved(figure: Any, path: str | pathlib.Path) -> pathlib.Path:
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    _pyplot().close(figure)
     return path

@@ -71,3 +71,15 @@ def test_a_task_of_numbers_has_both_sets_and_others_are_refused(tmp_path, monkey
     words = {**task, "support_x": np.zeros([5, 7])}
     with pytest.raises(ValueError, match=r"images .* or numbers.*\(7,\)"):
         plots.plot_task(words, x, tmp_path / "t.png")
+
+
+def test_the_backend_of_the_process_stays(tmp_path, monkeypatch):
+    import matplotlib
+    from matplotlib import pyplot
+
+    # A notebook has another one, and its figures are pyplot's.
+    monkeypatch.setattr(matplotlib, "use", pytest.fail)
+    monkeypatch.setattr(pyplot, "close", pytest.fail)
+    open_before = pyplot.get_fignums()
+    plots.plot_curves({"a": evaluation(0)}, tmp_path / "c.png")
+    assert pyplot.get_fignums() == open_before
