@@ -1,5 +1,5 @@
-"""Out of the library and back: SavedModels, ONNX, LiteRT, model cards, and networks
-read from them."""
+"""Exports: writes SavedModels, ONNX and LiteRT files and model cards, and reads exports
+back as Keras models."""
 
 from maml_keras.export.card import ModelCard, model_card
 from maml_keras.export.conversion import Conversion, convert, convert_file

@@ -1,4 +1,4 @@
-"""The card of an export: what it learned, how well, how large and how fast it is."""
+"""The card of an export: its task, figures, training, size and latency."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ModelCard:
 
     Attributes:
         path: `pathlib.Path` of the export.
-        card: dict, its `card.json`.
-        files: dict, bytes of each file of the export.
-        adapting: int, how many parameters a task has its own values of.
-        latency: dict of what was measured on this machine; None if nothing was.
+        card: dict, the content of `card.json`.
+        files: dict, the size in bytes of each file of the export.
+        adapting: int, number of parameters that adaptation changes.
+        latency: dict of latencies measured on this machine; None if not measured.
     """
 
     path: pathlib.Path
@@ -35,12 +35,12 @@ class ModelCard:
 
     @property
     def title(self) -> str:
-        """What it was trained for, or the folder's name."""
+        """The title of the training, or the folder's name."""
         return str(self.card.get("title") or self.path.name)
 
     @property
     def facts(self) -> Facts:
-        """Headings, each with labels and what they say."""
+        """Headings, each with its pairs of a label and a text."""
         return facts(
             self.card, files=self.files, adapting=self.adapting, latency=self.latency
         )
@@ -68,7 +68,7 @@ class ModelCard:
         ]
 
     def html(self) -> str:
-        """One page that needs no other file: for light and dark, paper and phone."""
+        """The card as one HTML page that needs no other file."""
         return page(self.title, self.card, self.facts, self.curve)
 
     def __str__(self) -> str:
@@ -102,22 +102,23 @@ class ModelCard:
 def model_card(
     path: str | pathlib.Path, *, latency: bool = True, verbose: str | int = "auto"
 ) -> ModelCard:
-    """Reads an export's card, and times the export on this machine.
+    """Reads an export's card, and measures the export's latency on this machine.
 
-    Figures are those of `card.json`; what it does not say is "not recorded". `adapt`
-    is timed for as many steps as the evaluation took, in a process of its own.
+    The figures come from `card.json`; a missing one is shown as "not recorded". `adapt`
+    is timed in a separate process, for as many steps as the evaluation took.
 
     Args:
-        path: folder of an export, or of a run that holds one.
-        latency: bool, whether to time it, which takes some ten seconds.
-        verbose: 0 for silence, else a progress bar while it is timed.
+        path: folder of an export, or of a run that holds an export.
+        latency: bool, whether to measure the latency, in about ten seconds.
+        verbose: 0 for silence, else a progress bar while the latency is measured.
 
     Returns:
         A `ModelCard`; `str()` of it is the text, `.html()` the page.
 
     Raises:
-        FileNotFoundError: if there is no export.
-        ValueError: if it is to be timed and does not run on random inputs.
+        FileNotFoundError: if the folder holds no export.
+        ValueError: if the export cannot be timed, because it does not run on random
+            inputs.
     """
     from maml_keras.export import reading
 
@@ -127,8 +128,8 @@ def model_card(
     for name in ("saved_model.pb", "card.json"):
         if not (path / name).exists():
             raise FileNotFoundError(
-                "A card is that of an export, a folder with saved_model.pb and "
-                f"card.json. Received: {path}, without {name}. Make one with "
+                "`path` must be an export, a folder with saved_model.pb and card.json. "
+                f"Received: {path}, without {name}. Make an export with "
                 "`maml-keras export RUN`, or with `maml.export(path)`."
             )
     card = reading.card(path)
@@ -147,13 +148,14 @@ def model_card(
 
 
 def _adapting(path: pathlib.Path) -> int:
-    """How many parameters `predict_with` takes."""
+    """The number of parameters that `predict_with` takes."""
     import tensorflow as tf
 
     saved = tf.saved_model.load(str(path))
     function = saved.predict_with.concrete_functions[0]
     weights = function.structured_input_signature[0][0]
-    # Under two policies a task has statistics of its own as well.
+    # Under some policies `predict_with` also takes the statistics of a task, which are
+    # not parameters.
     statistics = "moving_mean", "moving_variance", "query_share"
     return sum(
         int(np.prod(spec.shape))
@@ -175,7 +177,7 @@ def _latency(
     return measure(
         path,
         steps=max(1, steps),
-        # Of tasks that differ the largest is timed.
+        # If tasks differ in their number of queries, the largest task is timed.
         queries=max(queries) if isinstance(queries, list) else queries,
         verbose=verbose,
     )

@@ -1,4 +1,4 @@
-"""The adaptation curve as an SVG picture, for pages that ask nothing of others."""
+"""The adaptation curve as an SVG picture inside a page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 14, 50
-# A curve that spans more than this is drawn on a logarithmic axis, if it can be.
+# A positive curve whose largest value is more than `WIDE` times its smallest is drawn
+# on a logarithmic axis.
 WIDE = 8.0
 
 
@@ -24,13 +25,13 @@ def curve_svg(
 
     Args:
         steps: ints, adaptation steps.
-        mean: the metric at each; None where there is none, which leaves a gap.
-        half_width: of each mean's 95% interval.
+        mean: the metric's mean at each step; None leaves a gap.
+        half_width: half-width of each mean's 95% interval.
         metric: str; `"accuracy"` is drawn in percent, from 0 to 100.
 
     Returns:
-        An `<svg>` element. Its colours are those of the page: `currentColor` and the
-        variables `--line` and `--grid`.
+        An `<svg>` element, or an empty text if every mean is None. The page gives its
+        colours: `currentColor` and the variables `--line` and `--grid`.
 
     >>> picture = curve_svg([0, 1], [0.2, 0.9], [0.01, 0.02], metric="accuracy")
     >>> picture.startswith("<svg") and "90.00%" in picture
@@ -99,7 +100,8 @@ def curve_svg(
         ]
     for k, m, h in points:
         parts += [
-            # A band too thin to be seen, and that of one step alone, is a bar.
+            # A bar shows the interval where the band is too thin to be seen, or where
+            # a step stands alone.
             f'<line class="bar" x1="{x(k):.1f}" x2="{x(k):.1f}" '
             f'y1="{y(max(m - h, bottom)):.1f}" y2="{y(min(m + h, top)):.1f}"/>',
             f'<circle class="point" cx="{x(k):.1f}" cy="{y(m):.1f}" r="4">'
@@ -114,7 +116,7 @@ def _figure(value: float, share: bool) -> str:
 
 
 def _runs(points: list[Any], steps: list[int]) -> list[list[Any]]:
-    """The points in stretches without a gap."""
+    """The points in groups without a gap."""
     runs: list[list[Any]] = []
     for point in points:
         place = steps.index(point[0])
@@ -145,7 +147,7 @@ def _even(low: float, high: float) -> list[float]:
 
 
 def _log(low: float, high: float) -> list[float]:
-    """1, 2 and 5 of each power of ten, or the powers alone where those are many.
+    """1, 2 and 5 times each power of ten, or the powers alone for a wide span.
 
     >>> _log(0.15, 3.4)
     [0.1, 0.2, 0.5, 1.0, 2.0, 5.0]

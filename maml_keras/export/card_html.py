@@ -1,4 +1,4 @@
-"""A model card as one HTML page that asks nothing of any server."""
+"""A model card as one HTML page that loads nothing from any server."""
 
 from __future__ import annotations
 
@@ -69,16 +69,16 @@ def page(
     facts: Facts,
     curve: Sequence[Sequence[str]],
 ) -> str:
-    """The page.
+    """The page of a card.
 
     Args:
-        title: str, what the export was trained for.
-        card: the export's `card.json`.
-        facts: headings, each with labels and what they say.
+        title: str, the title of the training.
+        card: the content of the export's `card.json`.
+        facts: headings, each with its pairs of a label and a text.
         curve: rows of the table of steps; empty without an evaluation.
 
     Returns:
-        HTML with its style and its picture inside.
+        HTML that contains its style and its picture.
     """
     title = html.escape(title)
     parts = [

@@ -1,4 +1,4 @@
-"""What a model card says, as headings with labelled lines."""
+"""The text of a model card: headings with labelled lines."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 NOTHING = "not recorded"
 
-# Headings, each with labels and what they say.
+# Headings, each with its pairs of a label and a text.
 Facts = dict[str, list[tuple[str, str]]]
 
 
 def figure(value: float | None, metric: str) -> str:
-    """A figure as it is read: accuracies in percent.
+    """A figure as text; accuracies are in percent.
 
     >>> figure(0.93579, "accuracy"), figure(0.18164, "loss"), figure(None, "loss")
     ('93.58%', '0.1816', 'none')
@@ -23,7 +23,7 @@ def figure(value: float | None, metric: str) -> str:
 
 
 def headline(card: Mapping[str, Any]) -> str:
-    """The figure that the export reaches, with its interval.
+    """The metric after the last evaluated step, with its interval.
 
     >>> headline({"evaluation": {"metric": "loss", "tasks": 600, "steps": [0, 1],
     ...     "mean": [3.1, 0.4], "half_width_95": [0.2, 0.04]}})
@@ -42,7 +42,8 @@ def headline(card: Mapping[str, Any]) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """
+    """A number with its noun in singular or plural.
+
     >>> counted(1, "step"), counted(1000, "step")
     ('1 step', '1,000 steps')
     """
@@ -50,7 +51,7 @@ def counted(number: int, what: str) -> str:
 
 
 def size(number: int) -> str:
-    """Bytes as they are read.
+    """A number of bytes as text.
 
     >>> size(95), size(506496), size(3_200_000)
     ('95 bytes', '506.5 kB', '3.2 MB')
@@ -61,7 +62,8 @@ def size(number: int) -> str:
 
 
 def milliseconds(number: float) -> str:
-    """
+    """A time as text.
+
     >>> milliseconds(0.71234), milliseconds(123.4)
     ('0.71 ms', '123 ms')
     """
@@ -75,13 +77,13 @@ def facts(
     adapting: int,
     latency: Mapping[str, Any] | None,
 ) -> Facts:
-    """Everything but the curve; what is missing says so.
+    """The card without the curve; a missing entry is "not recorded".
 
     Args:
         card: the content of `card.json`.
-        files: bytes of each file.
-        adapting: how many parameters a task has its own values of.
-        latency: what `latency.measure` returned; None if nothing was measured.
+        files: size in bytes of each file.
+        adapting: number of parameters that adaptation changes.
+        latency: the result of `latency.measure`; None if not measured.
     """
     evaluation = card.get("evaluation") or {}
     inner = card.get("inner_loop") or {}
@@ -133,7 +135,7 @@ def _text(values: Mapping[str, Any], key: str) -> str:
 
 
 def _queries(value: Any) -> str:
-    """A number, or the fewest and the most."""
+    """The number of queries, or the smallest and the largest number."""
     if value is None:
         return NOTHING
     return f"{value[0]:,} to {value[1]:,}" if isinstance(value, list) else f"{value:,}"

@@ -1,4 +1,4 @@
-"""A network for runtimes without TensorFlow, compared with them as it is written."""
+"""Writes a network as ONNX or LiteRT, and compares that runtime with Keras."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from maml_keras.export.runtimes import FORMATS, Format
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
 
-# How many random examples the runtime is asked for.
+# Random examples on which runtime and Keras are compared.
 EXAMPLES = 8
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A file that was written, and how its runtime's answers compare with Keras's.
+    """A written file, and how its runtime's predictions compare with Keras's.
 
     Attributes:
         path: `pathlib.Path` of the file.
         format: str, `"onnx"` or `"litert"`.
         runtime: str, the runtime and its version; None if nothing was compared.
-        examples: int, how many were compared.
+        examples: int, number of compared examples.
         difference: float, the largest `|runtime - keras| / max |keras|` of an output.
-        tolerance: float, what it had to stay within.
+        tolerance: float, the largest difference that was allowed; None if nothing was
+            compared.
     """
 
     path: pathlib.Path
@@ -53,13 +54,14 @@ class Conversion:
 
 
 class Initialisation(keras.Model):
-    """A learner as it predicts before any step, batch norm by its policy.
+    """A learner before its first step, with the learner's batch-norm policy.
 
-    Under the transductive policy an ordinary network would normalise by moving
-    statistics that nothing ever moved; this one normalises by the batch it is given.
+    Under the transductive policy nothing updates the moving statistics, so an ordinary
+    network would normalise by their initial values. This model follows the policy and
+    normalises by its input batch.
 
     Args:
-        learner: the learner. Its variables are used as they are.
+        learner: the learner, whose variables this model shares.
     """
 
     def __init__(self, learner: Learner) -> None:
@@ -91,30 +93,31 @@ def convert(
     """Writes a network as ONNX or LiteRT, and compares that runtime with Keras.
 
     `max |runtime(x) - model(x)| / max |model(x)| <= tolerance`, for all examples at
-    once and for the first one alone. Both formats take any number of examples, and
-    predict only: adaptation is the SavedModel's, `MAML.export`.
+    once and for the first one alone. Both formats take any number of examples. Both
+    only predict; for adaptation, write a SavedModel with `MAML.export`.
 
     Args:
-        model: an adapted network, `maml.adapt(...)`, or any built `keras.Model`; of a
-            `MAML` its initialisation, which normalises as its batch-norm policy says.
-        path: the file to write, ending in `.onnx` or `.tflite`. One that is there is
+        model: an adapted network, `maml.adapt(...)`, or any built `keras.Model`. For a
+            `MAML`, its initialisation with its batch-norm policy is written.
+        path: the file to write, ending in `.onnx` or `.tflite`. An existing file is
             replaced.
-        format: `"onnx"` or `"litert"`; None: by the path.
-        examples: inputs `[examples, ...]` to compare on. None: random ones, normal
-            floats and integers 0 and 1; a model must be given some if it does not say
-            what shape it takes.
-        tolerance: float; None to write without comparing, where the runtime is not
+        format: `"onnx"` or `"litert"`; None for the format of the path's ending.
+        examples: inputs `[examples, ...]` to compare on. None for random inputs:
+            normal floats, and integers 0 and 1. Required if the model does not tell
+            the shape of its inputs.
+        tolerance: float; None to write without comparing, if the runtime is not
             installed.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
-        A `Conversion`; `str()` of it says how large the difference was.
+        A `Conversion`; its `str()` states the difference.
 
     Raises:
-        ImportError: if a package is missing, with what to install.
-        TypeError: if `model` is no model.
-        ValueError: if the format is not known, the network has no form in it, or the
-            runtime's answers differ by more than `tolerance`; nothing is written then.
+        ImportError: if a package is missing; the message says what to install.
+        TypeError: if `model` is not a model.
+        ValueError: if the format is unknown, the format cannot hold the network, or
+            the runtime's predictions differ by more than `tolerance`. Nothing is
+            written then.
 
     >>> import tempfile
     >>> model = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
@@ -125,9 +128,9 @@ def convert(
     """
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"`model` must be a keras.Model. Received: {type(model).__name__}. A file "
-            "or an export is converted by `mk.export.convert_file` or "
-            "`maml-keras export SOURCE --format onnx`, or after `mk.to_keras(source)`."
+            f"`model` must be a keras.Model. Received: {type(model).__name__}. To "
+            "convert a file or an export, call `mk.export.convert_file` or "
+            "`maml-keras export SOURCE --format onnx`."
         )
     # A `MAML` has a learner; this wing does not know the class.
     subject = getattr(model, "learner", model)
@@ -143,11 +146,11 @@ def convert_file(
     verbose: str | int = "auto",
     custom_objects: dict[str, Any] | None = None,
 ) -> Conversion:
-    """As `convert`, from what a network was saved in.
+    """Converts a saved network; see `convert`.
 
     Args:
-        source: a `.keras` file, or the folder of an export or of a run, whose
-            initialisation is converted.
+        source: a `.keras` file, or the folder of an export or of a run. For a folder,
+            the initialisation is converted.
         path: the file to write.
         format: as for `convert`.
         tolerance: as for `convert`.
@@ -155,8 +158,8 @@ def convert_file(
         custom_objects: as in `keras.saving.load_model`.
 
     Raises:
-        FileNotFoundError: if there is no network.
-        ValueError: as for `convert`, or if a SavedModel is no export.
+        FileNotFoundError: if `source` holds no network.
+        ValueError: as for `convert`, or if a SavedModel is not an export.
     """
     source = pathlib.Path(source)
     if (source / "maml.keras").exists():
@@ -168,9 +171,9 @@ def convert_file(
         )
     if not (source / "saved_model.pb").exists():
         raise FileNotFoundError(
-            "A network must be a .keras file, or the folder of an export or of a run. "
+            "`source` must be a .keras file, or the folder of an export or of a run. "
             f"Received: {source}. Make a run with `maml-keras train PRESET`, or adapt "
-            "one with `maml-keras adapt RUN --data FILE --out adapted.keras`."
+            "a run with `maml-keras adapt RUN --data FILE --out adapted.keras`."
         )
     return _converted(
         _exported(source, custom_objects), path, format, None, tolerance, verbose
@@ -178,7 +181,7 @@ def convert_file(
 
 
 def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Learner:
-    """The initialisation that an export holds, with its batch-norm policy."""
+    """The initialisation in an export, with its batch-norm policy."""
     saved = reading.load(folder)
     card = reading.card(folder)
     model = reading.network(folder / "learner.keras", custom_objects=custom_objects)
@@ -206,7 +209,7 @@ def _converted(
     verbose: str | int,
 ) -> Conversion:
     path = pathlib.Path(path)
-    bar = Bar(2, unit="part", verbose=verbose)  # Written, and compared.
+    bar = Bar(2, unit="part", verbose=verbose)  # Two parts: writing and comparing.
     kind = _format(format, path)
     kind.require(runtime=tolerance is not None)
     if isinstance(subject, Learner):
@@ -216,7 +219,8 @@ def _converted(
     specs = _specs(model, examples)
     x = _random(model, specs) if examples is None else _fitting(examples, specs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside it and moved when it is right: a reader finds no other.
+    # Written into a temporary folder, and renamed after the comparison: a reader only
+    # finds a file that was compared.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as folder:
         new = pathlib.Path(folder) / path.name
         try:
@@ -234,17 +238,17 @@ def _converted(
                 difference = _difference(network, kind, new, specs, x)
             except Exception as error:
                 raise ValueError(
-                    f"{kind.version} must run what was written of model "
-                    f"'{model.name}', and does not. {kind.limits} "
+                    f"{kind.version} must be able to run the file of model "
+                    f"'{model.name}', and failed. {kind.limits} "
                     f"({type(error).__name__}: {_first_line(error)})"
                 ) from error
             if not difference <= tolerance:
                 raise ValueError(
-                    f"{kind.version} must answer as Keras does, within "
+                    f"{kind.version} must predict as Keras does, within "
                     f"{tolerance:.0e} of the largest output. Received: a difference "
-                    f"of {difference:.1e} for model '{model.name}'. Take another "
-                    "format, pass `examples` of your own if random ones are outside "
-                    "of what the model takes, or accept it by `tolerance`."
+                    f"of {difference:.1e} for model '{model.name}'. Choose another "
+                    "format, pass your own `examples` if random inputs do not suit the "
+                    "model, or raise `tolerance`."
                 )
         new.replace(path)
     bar.update(2)
@@ -261,7 +265,7 @@ def _converted(
 def _difference(
     network: keras.Model, kind: Format, path: pathlib.Path, specs: Any, x: Any
 ) -> float:
-    """The largest difference of an output, of all examples at once and of one."""
+    """The largest difference of an output, for all examples and for the first alone."""
     flat, worst = keras.tree.flatten(specs), []
     for some in (x, keras.tree.map_structure(lambda a: a[:1], x)):
         expected = network(some, training=False)
@@ -290,8 +294,8 @@ def _format(name: str | None, path: pathlib.Path) -> Format:
         )
     if name not in FORMATS:
         raise ValueError(
-            f"`format` must be one of {sorted(FORMATS)}. Received: {name!r}. A "
-            "SavedModel is written by `maml.export(path)`."
+            f"`format` must be one of {sorted(FORMATS)}. Received: {name!r}. To write "
+            "a SavedModel, call `maml.export(path)`."
         )
     kind = FORMATS[name]
     if path.suffix != kind.suffix:
@@ -303,7 +307,7 @@ def _format(name: str | None, path: pathlib.Path) -> Format:
 
 
 def _specs(model: keras.Model, examples: Any) -> Any:
-    """Specs of the inputs, any number of examples, named for the file's inputs."""
+    """Specs of the inputs for any number of examples, named as in the file."""
     try:
         # A Sequential model has no `input` before it is called.
         sequential = isinstance(model, keras.Sequential)
@@ -312,7 +316,7 @@ def _specs(model: keras.Model, examples: Any) -> Any:
         if examples is None:
             raise ValueError(
                 f"Model '{model.name}' does not tell the shape of its inputs. Pass "
-                "`examples`, inputs [examples, ...] to compare on."
+                "`examples`: inputs [examples, ...] on which to compare."
             ) from error
         inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, examples)
     leaves = keras.tree.flatten_with_path(inputs)
@@ -324,7 +328,7 @@ def _specs(model: keras.Model, examples: Any) -> Any:
 
 
 def _input_name(path: tuple[Any, ...]) -> str:
-    """`x`; of several inputs `x_` and the key or number.
+    """`x` for a single input, `x_` with the key or number for several.
 
     >>> [_input_name(path) for path in [(), ("picture",), (0,)]]
     ['x', 'x_picture', 'x_0']
@@ -333,14 +337,14 @@ def _input_name(path: tuple[Any, ...]) -> str:
 
 
 def _random(model: keras.Model, specs: Any) -> Any:
-    """Inputs of these specs, the same every time."""
+    """Random inputs for these specs, the same in every call."""
     generator = np.random.default_rng(0)
 
     def draw(spec: tf.TensorSpec) -> Any:
         if None in spec.shape[1:]:
             raise ValueError(
                 f"Model '{model.name}' takes inputs of any size along an axis: "
-                f"{spec.shape}. Pass `examples` of a size that it meets."
+                f"{spec.shape}. Pass `examples` of a size that the model meets in use."
             )
         shape = [EXAMPLES, *spec.shape[1:]]
         if spec.dtype.is_floating:
@@ -358,10 +362,12 @@ def _fitting(examples: Any, specs: Any) -> Any:
         if not spec.shape.is_compatible_with(array.shape):
             raise ValueError(
                 f"`examples` must have shape {spec.shape} for the input '{spec.name}', "
-                f"None standing for any number of examples. Received: {array.shape}."
+                f"with any number of examples for None. Received: {array.shape}."
             )
         if not len(array):
-            raise ValueError("`examples` must hold an example. Received: none.")
+            raise ValueError(
+                "`examples` must hold at least one example. Received: none."
+            )
         return array.astype(spec.dtype.as_numpy_dtype)
 
     return keras.tree.map_structure(fit, specs, examples)

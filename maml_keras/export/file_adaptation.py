@@ -1,4 +1,4 @@
-"""An export adapted to one task that lies in a folder or a file."""
+"""Adapts an export to the task in a folder of images or in an .npz file."""
 
 from __future__ import annotations
 
@@ -34,30 +34,30 @@ def adapt_file(
     """Adapts an exported initialisation to the examples of a folder or file.
 
     Args:
-        export: folder of the export. It is not changed.
+        export: folder of the export, which does not change.
         data: a folder with a folder of images for each class, or an `.npz` file with
             arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
             `query_y`.
-        query: None, or the same with other examples, to measure on.
+        query: None, or query examples in the same form.
         steps: int, gradient steps.
-        learning_rate: float; None for the inner loop's own.
-        out: None, or the `.keras` file to write the adapted network to.
-        verbose: 0 for silence, else a progress bar while images are read, and one
-            of the steps, once two seconds have passed.
+        learning_rate: float; None for the inner loop's rate.
+        out: None, or the `.keras` file for the adapted network.
+        verbose: 0 for silence, else a progress bar for the images and one for the
+            steps, each once two seconds have passed.
 
     Returns:
-        A table of the accuracy for classes, else of the export's own loss, before and
-        after, with the batch-norm policy that it depends on.
+        A table with the accuracy (for classes) or the export's own loss, before and
+        after adaptation, and the batch-norm policy.
 
     Raises:
-        FileNotFoundError: if `export`, `data` or `query` is not there.
+        FileNotFoundError: if `export`, `data` or `query` does not exist.
         ValueError: if the examples do not fit the export, or adaptation diverges.
     """
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: {out}.")
     saved = reading.load(export)
     if out is not None:
-        # What cannot be read back is found out before anything is adapted.
+        # Fails before the adaptation if Keras does not know a class of the network.
         reading.network(pathlib.Path(export) / "learner.keras")
     sets, lines = _examples(export, saved, data, query, verbose)
     loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
@@ -96,12 +96,12 @@ def _examples(
     query: str | pathlib.Path | None,
     verbose: str | int,
 ) -> tuple[dict[str, tuple[Any, Any]], list[str]]:
-    """The sets to measure on, of which the first is to be learned; what to say."""
+    """The example sets to measure on, and lines to print; "yours" is adapted to."""
     specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
     x_spec, y_spec = specs[:2]
     if tf.nest.is_nested(x_spec) or tf.nest.is_nested(y_spec):
         raise ValueError(
-            "`export` must have one input and one output to be adapted from files. "
+            "`export` must have one input and one output to be adapted to files. "
             f"Received: {x_spec} and {y_spec}. Use `mk.fine_tune(path, x, y)`."
         )
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
@@ -139,31 +139,32 @@ def _examples(
 def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:
     """Refuses a folder for a network that scales bytes itself.
 
-    Images of a folder come in [0, 1], as those of a pool do, and nobody can know
-    whether it was trained on such.
+    Images of a folder are read as values in [0, 1], as in a pool. Such a network was
+    probably trained on bytes, but the export does not tell.
     """
     if _scales_bytes(export):
         raise ValueError(
             f"`{option}` must be an .npz file for this export, whose network scales "
             f"its inputs itself. Received: the folder {path}, whose images would be "
-            "scaled to [0, 1] before. Write images as they were in training: "
-            "`numpy.savez(path, x=x, y=y)`."
+            "scaled to [0, 1] first. Write the images with the values that training "
+            "used: `numpy.savez(path, x=x, y=y)`."
         )
 
 
 def _warn_of_bytes(export: str | pathlib.Path, x: Any) -> None:
-    """Says that images are 255 times as large as those of most trainings."""
+    """Warns that images have values up to 255, where most trainings use [0, 1]."""
     images = x.ndim == 4 and x.dtype.kind == "f"
     if images and looks_like_bytes(x) and not _scales_bytes(export):
         logger.warning(
-            "The inputs are images of whole numbers up to 255: divide them by 255 if "
-            "the network was trained on [0, 1], as it is by episodes of bytes."
+            "The inputs are images of whole numbers up to 255. Divide them by 255 if "
+            "the network was trained on values in [0, 1]: episodes of byte images are "
+            "scaled to [0, 1]."
         )
 
 
 def _scales_bytes(export: str | pathlib.Path) -> bool:
-    """True if the network begins with a layer that is meant for bytes."""
-    # Read without Keras, which may not know the classes.
+    """Whether the network has a `Rescaling` layer that is meant for bytes."""
+    # The file is read without Keras, which may not know the classes in it.
     with zipfile.ZipFile(pathlib.Path(export) / "learner.keras") as file:
         config = json.loads(file.read("config.json"))
     return any(abs(scale) < SCALES_BYTES for scale in _scales(config))
@@ -173,7 +174,7 @@ def _scales(config: Any) -> Iterator[float]:
     """The factors of all `Rescaling` layers of a configuration."""
     if isinstance(config, dict) and config.get("class_name") == "Rescaling":
         scale = config["config"]["scale"]
-        if isinstance(scale, dict):  # An array or a tuple, as Keras writes them.
+        if isinstance(scale, dict):  # Keras writes arrays and tuples as a dict.
             scale = scale["config"]["value"]
         yield from np.ravel(scale)
     parts = config.values() if isinstance(config, dict) else config
@@ -185,7 +186,7 @@ def _scales(config: Any) -> Iterator[float]:
 def _measured(
     predict: Callable[[Any], Any], sets: dict[str, tuple[Any, Any]], loss: PureLoss
 ) -> dict[tuple[str, str], float]:
-    """The metric of predictions, by whose examples and name."""
+    """The metric of the predictions, by the set's label and the metric's name."""
     return {
         (label, name): value
         for label, (x, y) in sets.items()
@@ -194,18 +195,18 @@ def _measured(
 
 
 def _at_first(saved: Any, x: Any, y: Any, query_x: Any) -> Any:
-    """Predictions before any step, where the loop may know the examples already."""
-    with reading.in_words():
+    """Predictions before any step; a start such as `PrototypicalHead` still applies."""
+    with reading.graph_errors_as_value_errors():
         return saved.adapt_and_predict(x, y, query_x, steps=0)
 
 
 def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
-    """The export's own loss; one of its kind, if the card does not say or mean it."""
+    """The export's own loss, or the usual one if the card's loss cannot be rebuilt."""
     usual = "sparse_categorical_crossentropy" if classes else "mse"
     try:
         return PureLoss.deserialize(reading.card(export)["inner_loop"].get("loss"))
     except (TypeError, ValueError):
-        # An old card, or a function that Keras does not know here.
+        # The card is old, or its loss is a function that Keras does not know here.
         return PureLoss(usual)
 
 

@@ -1,7 +1,8 @@
-"""What an exported function refuses, as operations in its graph.
+"""Checks of an exported function's arguments and results, as operations in its graph.
 
-Each check hands on what it was given, and what comes after reads that: so no graph
-optimiser can drop it, and nothing is computed from, or assigned after, a bad input.
+Each check returns the checked tensors, and later operations read the returned tensors.
+So a graph optimiser cannot remove a check, and nothing is computed or assigned after a
+failed one.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from typing import Any
 import tensorflow as tf
 
 AS_LEARNED = -1.0
-"""The `learning_rate` that leaves learned rates as they are."""
+"""The `learning_rate` that stands for the learned rates."""
 
 
 def inputs(name: str, x: Any) -> Any:
-    """`x`, which holds an example and is finite.
+    """Checks that `x` holds an example and is finite; returns it.
 
     Args:
         name: str, the argument's name for the message.
-        x: tensor `[examples, ...]`, or a nest of such.
+        x: tensor `[examples, ...]`, or a nest of such tensors.
     """
     leaves = tf.nest.flatten(x)
     checks = [
@@ -54,14 +55,14 @@ def support(
     *,
     labels: Callable[[Any], list[tuple[Any, int, int | None]]],
 ) -> tuple[Any, Any]:
-    """Inputs and targets that fit each other.
+    """Checks that inputs and targets fit each other; returns both.
 
     Args:
         names: the arguments' names for the messages.
-        x: tensor `[examples, ...]`, or a nest of such.
-        y: tensor `[examples, ...]`, or a nest of such.
-        labels: finds in targets each array of class numbers, with how many classes
-            there are and the number of those that do not count, or None.
+        x: tensor `[examples, ...]`, or a nest of such tensors.
+        y: tensor `[examples, ...]`, or a nest of such tensors.
+        labels: `f(targets)` returns each array of class numbers with the number of
+            classes and the class number that the loss ignores, or None.
     """
     x, y = inputs(names[0], x), inputs(names[1], y)
     count, targets = _examples(tf.nest.flatten(x)[0]), tf.nest.flatten(y)
@@ -82,24 +83,28 @@ def support(
 
 
 def settings(steps: Any, learning_rate: Any, *, learned: bool) -> tuple[Any, Any]:
-    """Steps, and a rate as an `UpdateRule` takes it.
+    """Checks steps and rate; returns both in the form that an `UpdateRule` takes.
 
     Args:
         steps: int tensor.
-        learning_rate: float tensor. `AS_LEARNED` becomes NaN, by which rules know it.
+        learning_rate: float tensor. `AS_LEARNED` becomes NaN, for which a rule takes
+            its learned rates.
         learned: bool, whether the rule has learned rates.
     """
     rate = learning_rate
     fits = tf.math.is_finite(rate) & (rate >= 0.0)
-    what = "a finite number, not negative"
+    wanted = "a finite number, not negative"
     if learned:
         fits |= tf.equal(rate, AS_LEARNED)
-        what += ", or -1 for the learned rates"
+        wanted += ", or -1 for the learned rates"
     checks = [
         not_negative(steps),
         tf.debugging.Assert(
             fits,
-            [f"`learning_rate` must be {what}. Received:", tf.strings.as_string(rate)],
+            [
+                f"`learning_rate` must be {wanted}. Received:",
+                tf.strings.as_string(rate),
+            ],
         ),
     ]
     steps, rate = _after(checks, (steps, rate))
@@ -109,14 +114,14 @@ def settings(steps: Any, learning_rate: Any, *, learned: bool) -> tuple[Any, Any
 
 
 def not_negative(steps: Any) -> Any:
-    """The operation that refuses a negative number of steps."""
+    """An operation that refuses a negative number of steps."""
     return tf.debugging.Assert(
         steps >= 0, ["`steps` must be an integer, 0 or more. Received:", steps]
     )
 
 
 def adapted(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights that adaptation has left finite."""
+    """Checks that the adapted weights are finite; returns them."""
     return {
         name: _finite(
             value,
@@ -128,7 +133,7 @@ def adapted(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def loss(value: Any) -> Any:
-    """A loss that fine-tuning has left finite."""
+    """Checks that the loss after fine-tuning is finite; returns it."""
     return _finite(
         value,
         "Adaptation has diverged: the loss is not finite after it. Lower "
@@ -137,7 +142,7 @@ def loss(value: Any) -> Any:
 
 
 def given(weights: dict[str, Any]) -> dict[str, Any]:
-    """Weights that a caller handed over."""
+    """Checks that the caller's weights are finite; returns them."""
     return {
         name: _finite(value, f"`weights['{name}']` must be finite")
         for name, value in weights.items()
@@ -145,7 +150,10 @@ def given(weights: dict[str, Any]) -> dict[str, Any]:
 
 
 def predictions(values: Any) -> Any:
-    """Predictions that are numbers; infinity may be meant, as for a masked class."""
+    """Checks that no prediction is NaN; returns them.
+
+    Infinity is allowed: a network may mask a class with it.
+    """
     checks = [
         tf.debugging.Assert(
             ~tf.reduce_any(tf.math.is_nan(value)),

@@ -1,7 +1,7 @@
-"""How long an export takes to adapt and to predict, with TensorFlow alone.
+"""Measures how long an export takes to adapt and to predict, with TensorFlow alone.
 
-Run as a program in a process of its own, which is what a user of the export has: this
-library is not imported there, and TensorFlow's threads are as it sets them.
+This file runs as a program in a separate process, as an export runs in use: without
+this library, and with TensorFlow's default threads.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-# As many calls as that, or as fit into that many seconds, but enough for a percentile.
+# A timing has at most `CALLS` calls and ends after `SECONDS`, but has more than
+# `FEWEST` calls, which its 95th percentile needs.
 CALLS, SECONDS, FEWEST = 200, 4.0, 20
 PROGRAM = "import runpy, sys; runpy.run_path(sys.argv[1], run_name='__main__')"
 
@@ -38,25 +39,28 @@ def measure(
     Args:
         path: the export's folder.
         steps: int, gradient steps of a call of `adapt`.
-        queries: int, predict that many examples at once as well; None for one only.
-        examples: int, support examples; None for one of each class, or of numbers 10.
+        queries: int, also predict this number of examples in one call; None for one
+            example only.
+        examples: int, support examples; None for one of each class, or for 10 with
+            regression.
         verbose: 0 for silence, else a progress bar.
 
     Returns:
-        `machine` and `tensorflow`, texts; `load_ms`; and `timings`, for each a dict of
-        `what` and, in milliseconds, `median_ms`, `p95_ms`, `first_ms`, with `calls`.
+        A dict with the texts `machine` and `tensorflow`, with `load_ms`, and with
+        `timings`: a list of dicts with `what`, `calls` and, in milliseconds,
+        `median_ms`, `p95_ms` and `first_ms`.
 
     Raises:
         ValueError: if the export cannot be run on random inputs.
     """
     how = {"path": str(path), "steps": steps, "queries": queries, "examples": examples}
-    # Not at the top: the program in the other process does without this library.
+    # Imported here, because the other process runs this file without this library.
     from maml_keras.backend.progress import Bar
 
     found: dict[str, Any] = {}
-    # Loading, `adapt`, and each number of predictions.
+    # The bar counts loading, `adapt`, and each number of predictions.
     bar = Bar(2 + len({1, queries or 1}), unit="timing", verbose=verbose)
-    # A file for its errors: two pipes read one after the other can block each other.
+    # Errors go to a file: reading two pipes one after the other can block.
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
         with subprocess.Popen(
             [sys.executable, "-c", PROGRAM, __file__, json.dumps(how)],
@@ -67,17 +71,17 @@ def measure(
         ) as process:
             for line in process.stdout or ():
                 if not line.startswith("{"):
-                    continue  # TensorFlow's own.
+                    continue  # A line that TensorFlow printed.
                 found = json.loads(line)
                 if "timings" not in found:
                     bar.update(found["done"], {"milliseconds": found["ms"]})
         errors.seek(0)
-        said = errors.read().strip().splitlines()
+        printed = errors.read().strip().splitlines()
     if process.returncode:
-        reason = (said or ["no reason given"])[-1]
+        reason = (printed or ["no reason given"])[-1]
         raise ValueError(
             f"The export in {path} must run on random inputs to be timed. Received: "
-            f"{reason}. Leave the latency out: `--no-latency`, `latency=False`."
+            f"{reason}. Skip the latency with `--no-latency` or `latency=False`."
         )
     return found
 
@@ -102,7 +106,7 @@ def machine() -> str:
 
 
 def timed(call: Callable[[], Any]) -> dict[str, float]:
-    """Milliseconds of calls, the first one apart: it allocates and compiles."""
+    """Times of calls in milliseconds, with the first call apart, which compiles."""
     taken: list[float] = []
     started = time.perf_counter()
     while len(taken) <= FEWEST or (
@@ -156,7 +160,7 @@ def _run(
     y = tf.nest.map_structure(lambda spec: draw(spec, examples, classes), y_spec)
 
     def finished(function: Any, *arguments: Any) -> None:
-        # A device that works on by itself is waited for.
+        # Reading a value waits for a device that works asynchronously.
         for value in tf.nest.flatten(function(*arguments)):
             value.numpy()
 
@@ -192,7 +196,7 @@ def _run(
 
 
 def _tell(found: dict[str, Any]) -> None:
-    # To the process that started this one, by standard output.
+    # Standard output leads to the process that started this one.
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
 

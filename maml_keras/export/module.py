@@ -1,4 +1,4 @@
-"""What becomes a SavedModel: an initialisation, and the functions that adapt it."""
+"""The module that becomes a SavedModel: an initialisation and functions to adapt it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from maml_keras.learner.learner import Learner
 
 
 class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
-    """What is written: variables, and the functions that read and change them.
+    """The variables of an export, and the functions that read and change them.
 
-    The variables are the export's own, so saving touches nothing of the model.
+    The variables are copies, so saving changes nothing in the model.
 
     Args:
         learner: the model whose weights are the initialisation.
         inner: the inner loop that `adapt` and `fine_tune` run.
         x_spec: nest of `tf.TensorSpec` of the inputs.
         y_spec: nest of `tf.TensorSpec` of the targets.
-        done: called when another of the `PARTS` functions is compiled.
+        done: called after each of the `PARTS` functions is compiled.
     """
 
     PARTS = 6
@@ -53,19 +53,19 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             tf.Variable(v.value, name=v.name, trainable=v.trainable)
             for v in inner.rule.variables
         ]
-        # How many steps the weights in place are from the initialisation.
+        # Gradient steps from the initialisation to the present weights.
         self.steps_taken = tf.Variable(0, name="steps_taken", trainable=False)
-        # How far a call of `fine_tune` is, for whoever waits for it.
+        # The progress of a call of `fine_tune`, read by a progress bar.
         self.progress = tf.Variable([0.0, 0.0], name="progress", trainable=False)
         self._name_what_adapts(learner, inner)
         changing = [*self.trainable_variables, *self._settled.values()]
         self.snapshot = Snapshot([*changing, self.steps_taken])
-        # A resource does not track what it holds, so the copies are named here.
+        # A resource does not track its variables, so the copies are tracked here.
         self.initial_values = self.snapshot.copies
         self._compile(x_spec, y_spec, done)
 
     def _name_what_adapts(self, learner: Learner, inner: InnerLoop) -> None:
-        """The variables that a task has a version of its own of, by name."""
+        """Names the variables of which each task has its own values."""
         variables = [*learner.variables, *learner.state_variables]
         names = dict(zip(map(id, variables), _unique([v.path for v in variables])))
         chosen = inner.selected(learner, list(range(len(learner.variables))))
@@ -84,7 +84,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         self._settled = {n: self.non_trainable_variables[i] for n, i in places}
 
     def _compile(self, x_spec: Any, y_spec: Any, done: Callable[[], None]) -> None:
-        """Makes the functions, each with its checks and its arguments' names."""
+        """Compiles the functions, each with its checks and named arguments."""
         inner = self._inner()
         weights = {
             name: tf.TensorSpec(self.trainable_variables[i].shape, self._dtype(i), name)
@@ -109,18 +109,20 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             done()
             return outputs
 
-        # The inner loop and the pass that answers are one graph each, which the
-        # functions call: a copy in each would make most of the file.
+        # The inner loop and the prediction are one graph each, which the functions
+        # call: a copy in every function would make the file several times as large.
         def shared(function: Any, signature: list[Any]) -> Any:
             return tf.function(function, input_signature=signature, autograph=False)
 
         loop = shared(self._adapt, [support_x, support_y, *how])
-        # That of `fine_tune` is one of its own: what changes nothing must not report.
+        # `fine_tune` has its own graph of the inner loop, which reports its progress:
+        # the other functions must not write to any variable.
         report = StepReport(self.progress).write
-        told = shared(functools.partial(self._adapt, report=report), [x, y, *how])
+        reported = shared(functools.partial(self._adapt, report=report), [x, y, *how])
         answer = shared(self._predict, [weights, x, count])
 
-        # Closures, because a tf.function's defaults are part of its signature.
+        # These functions are closures, because the defaults of steps and rate must be
+        # part of the signature of a tf.function.
         def serve(x: Any) -> Any:
             x = graph_checks.inputs("x", x)
             taken = tf.convert_to_tensor(self.steps_taken)
@@ -167,11 +169,11 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
-            weights = checked(("x", "y"), x, y, steps, learning_rate, loop=told)
+            weights = checked(("x", "y"), x, y, steps, learning_rate, loop=reported)
             taken = self.steps_taken + steps
             predictions = _masked(*answer(weights, x, taken))
             loss = graph_checks.loss(inner.loss(y, predictions))
-            # All of it has been found good before any weight is written.
+            # All weights and the loss are checked before any weight is written.
             with tf.control_dependencies([loss, *weights.values()]):
                 for name, i in self._adapted.items():
                     self.trainable_variables[i].assign(tf.identity(weights[name]))
@@ -202,7 +204,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         )
 
     def signatures(self) -> dict[str, Any]:
-        """The functions that a server finds, with named outputs."""
+        """The signatures for a server, with named outputs."""
         names = {"serving_default": "serve", "adapt_and_predict": "adapt_and_predict"}
 
         def with_names(name: str) -> Any:
@@ -217,7 +219,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
     def _adapt(
         self, x: Any, y: Any, steps: Any, learning_rate: Any, report: Any = None
     ) -> dict[str, Any]:
-        """The weights after some steps, a tensor for each of `_adapted`, by name."""
+        """The weights and statistics of a task after some steps, by name."""
         learner = self._learner()
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
         learned = zip(self._inner().rule.variables, self.rule_variables)
@@ -239,13 +241,13 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         }
 
     def _in_place(self) -> dict[str, Any]:
-        """The present value of what adapts, by name."""
+        """The present values of the variables that adapt, by name."""
         adapted = {n: self.trainable_variables[i] for n, i in self._adapted.items()}
         variables = {**adapted, **self._settled}
         return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
 
     def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> tuple[Any, Any]:
-        """Predictions, and of each the mask that Keras keeps on it, or None."""
+        """Predictions, and the Keras mask of each one, or None."""
         values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
         for name, i in self._adapted.items():
@@ -262,7 +264,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
 
 
 def _masked(predictions: Any, masks: list[Any]) -> Any:
-    """Predictions with their masks, which a function's outputs do not keep."""
+    """Puts the masks back on the predictions: a tf.function's outputs lose them."""
     for leaf, mask in zip(tf.nest.flatten(predictions), masks):
         if mask is not None:
             leaf._keras_mask = mask
@@ -270,7 +272,7 @@ def _masked(predictions: Any, masks: list[Any]) -> Any:
 
 
 def _untracked(value: Any) -> Any:
-    # An attribute that is no trackable is left out of the SavedModel.
+    # A SavedModel leaves out attributes that are not trackable, such as functions.
     return lambda: value
 
 
@@ -290,8 +292,8 @@ def _unique(names: list[str]) -> list[str]:
 class Snapshot(tf.saved_model.experimental.TrackableResource):
     """The initialisation, kept for `reset` without a second copy on disk.
 
-    The copies are empty in the file. TensorFlow runs `_initialize` of a resource when
-    it has loaded a SavedModel and restored its variables: there they are filled.
+    The copies are empty in the file. When TensorFlow has loaded a SavedModel and
+    restored its variables, it runs `_initialize`, which fills the copies.
 
     Args:
         variables: list of `tf.Variable`.
@@ -319,7 +321,7 @@ class Snapshot(tf.saved_model.experimental.TrackableResource):
         return tf.constant(True)
 
     def restore(self) -> Any:
-        """Sets the variables back to the values that were loaded; True."""
+        """Sets the variables back to the loaded values; returns True."""
         for variable, copy in zip(self.variables, self.copies):
             variable.assign(tf.ensure_shape(copy.read_value(), variable.shape))
         return tf.constant(True)

@@ -1,4 +1,4 @@
-"""An export read back: as an ordinary Keras model, as it is or fine-tuned."""
+"""Reads an export back as an ordinary Keras model, fine-tuned or as it is."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
 
-# What is read here of a SavedModel, beside its lists of variables.
+# Attributes of a SavedModel that this module reads, beside its lists of variables.
 FUNCTIONS = ("serve", "fine_tune", "steps_taken")
 
 
@@ -32,14 +32,15 @@ def to_keras(
 
     Args:
         path: folder of the export.
-        custom_objects: as in `keras.saving.load_model`, for classes of one's own that
-            are not registered with Keras.
+        custom_objects: as in `keras.saving.load_model`, for your own classes that are
+            not registered with Keras.
 
     Returns:
         A `keras.Model` of the class that was meta-trained, not compiled.
 
     Raises:
-        FileNotFoundError: if there is no export.
+        FileNotFoundError: if the folder holds no SavedModel.
+        ValueError: if the SavedModel is not an export of this version.
     """
     return ordinary(path, load(path), custom_objects=custom_objects)
 
@@ -56,27 +57,28 @@ def fine_tune(
 ) -> keras.Model:
     """An export's initialisation adapted to one task, as an ordinary model.
 
-    The weights are those that the SavedModel's own `fine_tune` arrives at, bit for
-    bit. The export stays as it is.
+    The weights equal those of the SavedModel's own `fine_tune`, bit for bit. The
+    export does not change.
 
     Args:
         path: folder of the export.
         x: inputs `[examples, ...]`, scaled as in training. Images of bytes are
-            refused: episodes divide them by 255, so do the same here.
-        y: targets `[examples, ...]`; for classes their numbers from 0.
-        steps: int, gradient steps; None for as many as in training.
-        learning_rate: float; None for the inner loop's own.
+            refused: divide them by 255, as episodes do.
+        y: targets `[examples, ...]`; for classes, their numbers from 0.
+        steps: int, gradient steps; None for the number in training.
+        learning_rate: float; None for the inner loop's rate.
         custom_objects: as in `keras.saving.load_model`.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
-        A `keras.Model`, not compiled. It predicts with moving statistics. Where the
-        export normalises by each batch, those of its batch norm layers are set to the
-        examples'.
+        A `keras.Model`, not compiled. The model predicts with moving statistics. If
+        the export normalises by each batch, the moving statistics are set to the
+        statistics of the examples.
 
     Raises:
-        FileNotFoundError: if there is no export.
-        ValueError: if the examples do not fit it, or adaptation diverges.
+        FileNotFoundError: if the folder holds no SavedModel.
+        ValueError: if the SavedModel is not an export of this version, the examples do
+            not fit it, or adaptation diverges.
     """
     saved = load(path)
     x, y = fitting(saved, x, y)
@@ -94,8 +96,8 @@ def warm_start(
 ) -> None:
     """Sets a model's weights to the initialisation of an export.
 
-    Weights are matched in their order, by shape; names do not matter. All of them fit,
-    or none is changed.
+    Weights are matched in their order, by shape; names do not matter. If one weight
+    does not fit, no weight is changed.
 
     Args:
         model: a built model with weights of the same shapes.
@@ -103,13 +105,13 @@ def warm_start(
         custom_objects: as in `keras.saving.load_model`.
 
     Raises:
-        FileNotFoundError: if there is no export.
-        ValueError: naming the first weight that differs.
+        FileNotFoundError: if the folder holds no SavedModel.
+        ValueError: if a weight does not fit; the message names the first one.
     """
     if not model.built:
         raise ValueError(
-            f"`model` must be built. Model '{model.name}' is not: call it once on a "
-            "batch of data, or give it a `keras.Input`."
+            f"`model` must be built. Received: model '{model.name}', which is not "
+            "built. Call it once on a batch of data, or give it a `keras.Input`."
         )
     source = to_keras(path, custom_objects=custom_objects).weights
     for index, pair in enumerate(itertools.zip_longest(model.weights, source)):
@@ -127,20 +129,20 @@ def warm_start(
 
 
 def load(path: str | pathlib.Path) -> Any:
-    """The SavedModel of an export.
+    """Loads the SavedModel of an export.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it was written by something else, or by an earlier version that
-            knew less.
+        FileNotFoundError: if the folder holds no SavedModel.
+        ValueError: if the SavedModel lacks parts of an export, because another program
+            or an earlier version wrote it.
     """
     path = pathlib.Path(path)
     how = "`maml.export(path)` or `maml-keras export RUN`"
     if not (path / "saved_model.pb").exists():
-        ours = path.suffix == ".keras" and path.exists()
+        is_keras = path.suffix == ".keras" and path.exists()
         raise FileNotFoundError(
             f"`export` must be a folder with a SavedModel. Received: {path}"
-            + (", a Keras file, which is not adapted from here. " if ours else ". ")
+            + (", a Keras file, which cannot be adapted here. " if is_keras else ". ")
             + f"Make one with {how}."
         )
     saved = tf.saved_model.load(str(path))
@@ -150,8 +152,8 @@ def load(path: str | pathlib.Path) -> Any:
     if missing:
         raise ValueError(
             f"`export` must be written by this version's {how}. Received: {path}, "
-            f"without {', '.join(missing)}. Write it anew, into another folder, and "
-            "name that one."
+            f"without {', '.join(missing)}. Export the model again, into a new folder, "
+            "and give that folder."
         )
     return saved
 
@@ -159,16 +161,16 @@ def load(path: str | pathlib.Path) -> Any:
 def fitting(
     saved: Any, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
 ) -> tuple[Any, Any]:
-    """Inputs and targets in the types that an export takes.
+    """Inputs and targets, checked and converted to the types that an export takes.
 
     Args:
         saved: a loaded export.
-        x: inputs, `[examples, ...]`, or a nest of such.
-        y: targets, `[examples, ...]`.
-        names: for the messages.
+        x: inputs, `[examples, ...]`, or a nest of such arrays.
+        y: targets, `[examples, ...]`, or a nest of such arrays.
+        names: names of `x` and `y` for the messages.
 
     Raises:
-        ValueError: if they do not fit.
+        ValueError: if the arrays do not fit the export or each other.
     """
     specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
     fitted = []
@@ -182,7 +184,7 @@ def fitting(
                     f"{type(value).__name__}."
                 ) from None
             value = np.asarray(value)  # A list of examples.
-        if spec is specs[0]:  # Targets may be bytes: nothing scales them.
+        if spec is specs[0]:  # Only inputs are scaled; targets may be bytes.
             for leaf, own in zip(tf.nest.flatten(value), tf.nest.flatten(spec)):
                 images = own.shape.rank == 4
                 episode_checks.check_scaled(name, leaf, own.dtype, images=images)
@@ -192,8 +194,8 @@ def fitting(
     counts = [len(tf.nest.flatten(value)[0]) for value in fitted]
     if counts[0] != counts[1]:
         raise ValueError(
-            f"Arrays {names[0]} and {names[1]} must have as many examples. Received: "
-            f"{counts[0]} and {counts[1]}."
+            f"Arrays {names[0]} and {names[1]} must hold as many examples as each "
+            f"other. Received: {counts[0]} and {counts[1]}."
         )
     return fitted[0], fitted[1]
 
@@ -210,23 +212,23 @@ def tuned(
     """Fine-tunes a loaded export in memory.
 
     Raises:
-        ValueError: in the words of the export's own checks.
+        ValueError: with the message of the export's own check that failed.
     """
     rate = {} if learning_rate is None else {"learning_rate": learning_rate}
-    # An export of an earlier version may not tell how far it is.
+    # An export of an earlier version may not report its progress.
     place = getattr(saved, "progress", None)
     bar = StepReport(place).shown(steps, verbose=verbose if place is not None else 0)
-    with in_words(), bar:
+    with graph_errors_as_value_errors(), bar:
         saved.fine_tune(x, y, steps=steps, **rate)
 
 
 @contextlib.contextmanager
-def in_words() -> Iterator[None]:
-    """What the checks of an export's graph say, as a `ValueError`."""
+def graph_errors_as_value_errors() -> Iterator[None]:
+    """Raises a failed check of an export's graph as a `ValueError`."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(_words(error)) from error
+        raise ValueError(_message_of(error)) from error
 
 
 def ordinary(
@@ -236,13 +238,13 @@ def ordinary(
     *,
     custom_objects: dict[str, Any] | None = None,
 ) -> keras.Model:
-    """The weights in place of a loaded export, as an ordinary model.
+    """The present weights of a loaded export, as an ordinary model.
 
     Args:
         path: folder of the export.
-        saved: what was loaded from there.
-        x: None, or the examples whose statistics a model that normalises by each
-            batch gets as its moving statistics.
+        saved: the export that was loaded from the folder.
+        x: None, or examples. If the export normalises by each batch, the statistics of
+            these examples become the model's moving statistics.
         custom_objects: as in `keras.saving.load_model`.
     """
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
@@ -266,9 +268,10 @@ def ordinary(
 
 
 def freeze(model: keras.Model, facts: dict[str, Any]) -> None:
-    """Freezes what was frozen when an export's weights were written, by its card.
+    """Freezes the layers and weights that were frozen at export, by the card.
 
-    That decides about the order of the weights in it.
+    Frozen weights change the order of the weights in an export, so a model must be
+    frozen before its weights are read.
     """
     layers, trainable = model._flatten_layers(), facts.get("trainable_layers", [])
     if len(layers) == len(trainable):
@@ -279,7 +282,7 @@ def freeze(model: keras.Model, facts: dict[str, Any]) -> None:
 
 
 def card(path: str | pathlib.Path) -> dict[str, Any]:
-    """What `card.json` of an export says."""
+    """The content of an export's `card.json`."""
     text = (pathlib.Path(path) / "card.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
@@ -288,7 +291,7 @@ def card(path: str | pathlib.Path) -> dict[str, Any]:
 def batch_norm(
     facts: dict[str, Any], custom_objects: dict[str, Any] | None = None
 ) -> BatchNormPolicy:
-    """The policy of a `card`, one of a user's own by its class."""
+    """The batch-norm policy of a card; a user's own is rebuilt from its class."""
     with keras.saving.custom_object_scope(custom_objects or {}):
         return batch_norm_policies.get(
             facts.get("batch_norm_policy") or facts["batch_norm"]
@@ -298,10 +301,10 @@ def batch_norm(
 def network(
     path: str | pathlib.Path, *, custom_objects: dict[str, Any] | None = None
 ) -> keras.Model:
-    """A `.keras` file, not compiled.
+    """Loads a `.keras` file without compiling.
 
     Raises:
-        ValueError: if it has a class that Keras does not know in this process.
+        ValueError: if the file needs a class that Keras does not know in this process.
     """
     try:
         return keras.saving.load_model(
@@ -310,12 +313,12 @@ def network(
     except TypeError as error:
         found = re.search(r"Could not locate [^.]*", str(error))
         if found is None:
-            raise  # The class is known, and its own fault to be seen.
+            raise  # Keras knows the class: the error is the class's own.
         raise ValueError(
-            f"{path} holds a class that Keras does not know here. Register it with "
-            "`@keras.saving.register_keras_serializable()` where it is defined and "
-            "import that, or pass `custom_objects={name: class}` in Python, as the "
-            f"command line cannot. ({found[0]})"
+            f"{path} holds a class that Keras does not know here. Register the class "
+            "with `@keras.saving.register_keras_serializable()` and import its module, "
+            "or pass `custom_objects={name: class}`, which only Python can. "
+            f"({found[0]})"
         ) from error
 
 
@@ -326,11 +329,11 @@ def _described(weight: Any) -> str:
 def _array(name: str, value: Any, spec: Any) -> Any:
     array = np.asarray(value)
     if spec.shape.rank == 2 and spec.shape[1] == 1 and array.ndim == 1:
-        array = array[:, None]  # As in Keras, the last axis may be left out.
+        array = array[:, None]  # The last axis may be left out, as in Keras.
     if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
         raise ValueError(
-            f"Array `{name}` must have shape {spec.shape}, None standing for any "
-            f"number of examples. Received: {array.shape}.{_how_to_fit(array, spec)}"
+            f"Array `{name}` must have shape {spec.shape}, with any number of examples "
+            f"for None. Received: {array.shape}.{_how_to_fit(array, spec)}"
         )
     if len(array) == 0:
         raise ValueError(f"Array `{name}` must hold an example. Received: none.")
@@ -356,22 +359,22 @@ def _array(name: str, value: Any, spec: Any) -> Any:
 
 
 def _how_to_fit(array: Any, spec: Any) -> str:
-    """What to do with an array of another shape, where that is clear."""
+    """The remedy for an array of another shape, or an empty text."""
     shape = spec.shape.as_list()
     if spec.dtype.is_integer and len(shape) == 1 and array.ndim == 2:
-        return " One-hot rows become class numbers by `y.argmax(-1)`."
+        return " Turn one-hot rows into class numbers: `y.argmax(-1)`."
     if len(shape) == 4 and array.ndim == 3 and shape[3] == 1:
-        return " Grey images want a last axis: `x[..., None]`."
+        return " Give grey images a last axis: `x[..., None]`."
     if len(shape) == 4 and array.ndim == 4 and array.shape[3] == shape[3]:
         return (
-            f" Images are resized by `tf.image.resize(x, {(shape[1], shape[2])}, "
-            "antialias=True)`; those of a folder are resized as they are read."
+            f" Resize images: `tf.image.resize(x, {(shape[1], shape[2])}, "
+            "antialias=True)`. Images in a folder are resized automatically."
         )
     return ""
 
 
-def _words(error: tf.errors.InvalidArgumentError) -> str:
-    """What a check of the graph said, without the graph's own names."""
+def _message_of(error: tf.errors.InvalidArgumentError) -> str:
+    """The message of a failed check, without the names of graph operations."""
     found = re.search(r"assertion failed: (.*)|^(.*) : Tensor had", error.message, re.M)
     if found is None:
         return str(error.message)

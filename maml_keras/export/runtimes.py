@@ -1,4 +1,4 @@
-"""Files of other runtimes: how each is written, and how its runtime runs it."""
+"""File formats of other runtimes: how to write a file, and how to run it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _gelu(
 ) -> Any:
     if approximate:
         return original(features, approximate=True, name=name)
-    # TensorFlow's own has `erfc`, which ONNX does not.
+    # TensorFlow's `gelu` uses `erfc`, which ONNX does not have.
     return 0.5 * features * (1.0 + tf.math.erf(features * 0.5**0.5))
 
 
@@ -35,11 +35,11 @@ class Format(abc.ABC):
 
     Attributes:
         name: str, as in `convert(format=)`.
-        suffix: str, how its files end.
-        runtime: str, the package that runs it.
-        modules: what is imported to write it, and then what to run it.
-        extra: str, this library's extra that brings all of them.
-        limits: str, what has no form in it, for whoever meets that.
+        suffix: str, ending of its files.
+        runtime: str, the package that runs its files.
+        modules: the module that writes a file, and the module that runs it.
+        extra: str, this library's extra that installs both.
+        limits: str, networks that the format cannot hold, for error messages.
     """
 
     name: str
@@ -55,19 +55,19 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def run(self, path: pathlib.Path, x: Any, names: list[str]) -> list[Any]:
-        """The file's answers in its own runtime.
+        """The predictions of the file in its own runtime.
 
         Args:
             path: the file.
             x: arrays by the names of `write`'s specs.
-            names: what Keras calls the outputs, in the order to return them in.
+            names: Keras's names of the outputs, in the order of the result.
         """
 
     def require(self, *, runtime: bool) -> None:
-        """Imports what the format needs.
+        """Imports the modules that the format needs.
 
         Raises:
-            ImportError: with what to install.
+            ImportError: if one is missing; the message says what to install.
         """
         for module in self.modules[: 2 if runtime else 1]:
             try:
@@ -86,7 +86,7 @@ class Format(abc.ABC):
 
 
 class Onnx(Format):
-    """For ONNX Runtime and its kin; written by Keras through tf2onnx."""
+    """ONNX files, for ONNX Runtime and others; Keras writes them with tf2onnx."""
 
     name = "onnx"
     suffix = ".onnx"
@@ -97,7 +97,7 @@ class Onnx(Format):
 
     def write(self, network: keras.Model, specs: Any, path: pathlib.Path) -> None:
         with warnings.catch_warnings(), _exact_gelu.scope():
-            # Keras looks for `numpy.object`, at which NumPy warns.
+            # Keras reads `numpy.object`, which makes NumPy warn.
             warnings.simplefilter("ignore", FutureWarning)
             network.export(
                 str(path), format="onnx", verbose=False, input_signature=[specs]
@@ -107,13 +107,13 @@ class Onnx(Format):
         import onnxruntime
 
         session = onnxruntime.InferenceSession(str(path))
-        # One without influence on the answer is not among the file's inputs.
+        # The file leaves out an input that does not influence the predictions.
         taken = {i.name for i in session.get_inputs()}
         return list(session.run(None, {k: v for k, v in x.items() if k in taken}))
 
 
 class LiteRT(Format):
-    """For LiteRT, once TensorFlow Lite: telephones, browsers, small boards."""
+    """LiteRT files (once TensorFlow Lite), for phones, browsers and small boards."""
 
     name = "litert"
     suffix = ".tflite"
@@ -121,19 +121,20 @@ class LiteRT(Format):
     modules = "tensorflow.lite", "ai_edge_litert.interpreter"
     extra = "litert"
     limits = (
-        "LiteRT's own operators are fewer than TensorFlow's; of recurrent layers it "
-        "takes those without a mask, up to 64 steps of a known number. Try '.onnx'."
+        "LiteRT has fewer operators than TensorFlow. It takes recurrent layers only "
+        "without a mask and with a known number of time steps, at most 64. Try '.onnx'."
     )
 
     def write(self, network: keras.Model, specs: Any, path: pathlib.Path) -> None:
-        # As Keras 3.15 does it, which Keras 3.12 does not; but with LiteRT's own
-        # operators only, as its Python interpreter runs no others, and without loops
-        # over time, which have no form there for any number of examples.
+        # Keras 3.15 exports LiteRT files in this way; Keras 3.12 cannot. Two things
+        # differ here. Only LiteRT's own operators are used, because its Python
+        # interpreter runs no others. Loops over time are unrolled, because LiteRT
+        # cannot run them for any number of examples.
         archive = keras.export.ExportArchive()
         archive.track(network)
         call = functools.partial(network.__call__, training=False)
         with tempfile.TemporaryDirectory() as folder:
-            with unrolled():  # Traced by either of them.
+            with unrolled():  # Each of these two calls may trace the network.
                 archive.add_endpoint("serve", call, input_signature=[specs])
                 archive.write_out(folder, verbose=False)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -144,7 +145,7 @@ class LiteRT(Format):
     def run(self, path: pathlib.Path, x: Any, names: list[str]) -> list[Any]:
         from ai_edge_litert.interpreter import Interpreter
 
-        # Held by name: the runner does not keep its interpreter alive.
+        # The variable keeps the interpreter alive; the runner does not.
         interpreter = Interpreter(model_path=str(path))
         found = interpreter.get_signature_runner()(**x)
         return [found.get(n, found.get(f"output_{i}")) for i, n in enumerate(names)]

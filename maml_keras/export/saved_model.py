@@ -1,4 +1,4 @@
-"""The learned initialisation as a SavedModel that needs only TensorFlow."""
+"""Writes the learned initialisation as a SavedModel that needs only TensorFlow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import check_no_tables
 
-# What lies in an export: ours, and what TensorFlow writes beside its graph.
+# Files of an export: those of every export, and those that TensorFlow may add.
 OWN = frozenset({"saved_model.pb", "learner.keras", "card.json"})
 TENSORFLOW = frozenset({"assets", "assets.extra", "variables", "fingerprint.pb"})
 
@@ -39,10 +39,11 @@ def write(
     Args:
         learner: the model whose weights are the initialisation.
         inner: the inner loop that `adapt` and `fine_tune` run.
-        path: the folder. An earlier export there is replaced; anything else is not.
-        input_signature: None, or `(x, y)`, nests of `tf.TensorSpec` with None for the
-            number of examples, where the model's own inputs do not say.
-        card: dict, what else the card should say.
+        path: the folder. An earlier export there is replaced; anything else is
+            refused.
+        input_signature: `(x, y)`, nests of `tf.TensorSpec` with None for the number of
+            examples; needed if the model's own inputs have no known shape, else None.
+        card: dict of further entries for the card.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
@@ -50,13 +51,13 @@ def write(
 
     Raises:
         ValueError: if the model does not tell the shape of its inputs or outputs.
-        FileExistsError: if the folder holds something that is no export.
+        FileExistsError: if the folder holds something other than an export.
     """
     path = pathlib.Path(path)
     _check_replaceable(path)
     check_no_tables(learner.model)
     specs = input_signature or signature.of_model(learner, inner)
-    # Each function, then the SavedModel and the Keras file.
+    # The bar counts each function, the SavedModel and the Keras file.
     parts = itertools.count(1)
     bar = Bar(ExportedLearner.PARTS + 2, unit="part", verbose=verbose)
 
@@ -65,7 +66,8 @@ def write(
 
     root = ExportedLearner(learner, inner, *specs, done=done)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside it and moved: a reader never finds half an export.
+    # Written into a temporary folder, then renamed: a reader never finds half an
+    # export.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         new = pathlib.Path(folder) / path.name
         with custom_gradient.saving():
@@ -79,14 +81,15 @@ def write(
         )
         (new / "card.json").write_text(text + "\n", encoding="utf-8")
         if path.exists():
-            path.rename(pathlib.Path(folder) / "old")  # Deleted once the new is there.
+            # The old export is deleted with the temporary folder.
+            path.rename(pathlib.Path(folder) / "old")
         new.rename(path)
     done()
     return path
 
 
 def _check_replaceable(path: pathlib.Path) -> None:
-    """Refuses a folder in which anything lies that an export did not write."""
+    """Refuses a folder that holds anything other than a complete export."""
     if not path.exists():
         return
     found = {entry.name for entry in path.iterdir()} if path.is_dir() else {path.name}
@@ -94,7 +97,7 @@ def _check_replaceable(path: pathlib.Path) -> None:
         raise FileExistsError(
             "`path` must be a new folder or an earlier export. Received: "
             f"{path}, which holds something else: "
-            f"{', '.join(sorted(found - OWN - TENSORFLOW)) or 'not all of an export'}. "
+            f"{', '.join(sorted(found - OWN - TENSORFLOW)) or 'a part of an export'}. "
             "Choose another path."
         )
 
@@ -103,14 +106,14 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     model, rule = learner.model, inner.rule
     policy = batch_norm_policies.described(learner.batch_norm)
     layers = [bool(layer.trainable) for layer in model._flatten_layers()]
-    alone = {
+    frozen_alone = {
         id(v)
         for layer in model._flatten_layers()
         if layer.trainable
         for v in layer._trainable_variables
         if not v.trainable
     }
-    frozen = [i for i, v in enumerate(model.variables) if id(v) in alone]
+    frozen = [i for i, v in enumerate(model.variables) if id(v) in frozen_alone]
     return {
         "model": model.name,
         "parameters": int(sum(v.numpy().size for v in model.trainable_variables)),
@@ -123,11 +126,12 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "second_order": inner.second_order,
         },
         "batch_norm": learner.batch_norm.name,
-        # A layer inside another may be frozen, which no configuration says.
+        # A Keras configuration does not tell that a layer inside another is frozen.
         **({} if all(layers) else {"trainable_layers": layers}),
-        # Nor of a weight that is frozen by itself: its place among all of them.
+        # Nor does it tell that a single weight is frozen: its index in
+        # `model.variables`.
         **({"frozen_variables": frozen} if frozen else {}),
-        # Of one's own its class, by which `to_keras` makes it again.
+        # For a policy of your own: its class, from which `to_keras` rebuilds it.
         **({} if isinstance(policy, str) else {"batch_norm_policy": policy}),
         "versions": versions(),
     }

@@ -1,4 +1,4 @@
-"""What an export's functions take and return, by name, shape and type."""
+"""Arguments and results of an export's functions: names, shapes and types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
     """
     model = learner.model
     try:
-        # `input` keeps the nest of several inputs, which a Sequential model lacks.
+        # `input` keeps the nest of several inputs. A Sequential model has no `input`.
         inputs = model.inputs[0] if _is_one(model, "inputs") else model.input
         outputs = model.outputs[0] if _is_one(model, "outputs") else model.output
         x = keras.tree.map_structure(
@@ -36,13 +36,13 @@ def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
 
 
 def _is_one(model: keras.Model, what: str) -> bool:
-    """Whether it has one input or output that is no entry of a dict."""
+    """Whether the model has a single input or output, outside of a dict."""
     nest = getattr(model, f"_{what}_struct", None)
     return len(getattr(model, what)) == 1 and not isinstance(nest, dict)
 
 
 def _targets(loss: PureLoss, outputs: Any) -> Any:
-    """Specs of the targets of a loss, of each output for several."""
+    """Specs of the targets of a loss, in the nest of the outputs."""
     if isinstance(loss.parts, dict):
         return {key: _targets(part, outputs[key]) for key, part in loss.parts.items()}
     if loss.parts is not None:
@@ -87,15 +87,15 @@ def table(functions: dict[str, tuple[list[Any], dict[str, Any], Any]]) -> Any:
     """The functions as plain data, for the card.
 
     Args:
-        functions: of each name, the specs of the arguments in their order, the
-            defaults by the argument's name, and what it returns: a nest of specs, or a
-            text.
+        functions: by the function's name, a tuple of the specs of its arguments in
+            order, the defaults by the argument's name, and the result: a nest of
+            specs, or a text.
     """
     described = {}
     for name, (specs, defaults, returns) in functions.items():
         arguments = {}
         for spec in specs:
-            # Weights by name are one argument.
+            # A dict of named weights is one argument.
             if isinstance(spec, dict) and all(
                 k == getattr(s, "name", None) for k, s in spec.items()
             ):

@@ -1,4 +1,4 @@
-"""The card says what card.json says, what was measured, and what nobody noted."""
+"""The card shows card.json and the measured latency, and names missing entries."""
 
 import json
 import pathlib
@@ -31,20 +31,20 @@ def flat(text):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_committed_exports_show_everything_they_noted(name):
-    card, noted = mk.model_card(FOLDER / name, latency=False), content(name)
+def test_committed_exports_show_everything_in_their_card(name):
+    card, recorded = mk.model_card(FOLDER / name, latency=False), content(name)
     shown = flat(str(card))
     for key in ("title", "protocol", "published", "command", "batch_norm", "model"):
-        assert flat(noted[key]) in shown
-    for value in noted["versions"].values():
+        assert flat(recorded[key]) in shown
+    for value in recorded["versions"].values():
         assert value in shown
-    assert f"{noted['parameters']:,} (AllWeights())" in shown
-    assert f"{noted['iterations']:,}" in shown
+    assert f"{recorded['parameters']:,} (AllWeights())" in shown
+    assert f"{recorded['iterations']:,}" in shown
     assert "not recorded" not in shown
     assert "Latency adapt and predict not measured" in shown
 
 
-def test_the_figure_is_read_as_it_was_printed():
+def test_the_card_shows_accuracies_in_percent():
     shown = str(mk.model_card(FOLDER / "omniglot", latency=False))
     assert "accuracy 93.58% ± 0.50% after 3 steps, 95% CI over 600 new tasks" in shown
     rows = [line.split() for line in shown.splitlines() if re.match(r" +\d  ", line)]
@@ -53,7 +53,7 @@ def test_the_figure_is_read_as_it_was_printed():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_sizes_are_those_of_the_files(name):
+def test_the_card_has_the_sizes_of_the_files(name):
     card = mk.model_card(FOLDER / name, latency=False)
     assert (
         card.files["learner.keras"] == (FOLDER / name / "learner.keras").stat().st_size
@@ -67,7 +67,7 @@ def test_sizes_are_those_of_the_files(name):
 def test_the_page_stands_alone(name):
     page = mk.model_card(FOLDER / name, latency=False).html()
     assert page.startswith("<!doctype html>")
-    # Nothing is fetched from anywhere.
+    # The page loads nothing from elsewhere.
     assert not re.search(r"<(script|link|img|iframe)|url\(|@import|src=|href=", page)
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
@@ -76,13 +76,13 @@ def test_the_page_stands_alone(name):
     assert len(list(drawn.iter("circle"))) == len(content(name)["evaluation"]["steps"])
 
 
-def test_text_of_a_card_is_no_markup(tmp_path):
+def test_markup_in_a_card_is_escaped(tmp_path):
     path = maml(dense()).export(tmp_path / "e", card={"title": "<b>a & b</b>"})
     page = mk.model_card(path, latency=False).html()
     assert "<h1>&lt;b&gt;a &amp; b&lt;/b&gt;</h1>" in page
 
 
-def test_what_nobody_noted_says_so(tmp_path):
+def test_missing_entries_are_shown_as_not_recorded(tmp_path):
     inner = mk.InnerLoop("mse", mk.SGD(0.1), adapt=last_layer())
     path = mk.MAML(dense(), inner).export(tmp_path / "plain")
     card = mk.model_card(path, latency=False)
@@ -90,20 +90,20 @@ def test_what_nobody_noted_says_so(tmp_path):
     assert str(card).startswith("plain\naccuracy or loss: not recorded")
     for label in ("protocol", "published", "command", "seed", "meta-steps"):
         assert f"{label} not recorded" in shown
-    # The head alone: a kernel of 4 x 2 and a bias.
+    # Only the head adapts: a kernel of 4 x 2 and a bias of 2.
     assert card.adapting == 10
     assert "10 (LastLayer())" in shown
     assert "<svg" not in card.html()
     assert 'class="nothing">not recorded' in card.html()
 
 
-def test_statistics_of_a_task_are_no_parameters(tmp_path):
+def test_statistics_of_a_task_do_not_count_as_parameters(tmp_path):
     path = maml(batch_normalised(), batch_norm="support").export(tmp_path / "e")
     card = mk.model_card(path, latency=False)
     assert card.adapting == card.card["parameters"]
 
 
-def test_curve_of_an_accuracy_stands_where_it_should():
+def test_the_curve_of_an_accuracy_is_drawn_at_the_right_places():
     drawn = xml.etree.ElementTree.fromstring(
         curve_svg([0, 1, 2], [0.0, 0.5, 1.0], [0.0, 0.1, 0.0], metric="accuracy")
     )
@@ -111,7 +111,7 @@ def test_curve_of_an_accuracy_stands_where_it_should():
     bottom, middle = HEIGHT - BOTTOM, (TOP + HEIGHT - BOTTOM) / 2
     across = (LEFT, (LEFT + WIDTH - 14) / 2, WIDTH - 14)
     assert places == [(across[0], bottom), (across[1], middle), (across[2], TOP)]
-    # The band of the middle step is a tenth of the axis to either side.
+    # The interval of the middle step reaches a tenth of the axis up and down.
     bar = [e for e in drawn.iter("line") if e.get("class") == "bar"][1]
     tenth = (HEIGHT - TOP - BOTTOM) / 10
     assert float(bar.get("y1")) == pytest.approx(middle + tenth, abs=0.1)
@@ -137,17 +137,17 @@ def test_a_curve_with_gaps_or_without_a_span_is_drawn(means):
     )
     kept = [m for m in means if m is not None]
     assert len(list(drawn.iter("circle"))) == len(kept)
-    # A gap parts the line.
+    # A gap splits the line in two.
     lines = 2 if means[1] is None else 1
     assert len(list(drawn.iter("polyline"))) == lines
     assert "nan" not in "".join(c.get("cy") for c in drawn.iter("circle"))
 
 
-def test_no_curve_without_a_figure():
+def test_without_figures_the_curve_is_empty():
     assert curve_svg([0, 1], [None, None], [None, None], metric="loss") == ""
 
 
-def test_the_first_call_is_told_apart():
+def test_timings_leave_the_first_call_out():
     calls = []
     found = timed(lambda: calls.append(1))
     assert found["calls"] == len(calls) - 1
@@ -157,7 +157,7 @@ def test_the_first_call_is_told_apart():
 def test_latency_is_measured_without_this_library(capsys, monkeypatch):
     monkeypatch.setattr("maml_keras.backend.progress.SECONDS", 0.0)
     found = measure(FOLDER / "sinusoid", steps=3, queries=10, verbose=1)
-    assert "4/4" in capsys.readouterr().out  # Loading, and three timings.
+    assert "4/4" in capsys.readouterr().out  # Loading and three timings.
     assert [t["what"] for t in found["timings"]] == [
         "adapt, 3 steps on 10 examples",
         "predict 1 example",
@@ -173,7 +173,7 @@ def test_latency_is_measured_without_this_library(capsys, monkeypatch):
     assert "95th percentile of" in timed_card.html()
 
 
-def test_an_export_that_does_not_run_says_why(tmp_path):
+def test_timing_an_export_that_does_not_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="to be timed.*--no-latency"):
         measure(tmp_path, steps=1)
 
@@ -196,7 +196,7 @@ def test_the_program_prints_the_card_and_writes_the_page(tmp_path):
     assert "must be a new path" in ended.output
 
 
-def test_the_program_says_what_has_no_card(tmp_path):
+def test_the_program_refuses_a_folder_without_an_export(tmp_path):
     ended = run("card", tmp_path)
     assert ended.exit_code == 1
     assert "maml-keras export RUN" in ended.output

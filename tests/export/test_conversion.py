@@ -1,4 +1,4 @@
-"""ONNX and LiteRT files, run where neither TensorFlow nor maml_keras is imported."""
+"""ONNX and LiteRT files, run in a process without TensorFlow and maml_keras."""
 
 import pathlib
 import subprocess
@@ -35,7 +35,8 @@ layers = keras.layers
 FOLDER = pathlib.Path(__file__).parents[2] / "saved_models"
 SUFFIXES = [".onnx", ".tflite"]
 
-# Every file of a folder, on the arrays beside it: `<name>-<examples>-<input>`.
+# Runs every file of a folder on the arrays of `in.npz`, which are named
+# `<name>-<examples>-<input>`.
 RUNNER = """
 import pathlib, sys
 for name in ("tensorflow", "keras", "maml_keras"):
@@ -93,7 +94,7 @@ def networks(names):
 
 
 def compared(names, folder):
-    """What is written, what Keras says, and what another process got of the files."""
+    """The conversions, Keras's predictions, and the files' in another process."""
     keras.utils.set_random_seed(3)
     arrays, expected, written = {}, {}, {}
     for name, network, x in networks(names):
@@ -128,18 +129,18 @@ def found(tmp_path_factory):
     return compared(["batch_norm", "conv4"], tmp_path_factory.mktemp("formats"))
 
 
-def test_other_runtimes_answer_as_keras_does(found):
+def test_other_runtimes_predict_as_keras_does(found):
     assert len(found[0]) == 4
     assert_same_answers(*found)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["dense", "lstm", "attention", "several"])
-def test_other_runtimes_answer_as_keras_does_for_other_layers(name, tmp_path):
+def test_other_runtimes_predict_as_keras_does_for_other_layers(name, tmp_path):
     assert_same_answers(*compared([name], tmp_path))
 
 
-def test_what_is_written_says_how_it_was_compared(found):
+def test_a_conversion_states_how_it_was_compared(found):
     written, *_ = found
     text = str(written["conv4.tflite"])
     assert "conv4.tflite: " in text
@@ -158,7 +159,7 @@ def test_an_initialisation_normalises_by_its_policy(tmp_path, suffix):
     (y,) = runtimes.FORMATS[done.format].run(path, {"x": x}, [""])
     served = maml(model.model, steps=0).predict(task, verbose=0)[0]
     np.testing.assert_allclose(y, served, rtol=1e-4, atol=1e-5)
-    # As an ordinary network it would answer otherwise.
+    # An ordinary network would predict something else.
     assert np.abs(y - model.model(x)).max() > 1e-3
     for a, b in zip(before, numpy_variables(model)):
         np.testing.assert_array_equal(a, b)
@@ -175,14 +176,14 @@ def test_committed_exports_convert_and_serve_the_same(name, shape, tmp_path):
     done = conversion.convert_file(FOLDER / name, tmp_path / "init.onnx")
     x = np.random.default_rng(0).uniform(size=shape).astype("float32")
     (y,) = runtimes.FORMATS["onnx"].run(done.path, {"x": x}, [""])
-    # Held by name: a loaded function does not keep its variables alive.
+    # The variable keeps the export alive; a loaded function does not.
     saved = tf.saved_model.load(str(FOLDER / name))
     served = saved.serve(x).numpy()
     np.testing.assert_allclose(y, served, rtol=0, atol=2e-5 * np.abs(served).max())
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_that_answers_otherwise_is_refused_and_not_written(
+def test_a_file_that_predicts_otherwise_is_refused_and_not_written(
     tmp_path, monkeypatch, suffix
 ):
     kind = {f.suffix: f for f in runtimes.FORMATS.values()}[suffix]
@@ -204,7 +205,7 @@ def test_several_outputs_keep_their_order(tmp_path):
         assert mk.convert(listed, tmp_path / f"listed{suffix}").difference < 1e-5
 
 
-def test_a_model_without_shapes_wants_examples(tmp_path):
+def test_a_model_without_shapes_needs_examples(tmp_path):
     model = subclassed()
     with pytest.raises(ValueError, match="does not tell the shape.*`examples`"):
         mk.convert(model, tmp_path / "m.onnx")
@@ -217,7 +218,7 @@ def test_a_model_without_shapes_wants_examples(tmp_path):
         mk.convert(dense(), tmp_path / "m.onnx", examples=np.ones([4, 2]))
 
 
-def test_what_has_no_form_says_so(tmp_path):
+def test_a_network_that_litert_cannot_hold_is_refused(tmp_path):
     masked = keras.Sequential(
         [
             keras.Input([4], dtype="int32"),
@@ -238,12 +239,12 @@ def test_what_has_no_form_says_so(tmp_path):
         ("m.onnx", {"format": "savedmodel"}, "maml.export"),
     ],
 )
-def test_paths_and_formats_that_do_not_fit(tmp_path, path, options, message):
+def test_wrong_paths_and_formats_are_refused(tmp_path, path, options, message):
     with pytest.raises(ValueError, match=message):
         mk.convert(dense(), tmp_path / path, **options)
 
 
-def test_a_path_is_no_network(tmp_path):
+def test_a_path_instead_of_a_network_is_refused(tmp_path):
     with pytest.raises(TypeError, match="must be a keras.Model.*convert_file"):
         mk.convert(str(tmp_path), tmp_path / "m.onnx")
 
@@ -261,7 +262,7 @@ def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch, suffix):
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("approximate", [False, True])
-def test_both_kinds_of_gelu_have_a_form(suffix, approximate, tmp_path):
+def test_both_kinds_of_gelu_are_converted(suffix, approximate, tmp_path):
     def gelu(x):
         return keras.activations.gelu(x, approximate=approximate)
 
@@ -270,17 +271,17 @@ def test_both_kinds_of_gelu_have_a_form(suffix, approximate, tmp_path):
     )
     done = mk.convert(model, tmp_path / f"m{suffix}")
     assert done.difference < 1e-6
-    # Outside of a conversion TensorFlow's own is left as it is.
+    # After a conversion TensorFlow has its own function again.
     assert tf.nn.gelu.__module__.startswith("tensorflow.")
 
 
-def test_what_a_runtime_cannot_run_is_said_in_words(tmp_path, monkeypatch):
+def test_a_file_that_its_runtime_cannot_run_is_refused(tmp_path, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no such operation\nand more")
 
     monkeypatch.setattr(runtimes.Onnx, "run", fail)
     with pytest.raises(
-        ValueError, match=r"must run what was written.*no such operation\)"
+        ValueError, match=r"must be able to run the file.*no such operation\)"
     ):
         mk.convert(dense(), tmp_path / "m.onnx")
     assert not (tmp_path / "m.onnx").exists()
@@ -290,7 +291,7 @@ def run(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-def test_the_program_converts_what_adapt_wrote(tmp_path):
+def test_the_program_converts_an_adapted_network(tmp_path):
     x = np.linspace(-3, 3, 10)[:, None]
     np.savez(tmp_path / "task.npz", x=x, y=np.sin(x))
     network = tmp_path / "adapted.keras"
@@ -312,14 +313,14 @@ def test_the_program_converts_what_adapt_wrote(tmp_path):
     assert "must be a new path" in ended.output
 
 
-def test_the_program_says_what_it_cannot_convert(tmp_path, monkeypatch):
+def test_the_program_refuses_what_it_cannot_export(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ended = run("export", "nowhere", "--format", "litert")
     assert ended.exit_code == 1
     assert "must be a .keras file" in ended.output
     ended = run("export", FOLDER / "sinusoid")
     assert ended.exit_code == 1
-    assert "one already: copy the folder" in ended.output
+    assert "a SavedModel already. Copy the folder" in ended.output
     ended = run("export", FOLDER / "sinusoid" / "learner.keras")
     assert ended.exit_code == 1
     assert "keras.saving.load_model(path).export(folder)" in ended.output

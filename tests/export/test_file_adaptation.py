@@ -22,7 +22,7 @@ def run(*arguments):
 
 @pytest.fixture(scope="module")
 def export(tmp_path_factory):
-    """Tells three classes of 4x4 grey images apart."""
+    """An export that tells three classes of 4x4 grey images apart."""
     model = keras.Sequential(
         [keras.Input([4, 4, 1]), keras.layers.Flatten(), keras.layers.Dense(WAYS)]
     )
@@ -32,7 +32,7 @@ def export(tmp_path_factory):
 
 
 def draw(folder, names, *, size=8, count=2):
-    """Images of one bright quadrant for each class, larger than the export's."""
+    """Writes images with a bright quadrant for each class, larger than the export's."""
     for quadrant, name in names.items():
         (folder / name).mkdir(parents=True)
         for i in range(count):
@@ -44,7 +44,7 @@ def draw(folder, names, *, size=8, count=2):
     return folder
 
 
-def test_five_images_and_a_folder(export, tmp_path):
+def test_adapt_learns_from_a_folder_of_six_images(export, tmp_path):
     mine = draw(tmp_path / "mine", {0: "cat", 1: "ape", 2: "dog"})
     query = draw(tmp_path / "query", {2: "dog", 0: "cat"}, size=4, count=1)
     out = tmp_path / "adapted.keras"
@@ -62,7 +62,7 @@ def test_five_images_and_a_folder(export, tmp_path):
     rows = {line.split()[0]: line.split() for line in lines[3:]}
     assert rows["yours"][2:] == ["1", "accuracy"]
     assert rows["query"][2:] == ["1", "accuracy"]
-    # Cats are class 1 in the query set too, where there are no apes.
+    # Cats are class 1 in the query set, too, although it has no apes.
     model = keras.saving.load_model(out)
     cat = np.zeros([1, 4, 4, 1])
     cat[:, :2, :2] = 1.0
@@ -97,7 +97,7 @@ def nothing(folder):
         (nothing, "does not exist"),
     ],
 )
-def test_a_folder_that_does_not_fit_is_refused(export, tmp_path, make, message):
+def test_a_wrong_folder_is_refused(export, tmp_path, make, message):
     result = run("adapt", export, "--data", make(tmp_path / "data"))
     assert result.exit_code == 1
     assert message in result.output
@@ -122,16 +122,14 @@ def test_a_file_of_numbers_needs_labels_in_range(export, tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"y": np.eye(3)}, "One-hot rows become class numbers by `y.argmax(-1)`"),
-        ({"x": np.zeros([3, 4, 4])}, "Grey images want a last axis: `x[..., None]`"),
+        ({"y": np.eye(3)}, "Turn one-hot rows into class numbers: `y.argmax(-1)`"),
+        ({"x": np.zeros([3, 4, 4])}, "Give grey images a last axis: `x[..., None]`"),
         ({"x": np.zeros([3, 5, 6, 1])}, "`tf.image.resize(x, (4, 4), antialias=True)`"),
         ({"x": np.full([3, 4, 4, 1], 200)}, "must be float32, scaled as in training"),
         ({"query_x": np.zeros([3, 4, 4, 1])}, "query_x and query_y, or neither"),
     ],
 )
-def test_arrays_that_do_not_fit_are_answered_with_what_to_do(
-    arrays, message, export, tmp_path
-):
+def test_wrong_arrays_are_refused_with_a_remedy(arrays, message, export, tmp_path):
     good = {"x": np.zeros([3, 4, 4, 1], "float32"), "y": [0, 1, 2]}
     np.savez(tmp_path / "task.npz", **{**good, **arrays})
     result = run("adapt", export, "--data", tmp_path / "task.npz")
@@ -140,33 +138,33 @@ def test_arrays_that_do_not_fit_are_answered_with_what_to_do(
     assert len(result.output.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize(("size", "doubted"), [(255, True), (1, False)])
-def test_bytes_as_floats_are_doubted(size, doubted, export, tmp_path, caplog):
+@pytest.mark.parametrize(("size", "warned"), [(255, True), (1, False)])
+def test_bytes_as_floats_give_a_warning(size, warned, export, tmp_path, caplog):
     x = np.round(size * np.random.default_rng(0).random([3, 4, 4, 1]))
     np.savez(tmp_path / "task.npz", x=x.astype("float32"), y=[0, 1, 2])
     assert run("adapt", export, "--data", tmp_path / "task.npz").exit_code == 0
-    assert ("whole numbers up to 255" in caplog.text) == doubted
+    assert ("whole numbers up to 255" in caplog.text) == warned
 
 
-def test_one_array_is_no_task(export, tmp_path):
+def test_a_file_of_one_array_is_refused(export, tmp_path):
     np.save(tmp_path / "x.npy", np.zeros([3, 4, 4, 1]))
     result = run("adapt", export, "--data", tmp_path / "x.npy")
     assert result.exit_code == 1
     assert "`--data` must be an .npz file with arrays x and y" in result.output
 
 
-def test_the_option_is_named_whose_folder_it_is(export, tmp_path):
+def test_an_error_names_the_option_of_the_wrong_folder(export, tmp_path):
     mine = draw(tmp_path / "mine", {0: "cat", 1: "ape"})
     result = run("adapt", export, "--data", mine, "--query", mine / "cat")
     assert result.exit_code == 1
     assert "`--query`: " in result.output
 
 
-def test_what_was_adapted_already_is_no_export(tmp_path):
+def test_an_adapted_network_instead_of_an_export_is_refused(tmp_path):
     (tmp_path / "adapted.keras").write_bytes(b"")
     result = run("adapt", tmp_path / "adapted.keras", "--data", tmp_path)
     assert result.exit_code == 1
-    assert "a Keras file, which is not adapted from here" in result.output
+    assert "a Keras file, which cannot be adapted here" in result.output
 
 
 def test_targets_of_one_number_may_leave_the_last_axis_out(tmp_path):
@@ -192,12 +190,12 @@ def test_a_folder_needs_an_export_that_takes_images(tmp_path):
     assert "can be a folder if the export takes images" in result.output
 
 
-def test_what_is_written_normalises_as_the_export_does_after_its_steps(tmp_path):
-    """Under the policy whose statistics, scale and offset are each step's own."""
+def test_the_written_network_normalises_as_the_export_after_its_steps(tmp_path):
+    """With the policy that has statistics, scale and offset for each step."""
     maml = helpers.maml(
         helpers.batch_normalised(), steps=2, batch_norm="per_step_running"
     )
-    for variable in maml.batch_norm.variables:  # Rows that differ.
+    for variable in maml.batch_norm.variables:  # Make the steps' rows differ.
         variable.assign(variable + keras.random.uniform(variable.shape))
     path = maml.export(tmp_path / "saved")
     task = {k: v[0] for k, v in helpers.regression()[0].items()}
@@ -245,7 +243,7 @@ def test_the_table_has_the_metric_of_the_exports_loss(loss, y, name, value, tmp_
     path = MAML(model, InnerLoop(loss, SGD(0.1))).export(tmp_path / "export")
     np.savez(tmp_path / "task.npz", x=np.ones([4, 3]), y=y)
     table = adapt_file(path, tmp_path / "task.npz", steps=0)
-    # Zeros predict the first class.
+    # A network of zeros predicts the first class.
     assert table.splitlines()[-1].split(maxsplit=3) == [
         "yours",
         f"{value:.4g}",
@@ -279,7 +277,7 @@ def test_a_network_that_scales_bytes_itself_takes_no_folder(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
-def test_a_file_that_was_cut_is_named(content, export, tmp_path):
+def test_an_incomplete_file_is_refused(content, export, tmp_path):
     (tmp_path / "cut.npz").write_bytes(content)
     result = run("adapt", export, "--data", tmp_path / "cut.npz")
     assert result.exit_code == 1

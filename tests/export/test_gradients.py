@@ -1,4 +1,4 @@
-"""An export can be differentiated by whoever loads it, and loads without a warning."""
+"""A loaded export can be differentiated, and loads without a warning."""
 
 import pathlib
 import shutil
@@ -23,7 +23,7 @@ NORMALISATIONS = {
 
 @pytest.fixture(scope="module", params=NORMALISATIONS)
 def network(request, tmp_path_factory):
-    """An export in float64 with such a layer, a task, and what TensorFlow warned of."""
+    """A float64 export with a normalisation layer, and a task for it."""
     with precision("float64"):
         keras.utils.set_random_seed(0)
         model = normalised(NORMALISATIONS[request.param]())
@@ -35,7 +35,7 @@ def network(request, tmp_path_factory):
     return path, task, tf.constant(batch[1][0])
 
 
-def test_loading_warns_of_nothing(network, caplog):
+def test_loading_gives_no_warning(network, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         tf.saved_model.load(str(network[0]))
     assert not caplog.records
@@ -50,7 +50,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", ["sinusoid", "omniglot", *OTHERS])
-def test_loading_of_others_warns_of_nothing_either(name, caplog, tmp_path):
+def test_loading_other_exports_gives_no_warning(name, caplog, tmp_path):
     path = FOLDER / name
     if name in OTHERS:
         maml = MAML(OTHERS[name](), InnerLoop("mse", SGD(0.1)))
@@ -112,7 +112,7 @@ def test_a_second_derivative_of_its_predictions_is_right(network):
 
 
 def gradients_of(maml, path, steps):
-    """Of a loaded export's query loss, in its weights and its learned rates."""
+    """Gradients of a loaded export's query loss for its weights and learned rates."""
     saved = tf.saved_model.load(str(maml.export(path, verbose=0)))
     task, query_y = regression()
     one = {name: tf.constant(values[0]) for name, values in task.items()}
@@ -122,7 +122,7 @@ def gradients_of(maml, path, steps):
     return tape.gradient(loss, [*saved.trainable_variables, *saved.rule_variables])
 
 
-def test_the_estimator_of_the_training_does_not_matter(tmp_path):
+def test_an_export_has_exact_gradients_whatever_estimator_trained_it(tmp_path):
     model, inner = dense(), InnerLoop("mse", SGD(0.1), steps=2)
     exact = MAML(model, inner)
     batch = tf.nest.map_structure(lambda a: tf.constant(a[:1]), regression())
@@ -144,7 +144,7 @@ def test_learned_rates_have_their_meta_gradient(tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-def test_an_export_that_was_trained_further_is_an_export(tmp_path):
+def test_an_export_can_be_trained_further_and_saved_again(tmp_path):
     maml = MAML(dense(), InnerLoop("mse", SGD(0.1), steps=2))
     first = maml.export(tmp_path / "first", verbose=0)
     saved = tf.saved_model.load(str(first))

@@ -1,4 +1,4 @@
-"""What the functions of an export promise: errors, threads, sizes, equal numbers."""
+"""Functions of an export: errors, threads, sizes and equal numbers."""
 
 import concurrent.futures
 import json
@@ -40,7 +40,7 @@ def variables(saved):
 
 
 def everything(saved):
-    """All that a call may change: how far a `fine_tune` that ran was, as well."""
+    """All variables that a call may change, with the progress of `fine_tune`."""
     return [*variables(saved), saved.progress.numpy()]
 
 
@@ -76,7 +76,7 @@ def reader(tmp_path_factory):
     return tf.saved_model.load(str(path)), task
 
 
-# What is refused, and in which words --------------------------------------------------
+# Refused arguments and their messages -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def reader(tmp_path_factory):
         (lambda a: {"learning_rate": 1e30, "steps": 9}, "Adaptation has diverged"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_words(regressor, change, message):
+def test_bad_arguments_are_refused_with_a_message(regressor, change, message):
     saved, arguments = regressor
     changed = {**arguments, **change(arguments)}
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
@@ -136,7 +136,7 @@ def test_a_label_without_an_output_is_refused(classifier, label):
         saved.adapt(arguments["support_x"], y)
 
 
-def test_a_class_that_the_loss_ignores_is_a_label(tmp_path):
+def test_a_class_that_the_loss_ignores_is_accepted_as_a_label(tmp_path):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     maml = MAML(dense(outputs=WAYS), InnerLoop(loss, SGD(RATE)))
     saved = tf.saved_model.load(str(maml.export(tmp_path / "saved")))
@@ -146,7 +146,7 @@ def test_a_class_that_the_loss_ignores_is_a_label(tmp_path):
         saved.adapt(x, [0, 1, 2, -2, -1, -1])
 
 
-def test_minus_one_stands_for_the_learned_rates_and_nan_for_nothing(classifier):
+def test_a_rate_of_minus_one_means_the_learned_rates_and_nan_is_refused(classifier):
     saved, arguments = classifier
     assert_identical(
         saved.adapt_and_predict(**arguments).numpy()[None],
@@ -159,7 +159,7 @@ def test_minus_one_stands_for_the_learned_rates_and_nan_for_nothing(classifier):
             saved.adapt_and_predict(**arguments, learning_rate=rate)
 
 
-def test_weights_and_predictions_that_are_no_numbers_are_refused(regressor):
+def test_weights_and_predictions_that_are_nan_are_refused(regressor):
     saved, arguments = regressor
     x = arguments["query_x"]
     weights = saved.adapt(arguments["support_x"], arguments["support_y"])
@@ -181,7 +181,7 @@ def test_fine_tuning_that_diverges_writes_nothing(regressor):
     before = variables(saved)
     with pytest.raises(tf.errors.InvalidArgumentError, match="diverged: weight"):
         saved.fine_tune(x, y, 9, 1e30)
-    # Weights may be finite, and the loss at them not.
+    # The weights may be finite while the loss is not.
     with pytest.raises(tf.errors.InvalidArgumentError, match="diverged: the loss"):
         saved.fine_tune(x, y, 1, 1e25)
     assert_identical(before, variables(saved))
@@ -191,7 +191,7 @@ def test_fine_tuning_that_diverges_writes_nothing(regressor):
 
 
 def broken_array(draw, good):
-    """An array or tensor that is not what `good` is: other shape, type or values."""
+    """An array or tensor unlike `good` in its shape, type or values."""
     entry = tuple(draw.integers(n) for n in good.shape)
     floating = good.dtype.kind == "f"
     wide = np.zeros([*good.shape, int(draw.integers(2, 2_000))], good.dtype)
@@ -257,7 +257,8 @@ def broken_call(draw, calls):
     arguments = dict(calls[function])
     name = sorted(arguments)[draw.integers(len(arguments))]
     if draw.integers(8) == 0:
-        del arguments[name]  # Steps and rate have defaults: give one that is no use.
+        # Steps and rate have defaults, so a bad value stands in for a missing one.
+        del arguments[name]
         if name in ("steps", "learning_rate"):
             arguments[name] = broken_number(draw, name)
     elif name in ("steps", "learning_rate"):
@@ -290,7 +291,7 @@ def test_malformed_calls_raise_and_change_nothing(kind, request):
         "predict_with": {"weights": saved.adapt(x, y), "x": query, "steps": 2},
         "adapt_and_predict": {**good, **how},
         "fine_tune": {"x": x, "y": y, **how},
-        # As a server calls them.
+        # Signatures, as a server calls them.
         "signature serving_default": {"x": query},
         "signature adapt_and_predict": {**good, **how},
     }
@@ -308,32 +309,32 @@ def test_malformed_calls_raise_and_change_nothing(kind, request):
 
 @pytest.mark.parametrize("size", [1e20, 3e38])
 def test_huge_numbers_give_numbers_or_an_error(regressor, size):
-    # Finite, but their squares and products are not.
+    # The numbers are finite, but their squares and products are not.
     saved, good = regressor
     x, y, query = good["support_x"], good["support_y"], good["query_x"]
     huge_x, huge_y = np.full_like(x, size), np.full_like(y, size)
     functions = saved.adapt, saved.adapt_and_predict, saved.fine_tune
-    before, told = variables(saved), []
+    before, messages = variables(saved), []
     for support in ((huge_x, y), (x, huge_y), (huge_x, huge_y)):
         for function in functions:
             more = (query,) if function is saved.adapt_and_predict else ()
             try:
                 answer = function(*support, *more, steps=2, learning_rate=RATE)
             except tf.errors.InvalidArgumentError as error:
-                told.append(str(error))
+                messages.append(str(error))
                 assert_identical(before, variables(saved))
-            else:  # Saturated units have no gradient: huge inputs are learned.
+            else:  # Saturated units have no gradient, so huge inputs do no harm.
                 assert all(np.isfinite(a).all() for a in tf.nest.flatten(answer))
                 saved.reset()
-    assert all("diverged" in message for message in told)
-    assert len(told) == (2 if size < 1e30 else 6)
+    assert all("diverged" in message for message in messages)
+    assert len(messages) == (2 if size < 1e30 else 6)
 
 
 # Threads ------------------------------------------------------------------------------
 
 
 def answered_side_by_side(saved, tasks, threads=8):
-    """Predictions for each task, asked for by some threads that start together."""
+    """Predictions for each task, computed by threads that start together."""
     start = threading.Barrier(threads)
 
     def work(mine):
@@ -351,19 +352,19 @@ def check_threads(model, shape, tmp_path, calls=200):
     path = str(maml.export(tmp_path / "saved"))
     task, _ = regression(shape, tasks=8 * calls)
     tasks = list(zip(*task.values()))
-    # Loaded afresh, so that the threads also meet in the first call.
+    # The export is loaded again, so that the threads also share the first call.
     found = answered_side_by_side(tf.saved_model.load(path), tasks)
     serial = tf.saved_model.load(path)
     assert_identical(found, [serial.adapt_and_predict(*t).numpy() for t in tasks])
     assert not np.array_equal(found[0], found[1])
 
 
-def test_threads_get_what_a_single_one_gets(tmp_path):
+def test_threads_get_the_same_as_a_single_thread(tmp_path):
     check_threads(dense(), (3,), tmp_path)
 
 
 @pytest.mark.slow
-def test_threads_get_what_a_single_one_gets_from_convolutions(tmp_path):
+def test_threads_get_the_same_as_a_single_thread_from_convolutions(tmp_path):
     check_threads(images(keras.layers.BatchNormalization()), (6, 6, 1), tmp_path)
 
 
@@ -393,10 +394,10 @@ COMPOSITIONS = {
 
 
 @pytest.mark.parametrize("name", COMPOSITIONS)
-def test_every_composition_is_exported_as_it_is(name, tmp_path):
+def test_an_export_predicts_as_its_composition_does(name, tmp_path):
     maml, batch = COMPOSITIONS[name](), regression()
     for variable in maml.trainable_variables:
-        if variable.name != "context":  # Kept at zero in training too.
+        if variable.name != "context":  # Training keeps the context at zero.
             variable.assign(variable + 0.1 * keras.random.normal(variable.shape))
     saved = tf.saved_model.load(str(maml.export(tmp_path / "saved")))
     task = first(batch)
@@ -478,7 +479,7 @@ def test_the_card_describes_every_function(tmp_path):
 
 
 @pytest.mark.parametrize("form", [dict, list])
-def test_labels_of_several_outputs_are_of_their_classes(form, tmp_path):
+def test_labels_of_several_outputs_are_checked_by_output(form, tmp_path):
     x = keras.Input([3])
     heads = {n: keras.layers.Dense(n, name=f"of_{n}")(x) for n in (2, 4)}
     values = keras.layers.Dense(1, name="value")(x)
@@ -513,7 +514,7 @@ def test_signatures_have_names(tmp_path):
     ]
     assert list(adapt.structured_outputs) == ["predictions"]
     task = first(regression({"a": (3,), "b": (2,)}))
-    # The parts of a nest are as long as each other.
+    # All arrays of a nest must hold equally many examples.
     uneven = {"a": task["query_x"]["a"][:1], "b": task["query_x"]["b"]}
     with pytest.raises(tf.errors.InvalidArgumentError, match="as many examples as eac"):
         saved.serve(uneven)
@@ -535,5 +536,5 @@ def test_reference_networks_are_small_on_disk(build, tmp_path):
     path = maml.export(tmp_path / "saved")
     size = sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
     weights = 4 * maml.model.count_params()
-    # Without the copy for Keras, which by itself is as large as the weights.
+    # The copy for Keras is left out: it alone is as large as the weights.
     assert size - (path / "learner.keras").stat().st_size <= 1.2 * weights + 1e6

@@ -36,14 +36,14 @@ def exported(tmp_path_factory):
     return model, path, first(regression(support=5))
 
 
-def test_the_initialisation_comes_back_as_it_was(exported):
+def test_to_keras_returns_the_initialisation(exported):
     model, path, _ = exported
     loaded = mk.to_keras(path)
     assert type(loaded) is keras.Sequential
     assert_identical(loaded.get_weights(), model.model.get_weights())
 
 
-def test_fine_tuning_is_that_of_the_saved_model(exported):
+def test_fine_tune_equals_that_of_the_saved_model(exported):
     model, path, task = exported
     x, y = task["support_x"], task["support_y"]
     tuned = mk.fine_tune(path, x, y, steps=3, learning_rate=0.2)
@@ -53,17 +53,17 @@ def test_fine_tuning_is_that_of_the_saved_model(exported):
         [v.numpy() for v in tuned.trainable_variables],
         [v.numpy() for v in saved.trainable_variables],
     )
-    # Moving statistics included, it is what the library adapts to.
+    # The tuned model, with its moving statistics, predicts as `maml.adapt` does.
     adapted = model.adapt(x, y, steps=3, learning_rate=0.2)
     np.testing.assert_allclose(
         tuned(task["query_x"]), adapted(task["query_x"]), rtol=1e-4, atol=1e-5
     )
-    # An ordinary model: it trains on.
+    # The tuned model is an ordinary one, which can be trained further.
     tuned.compile("sgd", "mse")
     tuned.fit(x, y, verbose=0)
 
 
-def test_lists_and_the_steps_of_training_will_do(exported):
+def test_fine_tune_takes_lists_and_the_default_steps(exported):
     model, path, task = exported
     x, y = task["support_x"], task["support_y"]
     tuned, adapted = mk.fine_tune(path, x.tolist(), y.tolist()), model.adapt(x, y)
@@ -75,7 +75,7 @@ def test_lists_and_the_steps_of_training_will_do(exported):
 @pytest.mark.parametrize("steps", [1, 3])
 def test_statistics_of_each_step_are_folded_in(steps, tmp_path):
     model = maml(batch_normalised(), steps=2, batch_norm="per_step_running")
-    for variable in model.batch_norm.variables:  # Rows that differ.
+    for variable in model.batch_norm.variables:  # Make the steps' rows differ.
         noise = keras.random.uniform(variable.shape)
         variable.assign(variable + noise)
     path, task = model.export(tmp_path / "saved"), first(regression())
@@ -88,7 +88,7 @@ def test_statistics_of_each_step_are_folded_in(steps, tmp_path):
     np.testing.assert_allclose(
         tuned(task["query_x"]), saved.adapt_and_predict(**task, steps=steps), **close
     )
-    # The statistics of the steps that the weights took, where they are given.
+    # `predict_with` uses the statistics of the given number of steps.
     weights = saved.adapt(task["support_x"], task["support_y"], steps=steps)
     np.testing.assert_allclose(
         saved.predict_with(weights, task["query_x"], steps=steps),
@@ -115,7 +115,7 @@ def test_several_inputs_are_tuned(tmp_path):
         ({"x": np.full([4, 3], "a")}, r"`x` must be numeric. Received: <U1\.$"),
         ({"x": np.zeros([4, 3], np.uint8)}, r"Received: uint8. Pass `x / 255.0` if"),
         ({"y": list("abba")}, "`y` must be numeric. Received: <U1. Number the classes"),
-        ({"y": np.zeros([3], int)}, "must have as many examples. Received: 4 and 3"),
+        ({"y": np.zeros([3], int)}, "as each other. Received: 4 and 3"),
         ({"y": [0, 1, 1.5, 0]}, "`y` must hold integers that fit int32"),
         ({"y": [0, 1, 2**32, 0]}, "`y` must hold integers that fit int32"),
         ({"y": [0, 1, 2, 0]}, "^`y` must hold class numbers 0..1. Received: .* 2$"),
@@ -124,7 +124,7 @@ def test_several_inputs_are_tuned(tmp_path):
         ({"learning_rate": float("nan")}, "^`learning_rate` must be a finite number"),
     ],
 )
-def test_what_does_not_fit_is_refused(classifier, change, message):
+def test_bad_arguments_are_refused(classifier, change, message):
     good = {"x": np.arange(12.0).reshape(4, 3), "y": [0, 1, 1, 0]}
     with pytest.raises(ValueError, match=message):
         mk.fine_tune(classifier, **{**good, **change})
@@ -140,7 +140,7 @@ def test_targets_may_be_bytes(exported):
     assert_identical(*(model.predict(x, verbose=0) for model in tuned))
 
 
-def test_divergence_is_said_in_the_words_of_the_check(exported):
+def test_divergence_raises_the_message_of_the_check(exported):
     _, path, task = exported
     with pytest.raises(ValueError, match="^Adaptation has diverged: .* the inputs.$"):
         mk.fine_tune(path, task["support_x"], task["support_y"], learning_rate=1e30)
@@ -153,13 +153,13 @@ def classifier(tmp_path_factory):
     return MAML(dense(), InnerLoop(loss, SGD(RATE), steps=3)).export(path)
 
 
-def test_any_model_with_the_same_weights_starts_warm(classifier):
+def test_warm_start_fits_any_model_with_the_same_weights(classifier):
     inputs = keras.Input([3])
     hidden = layers.Dense(4, activation="relu", name="other")(inputs)
     model = keras.Model(inputs, layers.Dense(2, activation="softmax")(hidden))
     mk.warm_start(model, classifier)
     assert_identical(model.get_weights(), mk.to_keras(classifier).get_weights())
-    # Keras's own way, where the layers are the same too.
+    # With the same layers, Keras's own `load_weights` gives the same.
     same = dense()
     same.load_weights(classifier / "learner.keras")
     assert_identical(same.get_weights(), model.get_weights())
@@ -218,7 +218,7 @@ def test_a_folder_without_an_export_is_named(tmp_path):
             read(tmp_path)
 
 
-def test_a_saved_model_of_something_else_is_told_apart(tmp_path):
+def test_a_saved_model_of_keras_is_refused(tmp_path):
     dense().export(tmp_path / "plain", verbose=False)
     for read in (mk.to_keras, lambda p: mk.fine_tune(p, [[0.0]], [0])):
         with pytest.raises(ValueError, match="without fine_tune, steps_taken, card.js"):
@@ -227,7 +227,7 @@ def test_a_saved_model_of_something_else_is_told_apart(tmp_path):
 
 @keras.saving.register_keras_serializable(package="tests")
 class TwoAlike(keras.Model):
-    """Two layers of one shape; which is frozen no configuration says."""
+    """Two layers of one shape. The configuration does not tell which one is frozen."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -237,7 +237,7 @@ class TwoAlike(keras.Model):
         return self.second(self.first(x))
 
 
-def test_weights_come_back_to_their_own_layers(tmp_path):
+def test_weights_return_to_their_own_layers(tmp_path):
     model, (task, _) = TwoAlike(), regression(outputs=3)
     model(task["query_x"][0])
     model.first.trainable = False
@@ -252,7 +252,7 @@ def test_weights_come_back_to_their_own_layers(tmp_path):
     assert np.abs(tuned.second.kernel - model.second.kernel).max() > 1e-4
 
 
-def test_one_of_several_outputs_may_be_of_classes(tmp_path):
+def test_one_of_several_outputs_may_have_class_numbers(tmp_path):
     x = keras.Input([3])
     outputs = {"kind": layers.Dense(4)(x), "size": layers.Dense(1)(x)}
     loss = {
@@ -270,7 +270,7 @@ def test_one_of_several_outputs_may_be_of_classes(tmp_path):
     assert not np.allclose(tuned(inputs)["kind"], model.model(inputs)["kind"])
 
 
-def test_a_weight_that_is_frozen_by_itself_comes_back_to_its_place(tmp_path):
+def test_a_single_frozen_weight_returns_to_its_place(tmp_path):
     model = keras.Sequential(
         [keras.Input([3]), *(layers.Dense(3, use_bias=False) for _ in range(2))]
     )
@@ -283,7 +283,7 @@ def test_a_weight_that_is_frozen_by_itself_comes_back_to_its_place(tmp_path):
     assert_identical(learner.model.get_weights(), model.get_weights())
 
 
-def test_what_is_converted_has_its_own_layers_weights(tmp_path):
+def test_a_conversion_keeps_each_layers_own_weights(tmp_path):
     model, (task, _) = TwoAlike(), regression(outputs=3)
     model(task["query_x"][0])
     model.first.trainable = False
@@ -329,7 +329,7 @@ def test_a_vocabulary_in_a_table_is_refused(tmp_path):
     assert not (tmp_path / "saved").exists()
 
 
-def test_weights_of_like_names_stay_apart():
+def test_weights_of_equal_names_get_different_names():
     names = ["b/w", "b/w_2", "b/w", "b/w_2", "c"]
     unique = _unique(names)
     assert len(set(unique)) == 5

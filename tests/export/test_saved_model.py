@@ -1,4 +1,4 @@
-"""The SavedModel, loaded where maml_keras cannot be imported."""
+"""The SavedModel, loaded in a process that cannot import maml_keras."""
 
 import json
 import os
@@ -65,7 +65,7 @@ np.savez(data + ".out", **{k: np.asarray(v) for k, v in found.items()})
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """A model, its export, and what another process got out of that."""
+    """A model, its export, a task, and the results of another process."""
     keras.utils.set_random_seed(3)
     folder = tmp_path_factory.mktemp("export")
     model = maml(batch_normalised(), steps=2)
@@ -87,13 +87,13 @@ def exported(tmp_path_factory):
     return model, path, task, dict(np.load(folder / "in.npz.out.npz"))
 
 
-def test_adapt_and_predict_is_what_predict_says(exported):
+def test_adapt_and_predict_equals_predict(exported):
     model, _, task, found = exported
     expected = model.predict(task, verbose=0)[0]
     np.testing.assert_allclose(found["predictions"], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_steps_rate_and_sizes_are_chosen_at_run_time(exported):
+def test_steps_rate_and_sizes_can_be_chosen_in_each_call(exported):
     model, _, task, found = exported
     other = maml(model.model, steps=3, rate=0.2)
     expected = other.predict(task, verbose=0)[0]
@@ -104,7 +104,7 @@ def test_steps_rate_and_sizes_are_chosen_at_run_time(exported):
     assert np.abs(found["three"] - found["predictions"]).max() > 1e-3
 
 
-def test_weights_can_be_taken_out_and_used(exported):
+def test_adapt_and_predict_with_equal_adapt_and_predict(exported):
     *_, found = exported
     np.testing.assert_allclose(found["in_parts"], found["three"], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(found["signature"], found["three"], rtol=1e-5, atol=1e-6)
@@ -120,20 +120,20 @@ def evaluate_before_adaptation(model, task):
     return maml(model.model, steps=0).predict(task, verbose=0)[0]
 
 
-def test_fine_tuning_lowers_the_loss_and_reset_takes_it_back(exported):
+def test_fine_tuning_lowers_the_loss_and_reset_undoes_it(exported):
     *_, found = exported
     assert (np.diff(found["losses"]) < 0).all()
     assert np.abs(found["tuned"] - found["served"]).max() > 1e-3
     assert found["reset_after_tuning"]
 
 
-def test_plain_tape_trains_it_and_reset_takes_it_back(exported):
+def test_a_gradient_tape_trains_an_export_and_reset_undoes_it(exported):
     *_, found = exported
     assert found["trained_loss"] < 0
     assert found["reset_after_training"]
 
 
-def test_learner_lies_beside_it(exported):
+def test_an_export_holds_the_learner_as_a_keras_file(exported):
     model, path, task, _ = exported
     loaded = keras.models.load_model(path / "learner.keras")
     np.testing.assert_array_equal(
@@ -141,7 +141,7 @@ def test_learner_lies_beside_it(exported):
     )
 
 
-def test_card_says_what_it_is(exported):
+def test_the_card_describes_the_export(exported):
     model, path, *_ = exported
     card = json.loads((path / "card.json").read_text(encoding="utf-8"))
     assert card["parameters"] == model.model.count_params() - 12  # Moving statistics.
@@ -172,7 +172,7 @@ def test_export_is_little_larger_than_its_weights(tmp_path):
     weights = 4 * model.count_params()
     learner = (path / "learner.keras").stat().st_size
     assert weights > 2e6
-    # Without the copy for Keras, which by itself is as large as the weights.
+    # The copy for Keras is left out: it alone is as large as the weights.
     assert folder_size(path) - learner <= 1.2 * weights + 1e6
 
 
@@ -200,7 +200,7 @@ def test_adapt_returns_the_chosen_weights_only(tmp_path):
 def test_only_an_earlier_export_is_replaced(tmp_path):
     model = dense()
     exported = MAML(model, InnerLoop("mse", SGD(RATE)))
-    model.export(tmp_path / "keras", verbose=False)  # A SavedModel of Keras's own.
+    model.export(tmp_path / "keras", verbose=False)  # Keras's own SavedModel.
     with pytest.raises(FileExistsError, match="holds something else"):
         exported.export(tmp_path / "keras")
     assert not (tmp_path / "keras" / "card.json").exists()
@@ -222,7 +222,7 @@ def test_earlier_export_is_replaced(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["saved"]
 
 
-def test_an_export_with_something_more_in_it_is_kept(tmp_path):
+def test_an_export_folder_with_another_file_is_refused(tmp_path):
     path = maml(dense()).export(tmp_path / "saved")
     (path / "card.html").write_text("mine")
     with pytest.raises(FileExistsError, match=r"holds something else: card\.html"):
@@ -252,7 +252,7 @@ def test_model_without_shapes_asks_for_a_signature(tmp_path):
     )
 
 
-def test_no_step_of_training_is_no_step_of_the_export(tmp_path):
+def test_an_export_takes_as_many_steps_as_training_also_zero(tmp_path):
     learner, (task, _) = maml(dense(), steps=0), regression()
     learner.export(tmp_path / "saved")
     saved = tf.saved_model.load(str(tmp_path / "saved"))
