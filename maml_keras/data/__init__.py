@@ -1,4 +1,4 @@
-"""Task families and the `tf.data` pipelines of episodes drawn from them."""
+"""Task families, pools of examples, and `tf.data` pipelines of episodes."""
 
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily

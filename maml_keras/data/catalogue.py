@@ -1,4 +1,4 @@
-"""The data sets that presets draw from: what of them is here, how to get the rest."""
+"""The data sets of the presets: which of them this machine has, and how to get them."""
 
 import dataclasses
 import os
@@ -12,14 +12,14 @@ from maml_keras.data.tfds import prepared_splits
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """A data set, and how a machine comes by it.
+    """A data set, and how to get it.
 
     Attributes:
         name: str.
-        title: str, one line: what it holds, and how much of it.
-        remedy: str, how to get it.
-        find: takes a directory or None, and says in words what is there; empty if it
-            is not.
+        title: str, one line that says what the data set holds, and how much.
+        remedy: str, how to get the data set.
+        find: function of a directory or None. The function returns a description of
+            the data that it finds there, or an empty string.
     """
 
     name: str
@@ -43,8 +43,8 @@ def _find_mini_imagenet(data_dir: Any) -> str:
 
 
 TFDS_REMEDY = (
-    "`--download`, with a preset, lets TFDS fetch it; or point `--data-dir` or "
-    "TFDS_DATA_DIR at a prepared copy."
+    "Pass `--download` with a preset, so that TFDS downloads the data; or point "
+    "`--data-dir` or TFDS_DATA_DIR at a prepared copy."
 )
 CATALOGUE = {
     entry.name: entry
@@ -52,7 +52,7 @@ CATALOGUE = {
         DataSet(
             "sinusoid",
             "random sine waves, without end",
-            "Nothing to get: drawn from a formula.",
+            "Nothing to download: the waves are drawn from a formula.",
             lambda data_dir: "drawn as needed",
         ),
         DataSet(
@@ -71,9 +71,10 @@ CATALOGUE = {
         DataSet(
             "mini_imagenet",
             "100 classes of 600 images of ImageNet, 84x84, split 64/16/20",
-            "ImageNet's licence forbids handing it on. Get ILSVRC 2012 from "
-            "image-net.org and put images into mini_imagenet/{train,val,test}/CLASS "
-            f"below `--data-dir` or TFDS_DATA_DIR ({os.curdir} without either).",
+            "The licence of ImageNet forbids redistribution. Get ILSVRC 2012 from "
+            "image-net.org and put the images into "
+            "mini_imagenet/{train,val,test}/CLASS below `--data-dir` or TFDS_DATA_DIR "
+            f"({os.curdir} without either).",
             _find_mini_imagenet,
         ),
     )

@@ -1,4 +1,4 @@
-"""episodes: a task family as a `tf.data.Dataset` of batches."""
+"""`episodes`: turns a task family into a `tf.data.Dataset` of batches."""
 
 import math
 import os
@@ -12,7 +12,7 @@ from maml_keras.data.family import TaskFamily
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.seeds import seed_from
 
-# Each is a whole batch in memory, however many cores there are.
+# At most four, even on many cores, because each one is a whole batch in memory.
 BATCHES_AT_ONCE = min(4, os.cpu_count() or 1)
 TASK_KEYS = {"support_x", "support_y", "query_x"}
 
@@ -29,30 +29,32 @@ def episodes(
 
     `episode_i = sample_many(fold_in(seed, i // chunk), chunk)[i % chunk]`
 
-    It depends on neither the batch size nor the process nor where one starts. So
-    "the same 600 test tasks" is a seed, and resuming is a counter.
+    An episode does not depend on the batch size, on the process or on the first
+    episode. So a seed defines "the same 600 test tasks", and a counter is enough to
+    resume.
 
     Args:
         tasks: the family to draw from.
         batch_size: int, tasks per batch.
         seed: int of any size and sign; two seeds give unrelated streams.
         num_episodes: int, or None for an endless stream. The last batch of a finite
-            one may be short. Every pass repeats the same episodes in the same order.
+            stream may be short. Each pass repeats the same episodes in the same order.
         start: the index of the first episode: an int, or a scalar integer
             `tf.Variable` (on the CPU) that each new iterator reads when it fetches
             its first batch. A finite stream begins at `start % num_episodes` and
-            ends, as always, after episode `num_episodes - 1`.
+            always ends after episode `num_episodes - 1`.
 
     Returns:
         A `tf.data.Dataset` of `({"support_x", "support_y", "query_x"}, query_y)`,
-        each `[tasks, examples, ...]`. TensorFlow's tuner is off, in what is made of it
-        too: with it, iterators may end late. Its attribute `starting_at` is a function
-        `start -> Dataset`: the same stream from elsewhere. (Like any attribute it
-        does not survive a further transformation.)
+        each `[tasks, examples, ...]`. TensorFlow's tuner is off, also in datasets that
+        are made from this one, because the tuner may delay the end of an iterator.
+        The attribute `starting_at` of the dataset is a function `start -> Dataset`,
+        which returns the same stream from another start. (Further transformations of
+        the dataset lose this attribute.)
 
     Raises:
-        ValueError: an argument is of the wrong type or out of range, or `tasks` does
-            not produce episodes.
+        ValueError: if an argument is of the wrong type or out of range, or `tasks`
+            does not produce episodes.
 
     >>> from maml_keras.data import Sinusoid
     >>> batches = episodes(Sinusoid(shots=5), batch_size=4, seed=1, num_episodes=10)
@@ -79,11 +81,11 @@ def episodes(
         plan = tasks.plan(tf.random.fold_in(base, index), chunk)
         low = tf.maximum(position - index * chunk, 0)
         high = tf.minimum(_end(num_episodes) - index * chunk, chunk)
-        # In a dictionary, as tf.data would unpack a tuple into arguments.
+        # A dictionary, because tf.data would unpack a tuple into arguments.
         return {"plan": tf.nest.map_structure(lambda t: t[low:high], plan)}
 
-    # Plans are cut at the ends and re-batched while small: the examples themselves
-    # are produced once, in the batch they leave in.
+    # Plans are small, so cutting and re-batching happens on plans. `fill` then produces
+    # the examples of a batch once.
     dataset = (
         _chunks_from(start, num_episodes, chunk)
         .map(plan_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -119,7 +121,7 @@ def episodes(
 
 
 def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:
-    """Dataset of `(index of a chunk, first episode wanted)`."""
+    """Dataset of `(index of a chunk, index of the first episode)`."""
 
     def chunks(position: Any) -> Any:
         position = tf.cast(position, tf.int64)
@@ -131,7 +133,7 @@ def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:
         )
 
     if isinstance(start, tf.Variable):
-        # Read inside a function of the pipeline, so by each iterator anew.
+        # Reading inside a function of the pipeline makes each iterator read again.
         return tf.data.Dataset.from_tensors(0).flat_map(
             lambda _: chunks(start.read_value())
         )
@@ -139,7 +141,7 @@ def _chunks_from(start: Any, num_episodes: int | None, chunk: int) -> Any:
 
 
 def _end(num_episodes: int | None) -> int:
-    # Half the range: sums of positions and chunks stay clear of overflow.
+    # Half of the int64 range, so that sums of positions and chunks cannot overflow.
     return 2**62 if num_episodes is None else num_episodes
 
 

@@ -1,4 +1,4 @@
-"""TaskFamily: a distribution over tasks, as a pure function of a seed."""
+"""`TaskFamily`: a distribution over tasks, as a pure function of a seed."""
 
 import abc
 from typing import Any
@@ -15,17 +15,18 @@ class TaskFamily(abc.ABC):
 
     `(task, query_y) = sample(seed)`
 
-    A family of one's own is one class with one method. `sample` must be made of TF
-    ops and draw all its randomness from `seed` with the `tf.random.stateless_*`
-    functions: that is what makes episode i the same in every process and run.
+    To write your own family, subclass `TaskFamily` and define `sample`. `sample` must
+    consist of TensorFlow operations and draw all random numbers from `seed` with the
+    `tf.random.stateless_*` functions. Then episode i is the same in each process and
+    run.
 
-    The other three methods make it faster and may be overridden. `episodes` calls
+    Overriding the other three methods can make a family faster. `episodes` calls
     `plan` for `chunk` tasks at once, re-batches the plans, and calls `fill` on each
-    batch, so a family with large examples plans row numbers and fills in examples.
+    batch. So a family with large examples plans row numbers and fills in the examples.
 
     Attributes:
-        chunk: int, how many tasks `episodes` plans in one call. Part of the
-            definition of episode i, as one seed serves one chunk.
+        chunk: int, how many tasks `episodes` plans in one call. `chunk` is part of the
+            definition of episode i, because one seed serves one chunk.
 
     >>> class Lines(TaskFamily):
     ...     "y = slope * x"
@@ -61,7 +62,7 @@ class TaskFamily(abc.ABC):
             count: int.
 
         Returns:
-            What `sample` returns, each tensor `[count, examples, ...]`.
+            The nest that `sample` returns, each tensor `[count, examples, ...]`.
         """
         signature = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), self._traced()
@@ -71,7 +72,7 @@ class TaskFamily(abc.ABC):
         return episodes
 
     def plan(self, seed: Any, count: int) -> Any:
-        """The compact form of many tasks: all the randomness, none of the examples.
+        """A compact form of many tasks: all random choices, but not the examples.
 
         Args:
             seed: int tensor `[2]`.
@@ -86,27 +87,28 @@ class TaskFamily(abc.ABC):
         """The tasks of a plan, row by row: `sample_many = fill(plan(seed, count))`.
 
         Args:
-            plan: any rows, in any batching, of what `plan` returned.
+            plan: rows of the nest that `plan` returned, in batches of any size.
 
         Returns:
-            What `sample` returns, each tensor `[rows, examples, ...]`.
+            The nest that `sample` returns, each tensor `[rows, examples, ...]`.
         """
         episodes: Episode = plan
         return episodes
 
     def _traced(self) -> Episode:
-        """Symbolic outputs of `sample`, found to be a function of the seed in a graph.
+        """Symbolic outputs of `sample`, after checking that it depends on the seed.
 
         Raises:
-            TypeError: if `sample` reads the seed's value, as NumPy does.
-            ValueError: if it does not read the seed: what it draws outside of
-                TensorFlow would be drawn once, and every task be the same.
+            TypeError: if `sample` reads the value of the seed, as NumPy does.
+            ValueError: if `sample` does not read the seed. Random numbers from outside
+                TensorFlow would be drawn once, so all tasks would be the same.
         """
         name = f"{type(self).__name__}.sample"
         how = (
-            "It is compiled, so it must be made of TensorFlow operations and draw from "
-            "`seed` with `tf.random.stateless_*`. Tasks that come out of Python go to "
-            "`fit` as a `keras.utils.PyDataset` or by `tf.data.Dataset.from_generator`."
+            "The method is compiled, so write it with TensorFlow operations and draw "
+            "from `seed` with `tf.random.stateless_*`. To train on tasks made in "
+            "Python, pass `fit` a `keras.utils.PyDataset` or a "
+            "`tf.data.Dataset.from_generator`."
         )
         try:
             trace = tf.function(self.sample, autograph=False).get_concrete_function(
@@ -120,7 +122,7 @@ class TaskFamily(abc.ABC):
         if not trace.graph.inputs[0].consumers():
             raise ValueError(
                 f"`{name}` must draw its tasks from `seed`. Received: a method that "
-                f"does not read it, whose tasks would all be the same. {how}"
+                f"does not read `seed`, so all tasks would be the same. {how}"
             )
         episodes: Episode = trace.structured_outputs
         return episodes
@@ -135,7 +137,7 @@ def first_row(episodes: Episode) -> Episode:
     """The first of many tasks.
 
     Args:
-        episodes: what `TaskFamily.sample_many` returns, tensors `[count, ...]`.
+        episodes: the result of `TaskFamily.sample_many`, tensors `[count, ...]`.
 
     Returns:
         The same nest without the leading axis.

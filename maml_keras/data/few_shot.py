@@ -1,4 +1,4 @@
-"""NWayKShot: few-shot classification tasks from a pool."""
+"""`NWayKShot`: few-shot classification tasks from a pool."""
 
 import copy
 from typing import Any, final
@@ -15,22 +15,22 @@ from maml_keras.data.seeds import as_seed
 class NWayKShot(TaskFamily):
     """N-way K-shot classification.
 
-    `ways` classes without replacement, of each `shots + queries` examples without
-    replacement, so support and query never share one. Every choice is uniform, also
-    when classes differ in size. Class numbers are assigned at random in each episode
-    and both sets are shuffled: neither the class nor the position tells the label.
+    A task has `ways` different classes with `shots + queries` different examples each,
+    so the support and query set never share an example. All choices are uniform, also
+    if classes differ in size. Each episode assigns class numbers at random and
+    shuffles both sets, so neither the class nor the position reveals the label.
 
     Args:
         pool: the classes to draw from.
         ways: int, classes of a task.
         shots: int, support examples per class.
         queries: int, query examples per class.
-        rotate_classes: turn each class of each episode by a multiple of 90 degrees
-            of its own, drawn anew, the same for its support and query. Needs square
-            images, and holds the pool four times.
+        rotate_classes: bool, whether to rotate each class of each episode by a random
+            multiple of 90 degrees, the same for its support and query examples. Needs
+            square images, and four times the memory of the pool.
 
     Raises:
-        ValueError: the pool is too small, or its examples cannot be rotated.
+        ValueError: if the pool is too small, or its examples cannot be rotated.
 
     >>> from maml_keras.data import from_arrays
     >>> x, y = np.zeros([60, 8, 8, 1], np.uint8), np.arange(60) % 6
@@ -56,8 +56,8 @@ class NWayKShot(TaskFamily):
         self.queries = queries
         self.rotate_classes = rotate_classes
         table = with_rotations(pool.examples) if rotate_classes else pool.examples
-        # init_scope and the device: tf.data runs on the CPU, and the table must be a
-        # tensor that its functions capture, not a constant inside each of them.
+        # tf.data runs on the CPU, hence the device. Its functions must capture the
+        # table as a tensor and not copy it as a constant, hence `init_scope`.
         with tf.init_scope(), tf.device("CPU:0"):
             self._table = tf.constant(table)
             self._counts = tf.constant(pool.counts, tf.int32)
@@ -71,14 +71,16 @@ class NWayKShot(TaskFamily):
         )
 
     def resized(self, *, shots: int, queries: int) -> "NWayKShot":
-        """The same classes in tasks of another size; the examples are shared.
+        """A family with the same classes, for tasks of another size.
+
+        Both families share the examples in memory.
 
         Args:
             shots: int, support examples per class.
             queries: int, query examples per class.
 
         Raises:
-            ValueError: a class has too few examples.
+            ValueError: if a class has too few examples.
         """
         _check(self.pool, self.ways, shots, queries)
         other = copy.copy(self)
@@ -128,7 +130,7 @@ class NWayKShot(TaskFamily):
         }
 
     def fill(self, plan: Any) -> Episode:
-        """The tasks of a plan: its row numbers replaced by examples."""
+        """The tasks of a plan: replaces row numbers by examples."""
         task = {
             "support_x": self._gather(plan["support_rows"]),
             "support_y": plan["support_y"],
@@ -144,19 +146,19 @@ class NWayKShot(TaskFamily):
 
 
 def _ranking(seed: Any, shape: list[int], k: int, sizes: Any = None) -> Any:
-    """`k` different numbers below the last axis, or below `sizes`, in random order."""
-    # The k largest of independent keys are a uniform ordered sample. Whole-range
-    # integers, as float32 keys have 2**23 values and ties would favour low numbers.
+    """`k` different numbers below `shape[-1]`, or below `sizes`, in random order."""
+    # The k largest of independent keys are a uniform ordered sample. The keys are int32
+    # of full range: float32 keys have 2**23 values only, and ties favour low numbers.
     keys = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
     if sizes is not None:
-        # A tie with the mask goes to the lower, thus unmasked, number.
+        # If a key ties with a masked key, `top_k` takes the lower, unmasked number.
         exists = tf.range(shape[-1]) < sizes[..., None]
         keys = tf.where(exists, keys, tf.int32.min)
     return tf.math.top_k(keys, k).indices
 
 
 def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
-    """Rows `[count, ways, k]` as rows and labels `[count, ways * k]`, shuffled."""
+    """Shuffles rows `[count, ways, k]` into rows and labels `[count, ways * k]`."""
     count, ways, k = rows.shape
     order = _ranking(seed, [count, ways * k], ways * k)
     flat = tf.reshape(rows, [count, ways * k])
@@ -164,12 +166,12 @@ def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
 
 
 def with_rotations(examples: Any) -> Any:
-    """Images and their turns by a right angle, for each of four.
+    """Images in all four rotations by multiples of 90 degrees.
 
-    `[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is i turned r times.
+    `[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is image i, rotated r times.
 
     Raises:
-        ValueError: if they are not square.
+        ValueError: if the images are not square.
     """
     if examples.ndim < 3 or examples.shape[1] != examples.shape[2]:
         raise ValueError(
@@ -182,8 +184,8 @@ def with_rotations(examples: Any) -> Any:
 def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:
     if not isinstance(pool, Pool):
         raise ValueError(
-            f"`pool` must be a Pool. Received: type {type(pool).__name__}. Make one, "
-            "e.g. with from_arrays(x, y)."
+            f"`pool` must be a Pool. Received: type {type(pool).__name__}. Make a "
+            "pool, e.g. with from_arrays(x, y)."
         )
     counts = {"ways": (ways, 2), "shots": (shots, 1), "queries": (queries, 1)}
     for name, (value, least) in counts.items():
@@ -201,8 +203,8 @@ def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:
     if ways > pool.num_classes:
         raise ValueError(
             "`ways` must not exceed the number of classes. Received: "
-            f"ways={ways}, but the pool has {pool.num_classes} classes. Lower it, or "
-            "give this part of the split more classes."
+            f"ways={ways}, but the pool has {pool.num_classes} classes. Lower `ways`, "
+            "or give this part of the split more classes."
         )
     smallest = int(np.argmin(pool.counts))
     if shots + queries > pool.counts[smallest]:
@@ -210,6 +212,6 @@ def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:
             "`shots + queries` must fit in the smallest class. Received: "
             f"shots={shots}, queries={queries}, but class "
             f"{pool.class_names[smallest]!r} has {pool.counts[smallest]} examples. "
-            "Lower one, or drop it with "
+            "Lower `shots` or `queries`, or drop small classes with "
             f"`pool.drop_smaller_than({shots + queries})`."
         )

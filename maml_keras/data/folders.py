@@ -12,7 +12,7 @@ from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.tfds import resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-# Images that TensorFlow does not read. To pass them over would change the classes.
+# Images that TensorFlow cannot read. Skipping them would change the classes silently.
 OTHERS = (".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".svg")
 
 
@@ -23,31 +23,31 @@ def from_folder(
     channels: int = 3,
     verbose: str | int = "auto",
 ) -> Pool:
-    """Pool of a folder of images, a folder for each class.
+    """A pool from a folder that holds a folder of images for each class.
 
-    `path/class/image.png`; PNG, JPEG, BMP and the first frame of GIF. Classes are the
-    folders' names in alphabetical order, images in that of their files' names.
+    The layout is `path/class/image.png`, with PNG, JPEG, BMP and the first frame of
+    GIF. Classes are sorted by the names of their folders, images by file name.
 
     Args:
         path: the folder.
-        size: `(height, width)` to resize to, bilinear with antialiasing. Needed when
+        size: `(height, width)` to resize to, bilinear with antialiasing. Needed if
             images differ in size.
-        channels: 1 for grey, 3 for colour, 4 with transparency.
+        channels: 1 for grey, 3 for colour, 4 for colour with transparency.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
         A `Pool` of uint8 images `[n, height, width, channels]`.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no image in any class.
-        ValueError: an image cannot be read or is of a kind that is not, a class has
-            no image, or images differ in size.
+        FileNotFoundError: if the folder does not exist, or no class has an image.
+        ValueError: if an image cannot be read or has an unsupported format, a class
+            has no image, or images differ in size.
     """
     root = pathlib.Path(path)
     if not root.is_dir():
         raise FileNotFoundError(
-            f"`path` must be a folder with a folder of images for each class. "
-            f"Received: {root}, which is {'a file' if root.exists() else 'not there'}."
+            "`path` must be a folder with a folder of images for each class. Received: "
+            f"{root}, which {'is a file' if root.exists() else 'does not exist'}."
         )
     images: list[Any] = []
     labels: list[str] = []
@@ -58,15 +58,15 @@ def from_folder(
         labels.append(file.parent.name)
         if images[-1].shape != images[0].shape:
             raise ValueError(
-                "`size` must be given when images differ in size. Received: "
-                f"size=None for {file} of shape {images[-1].shape} beside "
-                f"{images[0].shape}. Pass e.g. size=(84, 84)."
+                "`size` must be given if images differ in size. Received: size=None "
+                f"for {file} of shape {images[-1].shape}, but the first image has "
+                f"shape {images[0].shape}. Pass e.g. size=(84, 84)."
             )
         bar.update(len(images))
     if not images:
         raise FileNotFoundError(
             f"`path` must hold a folder of images ({', '.join(SUFFIXES)}) for each "
-            f"class. Received: {root}, without any."
+            f"class. Received: {root}, which holds no class folder."
         )
     names, numbers = np.unique(labels, return_inverse=True)
     return from_arrays(np.stack(images), numbers, class_names=list(names))
@@ -78,7 +78,7 @@ def _visible(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _images(folder: pathlib.Path) -> list[pathlib.Path]:
-    """The images of a class; a class that would vanish is an error."""
+    """The images of a class; raises if a class has no readable image."""
     files = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     other = next((f for f in files if f.suffix.lower() in OTHERS), None)
     if other is not None:
@@ -88,10 +88,10 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
         )
     images = [f for f in files if f.suffix.lower() in SUFFIXES]
     if not images:
-        found = f"with {files[0].name} and no image" if files else "which is empty"
+        found = f"holds {files[0].name} but no image" if files else "is empty"
         raise ValueError(
             f"A class must have images ({', '.join(SUFFIXES)}). Received: {folder}, "
-            f"{found}. Move its images there, or remove it."
+            f"which {found}. Move the images of the class there, or remove the folder."
         )
     return images
 
@@ -101,9 +101,9 @@ def _read(file: pathlib.Path, size: tuple[int, int] | None, channels: int) -> An
         image = tf.io.decode_image(
             tf.io.read_file(str(file)), channels=channels, expand_animations=False
         )
-    except tf.errors.OpError as error:  # A broken link, or no right to read, too.
+    except tf.errors.OpError as error:  # Also a broken link, or no right to read.
         raise ValueError(
             f"{file} cannot be read as an image with {channels} channels. Remove or "
-            f"convert it. ({error.message.splitlines()[0]})"
+            f"convert the file. ({error.message.splitlines()[0]})"
         ) from error
     return (image if size is None else resize(image, size, method="bilinear")).numpy()

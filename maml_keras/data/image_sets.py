@@ -10,7 +10,8 @@ from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
 Parts = tuple[Pool, Pool, Pool]
 
-# The classes of CIFAR-100 that Bertinetto et al. set aside; the other 64 train.
+# The classes of CIFAR-100 that Bertinetto et al. hold out; the other 64 are for
+# training.
 CIFAR_FS_VALIDATION = (
     "otter motorcycle television lamp crocodile shark butterfly beaver beetle tractor "
     "flatfish maple_tree camel crab sea cattle"
@@ -24,18 +25,18 @@ CIFAR_FS_TEST = (
 def cifar_fs(
     *, data_dir: Any = None, download: bool = False, verbose: str | int = "auto"
 ) -> Parts:
-    """CIFAR-FS: the classes of CIFAR-100 split 64 / 16 / 20, by TFDS.
+    """CIFAR-FS: the classes of CIFAR-100 in TFDS, split 64 / 16 / 20.
 
     Args:
         data_dir: directory of prepared data sets, as in `from_tfds`.
-        download: whether to download and prepare CIFAR-100 if it is not there.
+        download: whether to download and prepare CIFAR-100 if it is missing.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
-        Train, validation and test `Pool`, 600 images 32x32x3 a class.
+        Train, validation and test `Pool`, 600 images of 32x32x3 per class.
 
     Raises:
-        DatasetNotFoundError: the data is not there.
+        DatasetNotFoundError: if the data is missing.
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
     """
@@ -61,22 +62,22 @@ def mini_imagenet(
 ) -> Parts:
     """mini-ImageNet from folders of images: `mini_imagenet/{train,val,test}/class/*`.
 
-    ImageNet's licence forbids handing it on, so nobody can download it for you.
+    The licence of ImageNet forbids redistribution, so you must get the images yourself.
 
     Args:
         data_dir: the directory that holds `mini_imagenet`. Defaults to the environment
-            variable TFDS_DATA_DIR.
-        download: not looked at, as nothing could be downloaded.
+            variable TFDS_DATA_DIR, then to the current directory.
+        download: ignored, because the data cannot be downloaded.
         verbose: 0 for silence, else a progress bar for each part.
 
     Returns:
-        Train, validation and test `Pool`, 84x84x3.
+        Train, validation and test `Pool`, images of 84x84x3.
 
     Raises:
-        DatasetNotFoundError: the folders are not there, with what to do.
+        DatasetNotFoundError: if a folder is missing; the message says what to do.
 
-    Reference: Vinyals et al., 2016, https://arxiv.org/abs/1606.04080; the split is that
-    of Ravi and Larochelle, 2017.
+    Reference: Vinyals et al., 2016, https://arxiv.org/abs/1606.04080, with the split of
+    Ravi and Larochelle, 2017.
     """
     folders = mini_imagenet_folders(data_dir)
     root = folders[0].parent
@@ -85,8 +86,8 @@ def mini_imagenet(
             f"mini-ImageNet was not found in {str(root)!r}, and its licence does not "
             "allow a download. Get ILSVRC 2012 from image-net.org, and Ravi and "
             "Larochelle's lists of classes (64 train, 16 val, 20 test; 600 images "
-            "each), and put the images into train/CLASS, val/CLASS and test/CLASS "
-            "below it; then point data_dir (--data-dir) at the folder that holds "
+            "each). Put the images into train/CLASS, val/CLASS and test/CLASS below "
+            "this folder, and point data_dir (--data-dir) at the folder that holds "
             "mini_imagenet."
         )
     train, validation, test = (
@@ -96,7 +97,7 @@ def mini_imagenet(
 
 
 def mini_imagenet_folders(data_dir: Any = None) -> list[pathlib.Path]:
-    """Where `mini_imagenet` looks for its three parts, be they there or not."""
+    """The three folders that `mini_imagenet` reads, whether they exist or not."""
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or "."
     root = pathlib.Path(directory) / "mini_imagenet"
     return [root / part for part in ("train", "val", "test")]

@@ -21,10 +21,11 @@ from maml_keras.data.tfds import length, open_tfds, resize
 
 logger = logging.getLogger(__name__)
 
-# Raise it when the preparation below changes, so that old caches are not read.
+# Increase the number when the preparation below changes, so that old caches are not
+# read.
 FORMAT = 1
-# What reading an archive throws that is not there, or not whole: build it anew.
-# A damaged header asks for a password (RuntimeError) or for a method that there is not.
+# Errors from reading a missing or damaged archive; the archive is then built again. A
+# damaged header can ask for a password (RuntimeError) or for an unknown method.
 DAMAGED = (
     OSError,
     EOFError,
@@ -46,30 +47,30 @@ def omniglot(
     cache_dir: str | os.PathLike[str] | None = None,
     verbose: str | int = "auto",
 ) -> Pool:
-    """Pool of the handwritten characters of 50 alphabets, 20 drawings each.
+    """A pool of the handwritten characters of 50 alphabets, 20 drawings each.
 
-    One channel, ink 255 on 0, resized with antialiased Lanczos. A drawing that two
-    splits share (small1 and small2 overlap) is in the pool once.
+    Images have one channel, ink 255 on background 0, and are resized with antialiased
+    Lanczos. A drawing in two splits (small1 and small2 overlap) is in the pool once.
 
     Args:
-        split: TFDS split: "train+test" are all 1623 characters, "train" the 964 of
-            the background set, "small1" and "small2" parts of that.
+        split: TFDS split: "train+test" has all 1623 characters, "train" the 964
+            characters of the background set, "small1" and "small2" parts of "train".
         size: int, height and width.
         data_dir: directory of prepared TFDS data sets. Defaults to the environment
             variable TFDS_DATA_DIR, then to TFDS's own default.
-        download: whether to download and prepare the data if it is not there.
-        cache_dir: where the prepared arrays are kept. Defaults to the environment
+        download: whether to download and prepare the data if it is missing.
+        cache_dir: the directory for the prepared arrays. Defaults to the environment
             variable MAML_KERAS_CACHE, then to ~/.cache/maml_keras.
-        verbose: 0 for silence, else a progress bar if the arrays are prepared anew and
-            that takes more than two seconds.
+        verbose: 0 for silence, else a progress bar if preparing the arrays takes more
+            than two seconds.
 
     Returns:
-        A `Pool` of uint8 `[n, size, size, 1]`, classes named as "Greek/character03",
-        groups being the alphabets.
+        A `Pool` of uint8 `[n, size, size, 1]`. Classes have names such as
+        "Greek/character03"; the groups are the alphabets.
 
     Raises:
-        DatasetNotFoundError: the data is not there.
-        ValueError: unknown split, or a size that is not a positive integer.
+        DatasetNotFoundError: if the data is missing.
+        ValueError: if the split is unknown, or `size` is not a positive integer.
 
     Reference: Lake et al., 2015, https://github.com/brendenlake/omniglot
     """
@@ -98,11 +99,12 @@ def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
     mapped = untuned(dataset.map(drawing, num_parallel_calls=tf.data.AUTOTUNE))
     bar = Bar(length(dataset), unit="drawing", verbose=verbose)
     for done, (small, ink, *labels) in enumerate(mapped.as_numpy_iterator(), start=1):
-        # Equality is decided before resizing, which may merge different drawings.
+        # Compare drawings before resizing, which could make different drawings equal.
         content = hashlib.sha256(ink.tobytes()).digest()
         drawings[int(labels[0]), content] = (small, *labels)
         bar.update(done)
-    # Sorted by label and content: "small1+small2" is the same pool as "small2+small1".
+    # Sort by label and content, so that "small1+small2" and "small2+small1" give the
+    # same pool.
     rows = [drawings[key] for key in sorted(drawings)]
     images, label, alphabet, character = (
         np.stack(column) for column in zip(*rows, strict=True)
@@ -111,7 +113,7 @@ def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
     alphabets = builder.info.features["alphabet"].names
     groups = [alphabets[number] for number in alphabet[first]]
     names = [
-        f"{group}/character{int(number) + 1:02d}"  # As in Omniglot's directories.
+        f"{group}/character{int(number) + 1:02d}"  # The name of Omniglot's directory.
         for group, number in zip(groups, character[first], strict=True)
     ]
     return from_arrays(images, numbers, class_names=names, groups=groups)
@@ -135,7 +137,7 @@ def _cache_path(
 
 
 def _read(path: pathlib.Path) -> Pool | None:
-    """The cached pool, or None if there is none that is whole."""
+    """The cached pool, or None if the cache is missing or damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
             pool = Pool(
@@ -151,8 +153,8 @@ def _read(path: pathlib.Path) -> Pool | None:
 
 
 def _write(path: pathlib.Path, pool: Pool) -> None:
-    # Under another name first: a reader never sees half a file. Not by `tempfile`,
-    # whose files only their owner may read, while a cache may be shared.
+    # Write under another name first, so that no reader sees half a file. `tempfile`
+    # does not fit: only the owner may read its files, but users may share a cache.
     partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -170,8 +172,8 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         logger.warning(
-            "Omniglot could not be cached in %r: %s. It will be prepared again next "
-            "time; pass a writable cache_dir to avoid that.",
+            "Omniglot could not be cached in %r: %s. Pass a writable cache_dir. "
+            "Otherwise the next call prepares the data again.",
             str(path.parent),
             error,
         )

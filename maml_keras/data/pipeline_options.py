@@ -1,4 +1,4 @@
-"""Input pipelines that end when they are asked to."""
+"""Options of input pipelines, so that iterators end without delay."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import tensorflow as tf
 
 
 def untuned(dataset: Any) -> Any:
-    """The same dataset; `AUTOTUNE` means a call for each core, up to 16, for good.
+    """The same dataset without TensorFlow's tuner.
 
-    TensorFlow's tuner looks at a pipeline ever more rarely, once a minute in the end,
-    and an iterator that is given up may have to wait for the next look: `fit`,
-    `evaluate` or a loop would be done and not return.
+    The tuner wakes up ever more rarely, finally once a minute, and closing an iterator
+    may have to wait for the next wake-up. Then `fit`, `evaluate` or a loop would be
+    finished but not return.
 
-    What is made of the dataset has no tuner either, unless it gets one again by
-    `with_options`.
+    Without the tuner, `AUTOTUNE` means a fixed number of parallel calls: one for each
+    core, up to 16. Datasets that are made from the returned dataset have no tuner
+    either, unless `with_options` enables the tuner again.
 
     Args:
         dataset: a `tf.data.Dataset`.
+
+    Returns:
+        A `tf.data.Dataset` with the same elements.
 
     >>> untuned(tf.data.Dataset.range(3)).options().autotune.enabled
     False

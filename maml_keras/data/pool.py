@@ -1,4 +1,4 @@
-"""Pool: labelled examples grouped by class."""
+"""`Pool`: labelled examples grouped by class."""
 
 import hashlib
 import json
@@ -15,8 +15,9 @@ class Pool:
     Class c owns the rows `examples[offsets[c] : offsets[c] + counts[c]]`.
 
     Most pools come from `from_arrays`, `from_tfds` or `omniglot`. Images of dtype
-    uint8 stay so, a quarter of the memory, and are scaled to float32 in [0, 1] when
-    an episode is gathered. Floats become float32; other integers (tokens, say) stay.
+    uint8 keep their dtype, which saves three quarters of the memory, and are scaled to
+    float32 in [0, 1] when an episode is gathered. Floats become float32; other
+    integers, such as tokens, keep their dtype.
 
     Args:
         examples: array `[n, ...]`, sorted by class.
@@ -25,7 +26,7 @@ class Pool:
         groups: the group of each class (e.g. its alphabet), or None.
 
     Raises:
-        ValueError: the arguments do not fit one another.
+        ValueError: if the arguments do not fit each other.
 
     >>> Pool(np.zeros([5, 2]), counts=[2, 3], class_names=["a", "b"])
     Pool(2 classes, 5 examples of shape (2,) float32, 2 to 3 per class)
@@ -58,7 +59,7 @@ class Pool:
             empty = self.class_names[int(np.argmin(self.counts))]
             raise ValueError(
                 "`counts` must be at least 1. Received: "
-                f"{int(self.counts.min())} for class {empty!r}. Leave that class out."
+                f"{int(self.counts.min())} for class {empty!r}. Leave this class out."
             )
         if int(self.counts.sum()) != len(self.examples):
             raise ValueError(
@@ -96,16 +97,16 @@ class Pool:
         )
 
     def select(self, class_indices: Sequence[int] | npt.NDArray[Any]) -> "Pool":
-        """The pool of some classes, in the order given.
+        """The pool of some classes, in the given order.
 
         Args:
-            class_indices: ints in `[0, num_classes)`, none twice.
+            class_indices: different ints in `[0, num_classes)`.
 
         Returns:
             A new `Pool`.
 
         Raises:
-            ValueError: an index is out of range or repeated.
+            ValueError: if an index is out of range or repeated.
 
         >>> pool = from_arrays(np.arange(4.0), [0, 0, 1, 2])
         >>> pool.select([2, 0]).class_names
@@ -117,7 +118,7 @@ class Pool:
             raise ValueError(
                 "`class_indices` must be different integers in "
                 f"[0, {self.num_classes}). Received: {indices.tolist()[:20]}. "
-                "Look the positions up in `pool.class_names`."
+                "Look up the positions in `pool.class_names`."
             )
         rows = [
             np.arange(self.offsets[c], self.offsets[c] + self.counts[c])
@@ -132,7 +133,7 @@ class Pool:
         )
 
     def drop_smaller_than(self, examples: int) -> "Pool":
-        """The pool of the classes with at least so many examples.
+        """The pool of the classes with at least `examples` examples.
 
         Args:
             examples: int, e.g. `shots + queries`.
@@ -141,7 +142,7 @@ class Pool:
             A new `Pool`.
 
         Raises:
-            ValueError: no class is that large.
+            ValueError: if no class has `examples` examples.
 
         >>> from_arrays(np.arange(3.0), [0, 0, 1]).drop_smaller_than(2).class_names
         ('0',)
@@ -151,14 +152,14 @@ class Pool:
             largest = int(self.counts.max()) if self.num_classes else 0
             raise ValueError(
                 "`examples` must not exceed the largest class. Received: "
-                f"{examples}, but the largest class has {largest}. Lower it."
+                f"{examples}, but the largest class has {largest}. Lower `examples`."
             )
         return self.select(kept)
 
     def fingerprint(self) -> str:
         """Hexadecimal sha256 of names, groups, sizes and examples, in order.
 
-        Two pools with one fingerprint give the same episodes from the same seed.
+        Two pools with the same fingerprint give the same episodes from the same seed.
 
         >>> len(from_arrays(np.arange(3.0), [0, 0, 1]).fingerprint())
         64
@@ -182,23 +183,23 @@ def from_arrays(
     class_names: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
 ) -> Pool:
-    """Pool of labelled arrays.
+    """A pool from labelled arrays.
 
     Args:
         x: array `[n, ...]`: uint8 images, floats (cast to float32) or integers.
-        y: labels `[n]`, integers or strings. Classes are sorted by label; within a
-            class the order of the examples stays.
+        y: labels `[n]`, integers or strings. Classes are sorted by label; examples
+            keep their order within a class.
         class_names: the name of label c at position c (integer labels only); names
             without examples are left out. Defaults to the labels themselves.
-        groups: the group of each class, aligned with `class_names`, or without them
-            with the sorted labels.
+        groups: the group of each class, in the order of `class_names`, or without
+            `class_names` in the order of the sorted labels.
 
     Returns:
         A `Pool`.
 
     Raises:
-        ValueError: lengths differ, there is nothing, x is not finite or not numeric,
-            or the labels do not fit the names.
+        ValueError: if lengths differ, the arrays are empty, x is not finite or not
+            numeric, or the labels do not fit the names.
 
     >>> from_arrays(np.zeros([3, 28, 28, 1], np.uint8), [7, 3, 7])
     Pool(2 classes, 3 examples of shape (28, 28, 1) uint8, 1 to 2 per class)
@@ -207,21 +208,21 @@ def from_arrays(
     if y.ndim != 1 or x.ndim < 1 or len(x) != len(y):
         raise ValueError(
             "`x` and `y` must have the same length, y of shape [n]. Received: x of "
-            f"shape {x.shape}, y of shape {y.shape}. Pass one label per example "
-            "(class numbers, not one-hot rows): y.ravel() of a column, y.argmax(-1) "
-            "of one-hot rows."
+            f"shape {x.shape}, y of shape {y.shape}. Pass one label per example: "
+            "class numbers, not one-hot rows. For a column pass y.ravel(), for one-hot "
+            "rows y.argmax(-1)."
         )
     if not len(x):
         raise ValueError(
             f"`x` must hold at least one example. Received: shape {x.shape}. "
-            "Check the path or filter it came through."
+            "Check how the array was read or filtered."
         )
     if y.dtype.kind not in "iuU":
         raise ValueError(
             "`y` must be integers or strings. Received: dtype "
-            f"{y.dtype}. Convert it, with y.astype(int) if it holds class numbers, "
-            "with y.astype(str) if it holds names. Numbers to predict make no pool: "
-            "write a `TaskFamily`."
+            f"{y.dtype}. Convert class numbers with y.astype(int), names with "
+            "y.astype(str). For regression targets, write a `TaskFamily` instead of a "
+            "pool."
         )
     labels, counts = np.unique(y, return_counts=True)
     kept = np.arange(len(labels))
@@ -232,7 +233,7 @@ def from_arrays(
             raise ValueError(
                 "`class_names` must cover integer labels. Received: "
                 f"{known} names for labels {names[0]} to {names[-1]}. Pass the name of "
-                "label c at position c, and none with string labels."
+                "label c at position c; with string labels, leave `class_names` out."
             )
         kept, names = labels, [str(class_names[int(c)]) for c in labels]
     if groups is not None:
@@ -251,8 +252,8 @@ def _as_examples(x: Any) -> npt.NDArray[Any]:
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise ValueError(
-            f"`x` must be numeric. Received: dtype {x.dtype}. Encode it first, e.g. "
-            "text as token numbers of one length."
+            f"`x` must be numeric. Received: dtype {x.dtype}. Encode the data first, "
+            "e.g. text as rows of token numbers of equal length."
         )
     if x.dtype.kind in "bf":
         x = x.astype(np.float32)
@@ -260,7 +261,7 @@ def _as_examples(x: Any) -> npt.NDArray[Any]:
             raise ValueError(
                 "`x` must be finite. Received: "
                 f"{int((~np.isfinite(x)).sum())} NaN or infinite values. Remove or "
-                "replace them first."
+                "replace these values first."
             )
     examples: npt.NDArray[Any] = np.ascontiguousarray(x).view()
     return examples

@@ -1,4 +1,4 @@
-"""Stateless seeds: from a Python integer to the tensor that TF's random ops take."""
+"""Stateless seeds: converts a Python integer to the seed of TensorFlow's random ops."""
 
 import hashlib
 import operator
@@ -9,12 +9,12 @@ import tensorflow as tf
 
 
 def seed_from(number: int) -> Any:
-    """Stateless seed of a Python integer of any size and sign.
+    """The stateless seed of a Python integer of any size and sign.
 
     `seed = first 128 bits of sha256(number)`
 
-    Hashing makes neighbouring integers unrelated streams, and its answer does not
-    depend on the process, the platform or the version of a library.
+    Hashing gives neighbouring integers unrelated streams. The hash does not depend on
+    the process, the platform or the version of a library.
 
     Args:
         number: int.
@@ -23,7 +23,7 @@ def seed_from(number: int) -> Any:
         int64 array `[2]`.
 
     Raises:
-        ValueError: `number` is not an integer.
+        ValueError: if `number` is not an integer.
 
     >>> seed_from(1).tolist() == seed_from(1).tolist()
     True
@@ -41,17 +41,17 @@ def seed_from(number: int) -> Any:
 
 
 def as_seed(seed: Any) -> Any:
-    """A stateless seed as the int64 tensor the task families work with.
+    """A stateless seed as the int64 tensor that task families use.
 
     Args:
         seed: int tensor, array or sequence `[2]`.
 
     Returns:
-        int64 tensor `[2]`. The 64 bits matter: `stateless_fold_in` and `split` keep
-        the width they get, and 32-bit streams of a long run would collide.
+        int64 tensor `[2]`. `stateless_fold_in` and `split` keep the number of bits of
+        their seed, and 32-bit streams of a long run would collide.
 
     Raises:
-        ValueError: `seed` is not two integers.
+        ValueError: if `seed` is not two integers.
 
     >>> as_seed([1, 2]).dtype.name
     'int64'

@@ -1,4 +1,4 @@
-"""Sinusoid: the regression tasks of the MAML paper."""
+"""`Sinusoid`: the regression tasks of the MAML paper."""
 
 import math
 from typing import Any, final
@@ -11,7 +11,7 @@ from maml_keras.data.seeds import as_seed
 
 @final
 class Sinusoid(TaskFamily):
-    """Regression of a sine wave from a few points, without noise.
+    """Regression of a sine wave from a few points without noise.
 
     `y = A sin(x - phase)`, with A, phase and x uniform in their ranges.
 
@@ -23,7 +23,7 @@ class Sinusoid(TaskFamily):
         x: `(low, high)` of the inputs.
 
     Raises:
-        ValueError: a count is below one or a range is not increasing.
+        ValueError: if a count is below one, or a range is not increasing.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -32,7 +32,7 @@ class Sinusoid(TaskFamily):
     {'query_x': (10, 1), 'support_x': (5, 1), 'support_y': (5, 1)}
     """
 
-    # A wave is cheap: one call per thousand, or the call itself is what takes time.
+    # One call for a thousand waves, because a call costs more than a wave.
     chunk = 1024
 
     def __init__(
@@ -103,10 +103,10 @@ class Sinusoid(TaskFamily):
 
 @final
 class SinusoidOracle(TaskFamily):
-    """The waves of a `Sinusoid` family, whose inputs give their parameters away.
+    """The waves of a `Sinusoid` family, with their parameters added to the inputs.
 
-    `x -> [x, A, phase]`: a network that is told the task needs no adaptation, and
-    shows how well it can be solved.
+    `x -> [x, A, phase]`: a network that knows the parameters of the wave needs no
+    adaptation, so its loss shows how well the tasks can be solved at all.
 
     Args:
         sinusoid: the family. Episode i is the same wave at the same points.
@@ -126,10 +126,10 @@ class SinusoidOracle(TaskFamily):
     def sample_many(self, seed: Any, count: int) -> Episode:
         """Many waves; inputs `[count, examples, 3]`, targets `[count, examples, 1]`."""
         task, query_y = self.sinusoid.sample_many(seed, count)
-        told = tf.stack(self.sinusoid.parameters(seed, count), axis=-1)[:, None]
+        known = tf.stack(self.sinusoid.parameters(seed, count), axis=-1)[:, None]
 
         def with_parameters(x: Any) -> Any:
-            return tf.concat([x, tf.repeat(told, x.shape[1], axis=1)], axis=-1)
+            return tf.concat([x, tf.repeat(known, x.shape[1], axis=1)], axis=-1)
 
         inputs = {k: with_parameters(task[k]) for k in ("support_x", "query_x")}
         return {**task, **inputs}, query_y

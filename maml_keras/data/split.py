@@ -1,4 +1,4 @@
-"""split_classes: disjoint classes for training, validation and test."""
+"""`split_classes`: disjoint classes for training, validation and test."""
 
 import difflib
 import hashlib
@@ -21,27 +21,28 @@ def split_classes(
     seed: int = 0,
     by: Literal["class", "group"] = "class",
 ) -> tuple[Pool, Pool, Pool]:
-    """Three pools without a class in common.
+    """Splits a pool into three pools without a common class.
 
-    Classes are dealt in the order of `sha256(seed, name)`, so the result depends on
-    the names alone: not on the process, the platform, or the order of the pool.
-    Listed names are dealt first, then counts and fractions, then the remainder.
+    Classes are assigned in the order of `sha256(seed, name)`, so the result depends on
+    the seed and the names only, and not on the process, the platform or the order of
+    the pool. Listed names are assigned first, then counts and fractions, then the
+    remainder.
 
     Args:
         pool: the pool to split.
         train: a number of classes, a fraction of all classes, a list of names, or
-            None for the remainder (for one of the three).
-        validation: likewise; 0 gives a pool without classes.
-        test: likewise.
+            None for the remainder. At most one of the three parts may be None.
+        validation: like `train`; 0 gives a pool without classes.
+        test: like `train`.
         seed: int.
-        by: "class", or "group" to count, list and deal whole groups (alphabets).
+        by: "class", or "group" to count, list and assign whole groups (alphabets).
 
     Returns:
         Train, validation and test `Pool`, classes sorted by name.
 
     Raises:
-        ValueError: parts overlap, ask for too much, name an unknown class, or leave
-            nothing for train or test.
+        ValueError: if parts overlap or need too many classes, a name is unknown, or
+            train or test gets no class.
 
     >>> from maml_keras.data import from_arrays
     >>> pool = from_arrays(np.zeros([10, 2]), np.arange(10))
@@ -64,8 +65,8 @@ def split_classes(
         if not dealt[name]:
             raise ValueError(
                 f"`{name}` must get at least one {by}. Received: {name}="
-                f"{parts[name]!r} of {len(set(unit_of))}. Ask for more, or lower the "
-                "other parts: `validation` alone may be 0."
+                f"{parts[name]!r} of {len(set(unit_of))}. Raise this part, or lower "
+                "the other parts. Only `validation` may be 0."
             )
     by_name = np.argsort(np.array(pool.class_names, dtype=object))
     pools = [
@@ -84,7 +85,7 @@ def _deal(
             if unit in taken:
                 raise ValueError(
                     "`train`, `validation` and `test` must not overlap. Received: "
-                    f"{unit!r} in {taken[unit]} and {name}. Remove it from one."
+                    f"{unit!r} in {taken[unit]} and {name}. Remove it from one part."
                 )
             taken[unit] = name
     sizes = _sizes({n: p for n, p in parts.items() if n not in listed}, len(units))
@@ -93,8 +94,8 @@ def _deal(
     if wanted > len(free):
         raise ValueError(
             "`train`, `validation` and `test` must fit in the pool. Received: "
-            f"{wanted} wanted, but {len(free)} of {len(units)} left to deal by {by}. "
-            "Lower them."
+            f"{wanted} wanted, but {len(free)} of {len(units)} are left when splitting "
+            f"by {by}. Lower the parts."
         )
     dealt = {name: set(members) for name, members in listed.items()}
     for name, size in sizes.items():
@@ -137,7 +138,8 @@ def _sizes(parts: dict[str, Any], total: int) -> dict[str, int | None]:
         if part is None:
             sizes[name] = None
         elif isinstance(part, (float, np.floating)) and 0 <= part <= 1:
-            # Differences of rounded running sums: 0.6 + 0.2 + 0.2 leaves nothing over.
+            # Differences of rounded running sums, so that 0.6, 0.2 and 0.2 use all
+            # classes.
             before, passed = round(passed * total), passed + float(part)
             sizes[name] = round(passed * total) - before
         elif (
@@ -154,8 +156,8 @@ def _sizes(parts: dict[str, Any], total: int) -> dict[str, int | None]:
     if list(sizes.values()).count(None) > 1:
         rest = [name for name, size in sizes.items() if size is None]
         raise ValueError(
-            "At most one of `train`, `validation` and `test` must be None, the "
-            f"remainder. Received: None for {rest}. Give one a count."
+            "At most one of `train`, `validation` and `test` may be None, which means "
+            f"the remainder. Received: None for {rest}. Give one of them a count."
         )
     return sizes
 

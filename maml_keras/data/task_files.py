@@ -1,4 +1,4 @@
-"""One task's examples, read from a folder of images or from an `.npz` file."""
+"""Reads the examples of one task from a folder of images or from an `.npz` file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from maml_keras import data
 
-# What numpy throws of a file that is no archive of arrays, or not whole.
+# Errors of numpy for a file that is not an archive of arrays, or is damaged.
 DAMAGED = (
     AttributeError,
     EOFError,
@@ -25,12 +25,12 @@ DAMAGED = (
 
 
 class Examples(NamedTuple):
-    """What was read.
+    """The examples of a task.
 
     Attributes:
-        arrays: `x` and `y`, and whatever else a file holds.
-        classes: the names of the classes 0, 1, ..; of a file, none.
-        counts: how many examples each class has.
+        arrays: `x` and `y`, and further arrays of a file.
+        classes: the names of the classes 0, 1, ...; empty for a file.
+        counts: the number of examples of each class; empty for a file.
     """
 
     arrays: dict[str, Any]
@@ -51,15 +51,15 @@ def read(
 
     Args:
         path: a folder with a folder of images for each class, or an `.npz` file.
-        shape: of one input. Images are resized to it.
-        ways: how many classes the model tells apart; None if it predicts no classes.
-        option: str, what the user calls the path.
-        classes: the names of classes 0, 1, .. if they are known already.
+        shape: the shape of one input. Images are resized to this shape.
+        ways: the number of classes of the model; None if it predicts no classes.
+        option: str, the name of the user's option, for messages.
+        classes: the names of the classes 0, 1, ... if they are known already.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Raises:
-        FileNotFoundError: if nothing is there, or no image.
-        ValueError: if it cannot be read or does not fit.
+        FileNotFoundError: if the path does not exist, or holds no image.
+        ValueError: if the path cannot be read or does not fit the model.
     """
     path = pathlib.Path(path)
     if path.is_dir():
@@ -74,9 +74,9 @@ def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
             f"folder of images for each class. Received: {path}, which does not exist."
         )
     try:
-        # Opened here: numpy does not close what turns out to be no archive.
+        # Opened here, because numpy does not close a file that is not an archive.
         with open(path, "rb") as opened:
-            file = np.load(opened, allow_pickle=False)  # Of a .npy file one array.
+            file = np.load(opened, allow_pickle=False)  # An array for a .npy file.
             arrays = {name: file[name] for name in file.files}
     except DAMAGED as error:
         raise ValueError(
@@ -85,13 +85,14 @@ def _arrays(path: pathlib.Path, option: str) -> dict[str, Any]:
         ) from error
     if not {"x", "y"} <= set(arrays):
         raise ValueError(
-            f"`{option}` must hold arrays x and y. Received: {sorted(arrays)}."
+            f"`{option}` must hold arrays x and y. Received: {sorted(arrays)}. Write "
+            "the file with `numpy.savez(path, x=x, y=y)`."
         )
     halves = {"query_x", "query_y"} & set(arrays)
     if len(halves) == 1:
         raise ValueError(
-            f"`{option}` must hold query_x and query_y, or neither. Received: "
-            f"{', '.join(halves)} alone in {path}."
+            f"`{option}` must hold both query_x and query_y, or neither. Received: "
+            f"only {', '.join(halves)} in {path}."
         )
     return arrays
 
@@ -107,13 +108,13 @@ def _images(
     if len(shape) != 3 or None in shape or shape[2] not in (1, 3, 4):
         raise ValueError(
             f"`{option}` can be a folder if the export takes images. Received: {path}, "
-            f"and an export that takes inputs of shape {shape}. Give it an .npz file "
-            "with arrays x and y."
+            f"and an export that takes inputs of shape {shape}. Pass an .npz file with "
+            "arrays x and y."
         )
     if ways is None:
         raise ValueError(
             f"`{option}` can be a folder if the export predicts classes. Received: "
-            f"{path}, and an export that does not. Give it an .npz file."
+            f"{path}, and an export that does not. Pass an .npz file."
         )
     height, width, channels = shape
     try:
@@ -121,15 +122,15 @@ def _images(
             path, size=(height, width), channels=channels, verbose=verbose
         )
     except FileNotFoundError as error:
-        # It speaks of a path, of which the user gave two.
+        # The message speaks of a path, but the user passed two, so name the option.
         raise FileNotFoundError(f"`{option}`: {error}") from error
     except ValueError as error:
         raise ValueError(f"`{option}`: {error}") from error
     found = tuple(pool.class_names)
     if len(found) > ways:
         raise ValueError(
-            f"`{option}` must hold no more classes than the export tells apart, "
-            f"{ways}. Received: {len(found)} in {path}: {', '.join(found)}."
+            f"`{option}` must hold at most {ways} classes, the number of outputs of "
+            f"the export. Received: {len(found)} in {path}: {', '.join(found)}."
         )
     unknown = sorted(set(found) - set(classes)) if classes else []
     if unknown:
@@ -140,7 +141,7 @@ def _images(
     numbers = [(classes or found).index(name) for name in found]
     return Examples(
         {
-            # As episodes are scaled in training.
+            # Scaled like the episodes in training.
             "x": pool.examples.astype("float32") / 255.0,
             "y": np.repeat(numbers, pool.counts),
         },

@@ -15,7 +15,7 @@ from maml_keras.data.pool import Pool, from_arrays
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A data set is neither prepared on this machine nor could be downloaded."""
+    """A data set is not prepared on this machine and was not downloaded."""
 
 
 def open_tfds(
@@ -26,25 +26,25 @@ def open_tfds(
     download: bool = False,
     verbose: str | int = "auto",
 ) -> tuple[Any, Any]:
-    """Builder and dataset of a TFDS name, with errors that say what to do.
+    """The builder and the dataset for a TFDS name, with errors that say what to do.
 
     Args:
         name: TFDS name, e.g. "cifar100" or "omniglot:3.0.0".
         split: TFDS split, e.g. "train", "train+test", "train[:10%]".
         data_dir: directory of prepared data sets. Defaults to the environment
             variable TFDS_DATA_DIR, then to TFDS's own default.
-        download: whether to download and prepare the data if it is not there.
-        verbose: 0 for silence, else TFDS's own bars while it does.
+        download: whether to download and prepare the data if it is missing.
+        verbose: 0 for silence, else TFDS's own bars during a download.
 
     Returns:
         `(builder, dataset)`; the dataset reads files in order.
 
     Raises:
-        DatasetNotFoundError: the data is not there and was not, or could not be,
+        DatasetNotFoundError: if the data is missing and was not, or could not be,
             downloaded.
-        ValueError: TFDS knows no such data set or split.
+        ValueError: if TFDS does not know the data set or the split.
     """
-    # Slow to import, and not needed by those who bring their own arrays.
+    # The import is slow, and users with their own arrays do not need it.
     import tensorflow_datasets as tfds
 
     directory = data_dir or os.environ.get("TFDS_DATA_DIR") or None
@@ -66,7 +66,7 @@ def open_tfds(
         try:
             with _bars_of_tfds(verbose):
                 builder.download_and_prepare()
-        except Exception as error:  # Whatever the network or the disk threw.
+        except Exception as error:  # Any error of the network or the disk.
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DatasetNotFoundError(
                 f"TFDS data set {name!r} is not in {where!r} and could not be "
@@ -94,7 +94,7 @@ def open_tfds(
 
 @contextlib.contextmanager
 def _bars_of_tfds(verbose: str | int) -> Iterator[None]:
-    """TFDS shows how far a download is, unless it is told not to, for all its calls."""
+    """Hides the bars of TFDS if `verbose` is 0; TFDS has only a global switch."""
     import tensorflow_datasets as tfds
 
     if verbose:
@@ -113,21 +113,21 @@ def _bars_of_tfds(verbose: str | int) -> Iterator[None]:
 def prepared_splits(
     name: str, *, data_dir: str | None = None
 ) -> tuple[str, dict[str, int]]:
-    """Where a TFDS data set lies, and which of its splits are on this machine.
+    """The folder of a TFDS data set, and its splits on this machine.
 
     Args:
         name: TFDS name.
         data_dir: as in `open_tfds`.
 
     Returns:
-        The folder, there or not, and the number of examples by split; none if the
-        data set is not prepared.
+        The folder, which need not exist, and the number of examples by split. The
+        dict is empty if the data set is not prepared.
     """
     import tensorflow_datasets as tfds
 
     builder = tfds.builder(name, data_dir=data_dir or os.environ.get("TFDS_DATA_DIR"))
     where = os.fspath(builder.data_dir)
-    # As `is_prepared`, which logs a warning for what is a plain no here.
+    # Like `is_prepared`, but without its warning for a data set that is not prepared.
     prepared = os.path.exists(os.path.join(where, "dataset_info.json"))
     splits = builder.info.splits.values() if prepared else ()
     return where, {split.name: split.num_examples for split in splits}
@@ -145,29 +145,29 @@ def from_tfds(
     download: bool = False,
     verbose: str | int = "auto",
 ) -> Pool:
-    """Pool of any TFDS image classification data set.
+    """A pool from any TFDS image classification data set.
 
     Args:
         name: TFDS name, e.g. "cifar100".
         split: TFDS split, e.g. "train+test".
         image_key: the feature with the image, uint8 `[height, width, channels]`.
         label_key: the feature with the class number.
-        size: `(height, width)` to resize to, bilinear with antialiasing. Needed when
+        size: `(height, width)` to resize to, bilinear with antialiasing. Needed if
             images differ in size.
-        class_limit: int, keep only the labels below it.
+        class_limit: int, keep only labels below this number; None keeps all labels.
         data_dir: directory of prepared data sets. Defaults to the environment
             variable TFDS_DATA_DIR, then to TFDS's own default.
-        download: whether to download and prepare the data if it is not there.
+        download: whether to download and prepare the data if it is missing.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
-        A `Pool` of uint8 images `[n, height, width, channels]`, classes named by the
-        label feature.
+        A `Pool` of uint8 images `[n, height, width, channels]`; the label feature
+        names the classes.
 
     Raises:
-        DatasetNotFoundError: the data is not there.
-        ValueError: unknown name, split or key, images of different sizes, or no
-            image below `class_limit`.
+        DatasetNotFoundError: if the data is missing.
+        ValueError: if a name, split or key is unknown, images differ in size, or no
+            label is below `class_limit`.
     """
     builder, dataset = open_tfds(
         name, split=split, data_dir=data_dir, download=download, verbose=verbose
@@ -182,7 +182,7 @@ def from_tfds(
     shape = features[image_key].shape
     if len(shape) != 3 or (size is None and None in shape[:2]):
         raise ValueError(
-            f"`size` must be given when images differ in size. Received: size={size} "
+            f"`size` must be given if images differ in size. Received: size={size} "
             f"for images of shape {shape} in {name!r}. Pass e.g. size=(84, 84)."
         )
 
@@ -204,7 +204,7 @@ def from_tfds(
 
 
 def resize(image: Any, size: tuple[int, int], *, method: str) -> Any:
-    """uint8 images resized with antialiasing, rounded, still uint8.
+    """Resizes uint8 images with antialiasing, and rounds to uint8.
 
     Args:
         image: uint8 tensor `[height, width, channels]` or a batch of them.
@@ -223,7 +223,7 @@ def resize(image: Any, size: tuple[int, int], *, method: str) -> Any:
 
 
 def length(dataset: Any) -> int | None:
-    """How many elements a dataset has, or None if it does not know.
+    """The number of elements of a dataset, or None if it is unknown.
 
     >>> length(tf.data.Dataset.range(3))
     3
@@ -233,7 +233,7 @@ def length(dataset: Any) -> int | None:
 
 
 def collect(dataset: Any, *, verbose: str | int = 0) -> tuple[Any, ...]:
-    """A finite dataset of tuples as one array per entry.
+    """Collects a finite dataset of tuples into one array per entry.
 
     Args:
         dataset: `tf.data.Dataset` of tuples of tensors of fixed shapes.

@@ -18,7 +18,7 @@ from maml_keras.data.seeds import seed_from
 
 
 class Lines(TaskFamily):
-    """A user's family: the one abstract method and nothing else."""
+    """A user's family: only the abstract method is defined."""
 
     chunk = 16
 
@@ -54,14 +54,14 @@ def rows(dataset, count=None):
 
 
 def digest(seed=7):
-    """Of the first episodes of every family; also run in another process."""
+    """A hash of the first episodes of each family; another process computes it, too."""
     found = hashlib.sha256()
     for family in FAMILIES.values():
         found.update(rows(episodes(family(), batch_size=5, seed=seed), 70).tobytes())
     return found.hexdigest()
 
 
-def test_episode_is_row_of_its_chunk(tasks):
+def test_an_episode_is_a_row_of_its_chunk(tasks):
     got = rows(episodes(tasks, batch_size=7, seed=3, start=2 * tasks.chunk - 2), 4)
     for index, row in enumerate(got, start=2 * tasks.chunk - 2):
         seed = tf.random.fold_in(
@@ -95,7 +95,7 @@ def test_every_pass_is_the_same(tasks):
 
 
 @pytest.mark.journey
-def test_another_process_draws_and_splits_the_same():
+def test_another_process_gives_the_same_episodes_and_splits():
     code = (
         "import test_episodes, test_pool; "
         "print(test_episodes.digest(), *test_pool.split_digest())"
@@ -112,7 +112,7 @@ def test_another_process_draws_and_splits_the_same():
 
 
 def test_seeds_are_unrelated_streams():
-    # A shared wave, at whatever offset, would repeat its ten float32 inputs.
+    # A wave in two streams, at any offset, would repeat its ten float32 inputs.
     streams = [
         {r.tobytes() for r in rows(episodes(Sinusoid(), batch_size=100, seed=s), 1100)}
         for s in (0, 1, -1, 2**40, 10**30)
@@ -138,7 +138,7 @@ def test_variable_is_read_once_per_iterator():
     expected = rows(episodes(Lines(), batch_size=4, seed=3), 80)
     got = []
     for batch in episodes(Lines(), batch_size=4, seed=3, start=counter):
-        counter.assign_add(4)  # As a training loop would.
+        counter.assign_add(4)  # A training loop counts like this.
         got.append(rows([batch]))
         if len(got) == 20:
             break
@@ -166,7 +166,7 @@ def test_starting_at_keeps_the_other_arguments(tasks):
 @pytest.mark.parametrize(
     ("num_episodes", "start"), [(1, 0), (64, 0), (65, 0), (600, 0), (600, 590), (7, 9)]
 )
-def test_finite_cardinality_is_what_comes(num_episodes, start):
+def test_finite_cardinality_is_the_number_of_batches(num_episodes, start):
     dataset = episodes(
         Lines(), batch_size=8, seed=0, num_episodes=num_episodes, start=start
     )
@@ -197,7 +197,7 @@ def test_shapes_are_static(num_episodes, batch):
 
 
 class FromPython(TaskFamily):
-    """A family as one writes it who thinks in NumPy."""
+    """A family that draws its tasks in Python instead of TensorFlow."""
 
     def __init__(self, draw):
         self.draw = draw
@@ -217,12 +217,12 @@ class FromPython(TaskFamily):
         ),
         (lambda s: np.random.default_rng(int(s[0])).normal(size=[5, 1]), TypeError, ""),
         (lambda s: np.full([5, 1], s.numpy()[0]), TypeError, "AttributeError"),
-        # Drawn while it is compiled: every task would be this one.
-        (lambda s: np.random.normal(size=[5, 1]), ValueError, "does not read it"),
+        # NumPy draws once, during tracing: all tasks would be the same.
+        (lambda s: np.random.normal(size=[5, 1]), ValueError, "does not read `seed`"),
     ],
     ids=["array", "int", "numpy", "unread"],
 )
-def test_a_family_that_draws_outside_of_tensorflow_is_refused(draw, error, message):
+def test_a_family_that_draws_outside_tensorflow_is_refused(draw, error, message):
     pattern = rf"(?s)`FromPython.sample` must .*{message}.*stateless.*PyDataset"
     with pytest.raises(error, match=pattern):
         episodes(FromPython(draw), batch_size=2, seed=0)
@@ -233,8 +233,8 @@ class Stub(TaskFamily):
         raise NotImplementedError
 
 
-def test_a_family_without_its_method_is_told_so():
-    with pytest.raises(TypeError, match=r"Received: NotImplementedError\. It is comp"):
+def test_a_family_whose_method_is_not_implemented_is_refused():
+    with pytest.raises(TypeError, match=r"Received: NotImplementedError\. The method"):
         episodes(Stub(), batch_size=2, seed=0)
 
 
@@ -281,7 +281,7 @@ def batches_per_second(dataset, count):
 
 @pytest.mark.slow
 def test_omniglot_sized_throughput():
-    # Written targets; two idle cores deliver several times as much.
+    # A promised minimum; two idle cores deliver several times as much.
     x = np.random.default_rng(0).integers(0, 256, [32460, 28, 28, 1], np.uint8)
     pool = from_arrays(x, np.arange(32460) // 20)
     tasks = NWayKShot(pool, ways=5, shots=1, queries=15)

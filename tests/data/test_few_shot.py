@@ -1,4 +1,4 @@
-"""NWayKShot: distinct classes and examples, uniform choices, no leaks, rotations."""
+"""`NWayKShot`: distinct classes and examples, uniform choices, no leaks, rotations."""
 
 import math
 
@@ -9,7 +9,7 @@ from maml_keras.data import NWayKShot, Pool, from_arrays
 
 
 def numbered(sizes):
-    """A pool whose examples are their own row number."""
+    """A pool whose examples are their row numbers."""
     total = sum(sizes)
     names = [f"class{c}" for c in range(len(sizes))]
     return Pool(
@@ -24,7 +24,7 @@ def draw(tasks, count, seed=(3, 4)):
 
 
 def five_sigma(p, n):
-    """Half-width a share of n draws leaves once in 10**6."""
+    """Half-width that the share in n draws exceeds once in 10**6."""
     return 5 * math.sqrt(p * (1 - p) / n)
 
 
@@ -38,20 +38,20 @@ def test_ten_thousand_episodes_are_disjoint(queries):
     assert got["query_x"].shape == (10_000, 5 * queries, 1)
     ids = np.concatenate([got["support_x"], got["query_x"]], axis=1)[..., 0]
     labels = np.concatenate([got["support_y"], got["query_y"]], axis=1)
-    # No example twice, neither within a set nor across.
+    # No example occurs twice, neither within a set nor in both sets.
     assert (np.diff(np.sort(ids, axis=1), axis=1) > 0).all()
     for part, per_class in (("support_y", 2), ("query_y", queries)):
         expected = np.repeat(np.arange(5), per_class)
         assert (np.sort(got[part], axis=1) == expected).all()
-    # One class per label, one label per class: five pairs an episode, over five of
-    # either.
+    # One class per label and one label per class: an episode has five different
+    # (class, label) pairs and five different classes.
     pairs = np.sort(class_of[ids] * 5 + labels, axis=1)
     assert ((np.diff(pairs, axis=1) > 0).sum(axis=1) == 4).all()
     classes = np.sort(class_of[ids], axis=1)
     assert ((np.diff(classes, axis=1) > 0).sum(axis=1) == 4).all()
 
 
-def test_classes_and_examples_are_uniform_whatever_their_sizes():
+def test_classes_and_examples_are_uniform_for_any_class_sizes():
     sizes, n = [2, 3, 11, 40], 20_000
     class_of = np.repeat(np.arange(4), sizes)
     got = draw(NWayKShot(numbered(sizes), ways=2, shots=1, queries=1), n)
@@ -82,7 +82,7 @@ def test_neither_position_nor_class_tells_the_label(part):
         label = np.where(classes == c, labels, -1).max(axis=1)[present]
         share = np.bincount(label, minlength=ways) / len(label)
         np.testing.assert_allclose(share, 1 / ways, atol=five_sigma(0.25, len(label)))
-    # Nor does a neighbour: equal labels side by side as often as chance has it.
+    # A neighbour does not tell the label either: equal labels are neighbours by chance.
     k = labels.shape[1] // ways
     same = (labels[:, 0] == labels[:, 1]).mean()
     expected = (k - 1) / (k * ways - 1)
@@ -90,7 +90,7 @@ def test_neither_position_nor_class_tells_the_label(part):
 
 
 def cornered(classes=6, size=4):
-    """2 x 2 images with their row number + 1 in one corner: a rotation shows."""
+    """2 x 2 images with the row number + 1 in one corner, so that rotations show."""
     x = np.zeros([classes * size, 2, 2, 1], np.float32)
     x[:, 0, 0, 0] = np.arange(1, classes * size + 1)
     return from_arrays(x, np.arange(classes * size) // size)
@@ -103,7 +103,7 @@ def turns_of(images):
     return np.array([0, 3, 1, 2])[corner]
 
 
-def test_each_class_is_rotated_on_its_own_and_alike_in_both_sets():
+def test_each_class_has_its_own_rotation_which_both_sets_share():
     n = 4000
     tasks = NWayKShot(cornered(), ways=5, shots=1, queries=3, rotate_classes=True)
     got = draw(tasks, n)
@@ -150,7 +150,7 @@ def test_uint8_is_scaled_and_other_integers_are_kept():
     )
 
 
-def test_sample_is_the_first_of_one():
+def test_sample_is_the_first_task_of_sample_many():
     tasks = NWayKShot(numbered([9] * 6), ways=5, shots=2, queries=3)
     task, query_y = tasks.sample([1, 2])
     many = draw(tasks, 1, seed=[1, 2])
@@ -167,7 +167,7 @@ def test_episodes_of_one_call_differ_and_seeds_matter():
     assert (draw(tasks, 500, seed=(3, 5))["query_x"][..., 0] != ids).mean() > 0.9
 
 
-def test_repr_says_what_it_draws():
+def test_repr_shows_pool_and_sizes():
     text = repr(NWayKShot(numbered([9] * 6), ways=5, shots=2, queries=3))
     assert "6 classes" in text
     assert "ways=5, shots=2, queries=3, rotate_classes=False" in text
@@ -208,7 +208,7 @@ def test_rotation_refuses_oblong_images():
         NWayKShot(pool, ways=2, shots=1, queries=1, rotate_classes=True)
 
 
-def test_tasks_of_another_size_are_those_of_a_new_family_and_share_its_examples():
+def test_resized_tasks_equal_those_of_a_new_family_and_share_examples():
     pool = numbered([6, 7, 8, 6])
     tasks = NWayKShot(pool, ways=3, shots=1, queries=2)
     resized = tasks.resized(shots=2, queries=4)

@@ -1,4 +1,4 @@
-"""Pools from folders of images, and the image sets of papers."""
+"""Pools from folders of images, and the image data sets of papers."""
 
 import keras
 import numpy as np
@@ -29,7 +29,7 @@ def test_a_folder_for_each_class(tmp_path):
     assert data.from_folder(tmp_path, channels=1).examples.shape[-1] == 1
 
 
-def test_sizes_have_to_agree_or_be_given(tmp_path):
+def test_images_of_different_sizes_need_a_size(tmp_path):
     write(tmp_path / "a" / "0.png", 1)
     write(tmp_path / "b" / "0.png", 1, (8, 4))
     with pytest.raises(ValueError, match=r"`size` must be given.*\(8, 4, 3\)"):
@@ -38,13 +38,13 @@ def test_sizes_have_to_agree_or_be_given(tmp_path):
     assert pool.examples.shape == (2, 5, 5, 3)
 
 
-def test_what_is_not_there_or_no_image_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="not there"):
+def test_missing_and_broken_paths_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         data.from_folder(tmp_path / "nowhere")
     (tmp_path / "pictures.zip").touch()
     with pytest.raises(FileNotFoundError, match="which is a file"):
         data.from_folder(tmp_path / "pictures.zip")
-    with pytest.raises(FileNotFoundError, match="without any"):
+    with pytest.raises(FileNotFoundError, match="holds no class folder"):
         data.from_folder(tmp_path)
     (tmp_path / "a").mkdir()
     with pytest.raises(ValueError, match="which is empty"):
@@ -55,21 +55,21 @@ def test_what_is_not_there_or_no_image_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["photo.WEBP", "scan.tif"])
-def test_an_image_of_another_kind_is_named(name, tmp_path):
+def test_an_image_of_an_unsupported_format_is_named(name, tmp_path):
     write(tmp_path / "a" / "0.png", 1)
     (tmp_path / "a" / name).touch()
     with pytest.raises(ValueError, match=f"Received: .*{name}. Convert"):
         data.from_folder(tmp_path)
 
 
-def test_a_class_does_not_vanish(tmp_path):
+def test_a_class_without_images_is_refused(tmp_path):
     write(tmp_path / "a" / "0.png", 1)
     (tmp_path / ".cache").mkdir()
     (tmp_path / ".cache" / "thumbnails").touch()
     assert data.from_folder(tmp_path).class_names == ("a",)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "notes.txt").touch()
-    with pytest.raises(ValueError, match=r"must have images.*b, with notes.txt"):
+    with pytest.raises(ValueError, match=r"must have images.*b, which holds notes.txt"):
         data.from_folder(tmp_path)
 
 
@@ -107,7 +107,7 @@ def test_mini_imagenet_reads_its_folders(tmp_path):
     assert names == [{f"{part}{c}" for c in range(5)} for part in parts]
 
 
-def test_cifar_fs_sets_its_classes_aside(monkeypatch):
+def test_cifar_fs_holds_out_the_classes_of_the_paper(monkeypatch):
     validation, test = image_sets.CIFAR_FS_VALIDATION, image_sets.CIFAR_FS_TEST
     others = [f"other{i}" for i in range(64)]
     pool = data.from_arrays(
@@ -124,5 +124,5 @@ def test_every_preset_builds_its_model(name):
     maml = preset.build()
     assert maml.inner.steps == preset.inner_steps
     assert preset.iterations % preset.epoch == 0
-    # Nothing is known of a paper's figure without its source.
+    # A published figure needs its source.
     assert "arXiv" in preset.published or preset.published.startswith("none")

@@ -1,4 +1,4 @@
-"""What becomes of Omniglot's drawings, on three of them made here."""
+"""The preparation of Omniglot's drawings, tested on three artificial drawings."""
 
 import importlib
 import types
@@ -10,7 +10,7 @@ import tensorflow as tf
 def test_ink_is_bright_and_a_drawing_is_kept_once():
     omniglot = importlib.import_module("maml_keras.data.omniglot")
     image = np.full([3, 105, 105, 3], 255, "uint8")
-    image[:2, 40:60, 40:60] = 0  # Twice the same.
+    image[:2, 40:60, 40:60] = 0  # Two equal drawings.
     image[2, 10:30, 10:30] = 0
     rows = {
         "image": image,

@@ -1,4 +1,4 @@
-"""Pool, from_arrays and split_classes."""
+"""`Pool`, `from_arrays` and `split_classes`."""
 
 import numpy as np
 import pytest
@@ -56,7 +56,7 @@ def test_dtypes(given, kept):
     assert pool.examples.tolist() == [0, 1, 1]
 
 
-def test_later_changes_of_the_arrays_do_not_reach_the_pool():
+def test_later_changes_of_the_arrays_do_not_change_the_pool():
     x = np.zeros([4, 2], np.float32)
     pool = from_arrays(x, [0, 0, 1, 1])
     x += 1
@@ -79,7 +79,7 @@ def test_later_changes_of_the_arrays_do_not_reach_the_pool():
         ([1.0, 2.0], [0.0, 1.0], {}, r"`y` must be integers or strings.*float64"),
         ([1, 2], [0, 2], {"class_names": ["a", "b"]}, r"2 names for labels 0 to 2"),
         ([1, 2], [-1, 0], {"class_names": ["a", "b"]}, r"2 names for labels -1 to 0"),
-        ([1, 2], ["a", "b"], {"class_names": ["a", "b"]}, r"none with string labels"),
+        ([1, 2], ["a", "b"], {"class_names": ["a", "b"]}, r"leave `class_names` out"),
         ([1, 2], [0, 1], {"class_names": ["a", "a"]}, r"must be unique.*'a'"),
         ([1, 2], [0, 1], {"groups": ["g"]}, r"1 groups for 2 classes"),
     ],
@@ -104,7 +104,7 @@ def test_inconsistent_pool_is_explained(options, message):
         Pool(np.zeros([3]), **arguments)
 
 
-def test_select_takes_classes_in_the_order_given():
+def test_select_keeps_the_given_order_of_classes():
     pool = lettered().select([4, 1])
     assert pool.class_names == ("c04", "c01")
     assert pool.groups == ("g1", "g1")
@@ -122,7 +122,7 @@ def test_drop_smaller_than_keeps_equal():
         pool.drop_smaller_than(4)
 
 
-def test_fingerprint_sees_every_part():
+def test_fingerprint_depends_on_every_part():
     base = {
         "examples": np.arange(4, dtype=np.int32),
         "counts": [2, 2],
@@ -148,7 +148,7 @@ def test_fingerprint_sees_every_part():
     assert len(set(prints)) == len(changes)
 
 
-def test_repr_is_helpful():
+def test_repr_shows_classes_groups_and_shape():
     assert repr(lettered()) == (
         "Pool(12 classes in 3 groups, 36 examples of shape (1,) int32, 3 per class)"
     )
@@ -185,7 +185,7 @@ def test_split_sizes_and_disjointness(parts, sizes):
     for given, part in zip(parts, pools, strict=True):
         if isinstance(given, list):
             assert part.class_names == tuple(sorted(given))
-        # Examples and groups went with their class.
+        # Each class keeps its examples and its group.
         for c, name in enumerate(part.class_names):
             number = int(name[1:])
             rows = part.examples[part.offsets[c] : part.offsets[c] + part.counts[c]]
@@ -213,7 +213,7 @@ def test_split_by_group_keeps_groups_whole():
     assert set(listed[2].groups) == {"g0", "g1"}
 
 
-def test_split_is_a_matter_of_seed():
+def test_split_depends_on_the_seed():
     pool = lettered(40)
     splits = [
         names(split_classes(pool, train=20, validation=10, test=10, seed=seed))
@@ -224,12 +224,12 @@ def test_split_is_a_matter_of_seed():
 
 
 def split_digest():
-    # Also compared with another process's, in test_data_episodes.py.
+    # `test_episodes.py` compares this with the result of another process.
     pools = split_classes(lettered(40), train=20, validation=10, test=10, seed=3)
     return [part.fingerprint() for part in pools]
 
 
-def test_split_does_not_depend_on_order_of_arrival():
+def test_split_does_not_depend_on_the_order_of_classes():
     order = np.random.default_rng(0).permutation(40)
     shuffled = lettered(40, order=order)
     pools = split_classes(shuffled, train=20, validation=10, test=10, seed=3)
@@ -237,7 +237,7 @@ def test_split_does_not_depend_on_order_of_arrival():
 
 
 def test_split_never_changes():
-    # Recorded. Published results rest on it: change the code back, not this.
+    # A recorded split. Published results depend on it, so never change this list.
     pools = split_classes(lettered(8), train=4, validation=1, test=3, seed=0)
     assert names(pools) == [
         ["c00", "c04", "c06", "c07"],
@@ -251,7 +251,7 @@ def test_split_never_changes():
     [
         ({"train": 20}, r"must fit in the pool. Received: 22 wanted, but 12 of 12"),
         ({"train": 0}, r"`train` must get at least one class. Received: train=0"),
-        ({"test": 0.0}, "`test` must get at least .* `validation` alone may"),
+        ({"test": 0.0}, "`test` must get at least .* Only `validation` may"),
         ({"train": None, "validation": 11}, r"`train` must get at least one class"),
         ({"train": None, "test": None}, r"At most one .* None for \['train', 'test'\]"),
         ({"train": ["c01"], "test": ["c01"]}, r"overlap. .*'c01' in train and test"),
@@ -262,7 +262,7 @@ def test_split_never_changes():
         ({"validation": True}, r"`validation` must be a count, .* Received: True"),
         ({"train": "c01"}, r"`train` must be a count, .* Received: 'c01'"),
         ({"by": "alphabet"}, r"`by` must be 'class' or 'group'.*'alphabet'"),
-        ({"by": "group", "train": 3}, r"5 wanted, but 3 of 3 left to deal by group"),
+        ({"by": "group", "train": 3}, r"5 wanted, but 3 of 3 are left .* by group"),
     ],
 )
 def test_wrong_splits_are_explained(change, message):

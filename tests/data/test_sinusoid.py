@@ -1,4 +1,4 @@
-"""Sinusoid: the paper's distribution, checked from its parameters."""
+"""`Sinusoid`: the distribution of the paper, checked from its parameters."""
 
 import math
 
@@ -38,8 +38,8 @@ def test_parameters_are_uniform_in_their_range(waves, name, low, high):
     values = {"amplitude": amplitude, "phase": phase, "x": x}[name].ravel()
     assert values.min() >= np.float32(low)
     assert values.max() <= np.float32(high)
-    # Ten equal bins; a bin's share has std sqrt(0.1 * 0.9 / n), and five of them
-    # are passed by chance once in 10**6.
+    # Ten equal bins; the share of a bin has std sqrt(0.1 * 0.9 / n), and chance exceeds
+    # five standard deviations once in 10**6.
     share = np.histogram(values, bins=10, range=(low, high))[0] / len(values)
     np.testing.assert_allclose(share, 0.1, atol=5 * math.sqrt(0.09 / len(values)))
 
@@ -53,7 +53,7 @@ def test_draws_are_independent(waves):
     assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
 
 
-def test_sample_is_the_first_of_one():
+def test_sample_is_the_first_task_of_sample_many():
     tasks = Sinusoid(shots=3, queries=2)
     task, query_y = tasks.sample([1, 2])
     tasks_, queries_y = tasks.sample_many([1, 2], 1)
@@ -92,7 +92,7 @@ def test_wrong_seed_is_explained(seed):
         Sinusoid().sample(seed)
 
 
-def test_the_oracle_is_told_the_wave():
+def test_the_oracle_gets_the_parameters_of_the_wave():
     family = Sinusoid(shots=3, queries=2)
     task, query_y = SinusoidOracle(family).sample_many([1, 2], 50)
     x, amplitude, phase = np.moveaxis(task["query_x"].numpy(), -1, 0)

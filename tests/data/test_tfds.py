@@ -1,4 +1,4 @@
-"""from_tfds and omniglot, on a prepared copy of Omniglot when there is one."""
+"""`from_tfds` and `omniglot`, with a prepared copy of Omniglot if there is one."""
 
 import importlib
 import os
@@ -37,7 +37,8 @@ def pool(cache):
 
 @needs_omniglot
 def test_omniglot_has_each_drawing_once(pool):
-    # small1 (136 characters) and small2 (156) share 50; five alphabets each, 8 in all.
+    # small1 (136 characters) and small2 (156) share 50 characters. Each has five
+    # alphabets, together 8.
     assert pool.num_classes == 242
     assert set(pool.counts.tolist()) == {20}
     assert len(set(pool.groups)) == 8
@@ -60,15 +61,15 @@ def test_omniglot_is_bright_ink_on_black(pool):
     assert pool.examples.dtype == np.uint8
     flat = pool.examples.reshape(4840, -1)
     assert np.median(flat, axis=1).max() == 0
-    # Strokes are 2 to 3 of 105 pixels wide, so about 0.7 of a pixel in 28: the
-    # crossings of a drawing reach full ink.
+    # Strokes are 2 to 3 of 105 pixels wide, which is about 0.7 of a pixel in 28. Where
+    # strokes cross, a drawing reaches full ink.
     assert flat.max(axis=1).min() > 150
     assert np.median(flat.max(axis=1)) > 240
     assert 0.02 < (flat > 127).mean() < 0.2
 
 
 @needs_omniglot
-def test_omniglot_draws_and_splits(pool):
+def test_omniglot_can_be_split_and_sampled(pool):
     train, _, test = split_classes(
         pool, train=5, validation=0, test=None, by="group", seed=0
     )
@@ -90,8 +91,8 @@ def test_order_of_splits_does_not_matter(tmp_path):
 
 
 @needs_omniglot
-def test_size_is_respected_and_cached_apart(tmp_path):
-    # Of a few drawings: the sliced split is another cache entry as well.
+def test_each_size_and_split_has_its_own_cache(tmp_path):
+    # Few drawings suffice, because a sliced split has its own cache entry.
     small = omniglot(split="small1[:40]", size=14, cache_dir=tmp_path)
     large = omniglot(split="small1[:40]", size=20, cache_dir=tmp_path)
     other = omniglot(split="small1[:41]", size=14, cache_dir=tmp_path)
@@ -105,7 +106,7 @@ def test_size_is_respected_and_cached_apart(tmp_path):
 @pytest.fixture
 def preparations(monkeypatch):
     """Counts how often the drawings are read from TFDS."""
-    # By import_module: the package's attribute of this name is the function.
+    # `import_module`, because `maml_keras.data.omniglot` is also a function.
     module = importlib.import_module("maml_keras.data.omniglot")
     calls = []
     real = module._prepare
@@ -134,7 +135,7 @@ def test_cache_directory_from_the_environment(tmp_path, monkeypatch):
 
 @needs_omniglot
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text", "other content"])
-def test_damaged_cache_is_built_anew(tmp_path, preparations, damage):
+def test_a_damaged_cache_is_built_again(tmp_path, preparations, damage):
     expected = omniglot(split="small1[:40]", cache_dir=tmp_path)
     (path,) = tmp_path.glob("*.npz")
     whole = path.read_bytes()
@@ -154,10 +155,10 @@ def test_damaged_cache_is_built_anew(tmp_path, preparations, damage):
 
 
 @needs_omniglot
-def test_unwritable_cache_is_a_warning(tmp_path, caplog):
+def test_an_unwritable_cache_gives_a_warning(tmp_path, caplog):
     (tmp_path / "file").write_text("in the way")
     got = omniglot(split="small1[:40]", cache_dir=tmp_path / "file")
-    # In the log, so that the command line's `--quiet` holds.
+    # The warning goes to the log, so that `--quiet` of the command line hides it.
     assert "could not be cached" in caplog.text
     assert "writable cache_dir" in caplog.text
     assert len(got.examples) == 40
@@ -168,7 +169,7 @@ def test_from_tfds_reads_and_resizes():
     got = from_tfds("omniglot", split="small1[:300]", size=(14, 20))
     assert got.examples.shape == (300, 14, 20, 3)
     assert got.examples.dtype == np.uint8
-    # Dark ink on white, as it comes.
+    # Dark ink on white, like the images in TFDS.
     assert np.median(got.examples) == 255
     assert got.examples.min() < 128
 
@@ -246,7 +247,7 @@ def test_failed_download_is_the_same_error(tmp_path, monkeypatch, failure):
     assert "\n" not in str(caught.value)
 
 
-def test_environment_names_the_directory_at_call_time(tmp_path, monkeypatch):
+def test_the_environment_variable_is_read_at_call_time(tmp_path, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "elsewhere"))
     with pytest.raises(DatasetNotFoundError, match="elsewhere"):
         from_tfds("omniglot")
