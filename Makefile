@@ -65,6 +65,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
 	$(BIN)/python scripts/api_index.py
+	$(BIN)/python scripts/draw_architecture.py
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
 
