@@ -19,8 +19,9 @@ LIST = ROOT / "docs" / "files.md"
 PROGRAM = "maml_keras_cli"
 HEAD = """# Every file, by wing
 
-Look up here what each file is for, from the roof of the house to the ground. Each folder
-of `maml_keras/` is one idea; [Architecture](architecture.md) shows how they fit together.
+Look up here what each file is for, from the roof of the house to the ground. Each
+folder of `maml_keras/` is one idea; [Architecture](architecture.md) shows how they fit
+together.
 
 <!-- Written by scripts/draw_architecture.py from the docstrings of the files. -->
 """
