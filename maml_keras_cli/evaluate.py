@@ -26,6 +26,13 @@ class Part(str, enum.Enum):
     validation = "validation"
 
 
+class Queries(str, enum.Enum):
+    """How the queries of a task are predicted."""
+
+    together = "together"
+    alone = "alone"
+
+
 def evaluate(
     run: Run,
     on: Annotated[
@@ -33,6 +40,10 @@ def evaluate(
     ] = Part.test,
     steps: Steps = None,
     tasks: Tasks = 600,
+    queries: Annotated[
+        Queries,
+        typer.Option(help="Predict the queries of a task together, or each one alone."),
+    ] = Queries.together,
     data_dir: DataDir = None,
     download: Download = False,
     quiet: Quiet = False,
@@ -53,6 +64,7 @@ def evaluate(
         on=on.value,
         steps=steps,
         num_tasks=tasks,
+        queries=queries.value,
         data_dir=text(data_dir) or config.get("data_dir"),
         download=download,
         verbose=0 if quiet else 1,

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.evaluation import query_passes
 from maml_keras.evaluation.metrics import Metric, direction, mean_of_task, named_metric
 from maml_keras.inner.loop import check_steps
 from maml_keras.learner import episode_checks
@@ -56,6 +57,8 @@ class Evaluation:
         queries: int, query examples of a task; `(fewest, most)` where tasks differ.
         higher_is_better: bool; None where nobody said so of a function. Then there is
             no median at a step where a task diverged.
+        asked: str, `"together"` if one pass predicted all queries of a task,
+            `"alone"` if each query had a pass of its own.
     """
 
     metric: str
@@ -64,6 +67,7 @@ class Evaluation:
     batch_norm: str
     queries: int | tuple[int, int]
     higher_is_better: bool | None
+    asked: str = "together"
 
     @property
     def steps(self) -> int:
@@ -98,10 +102,13 @@ class Evaluation:
 
     @property
     def queries_text(self) -> str:
-        """How many queries a task had, in words."""
+        """How many queries a task had and how they were asked, in words."""
+        how = {"alone": "each alone"}.get(self.asked, self.asked)
         if isinstance(self.queries, tuple):
-            return "{} to {} queries a task".format(*self.queries)
-        return f"{self.queries} quer{'y' if self.queries == 1 else 'ies'} a task"
+            return "{} to {} queries a task, {}".format(*self.queries, how)
+        if self.queries == 1:
+            return "1 query a task"
+        return f"{self.queries} queries a task, {how}"
 
     @property
     def caption(self) -> str:
@@ -126,6 +133,7 @@ class Evaluation:
             "queries_per_task": (
                 list(self.queries) if isinstance(self.queries, tuple) else self.queries
             ),
+            "queries": self.asked,
             "batch_norm": self.batch_norm,
             "steps": list(range(self.steps + 1)),
             "mean": _plain(self.curve),
@@ -175,6 +183,7 @@ def evaluate_episodes(
     num_tasks: int = 600,
     metric: str | Metric | None = None,
     higher_is_better: bool | None = None,
+    queries: str = "together",
     verbose: str | int = "auto",
 ) -> Evaluation:
     """The metric on `num_tasks` tasks at every adaptation step from 0 to `steps`.
@@ -192,6 +201,10 @@ def evaluate_episodes(
             each example. None: accuracy for class labels, else the outer loss.
         higher_is_better: bool, for a function of your own. None: True of accuracies,
             False of losses and errors.
+        queries: `"together"`: one pass predicts all queries of a task. `"alone"`: each
+            query has a pass of its own, as in a product that is asked one query at a
+            time. The two differ only under a batch-norm policy whose queries see each
+            other, such as `"transductive"`.
         verbose: 0 for silence, else a progress bar.
 
     Returns:
@@ -215,7 +228,7 @@ def evaluate_episodes(
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
     maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
-    compiled = _compiled_curve(maml, steps, name, function)
+    compiled = _compiled_curve(maml, steps, name, function, queries)
     bar = keras.utils.Progbar(
         num_tasks,
         unit_name="task",
@@ -256,6 +269,7 @@ def evaluate_episodes(
         batch_norm=maml.learner.batch_norm.name,
         queries=queries_of(counts),
         higher_is_better=direction(name, higher_is_better),
+        asked=queries,
     )
 
 
@@ -348,10 +362,13 @@ def first_tasks(count: int, batch: Any) -> Any:
     return tf.nest.map_structure(lambda a: tf.convert_to_tensor(a)[:count], batch)
 
 
-def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) -> Any:
+def _compiled_curve(
+    maml: MAML, steps: int, name: str, function: Metric | None, queries: str
+) -> Any:
     """`(task, query_y) -> metric, loss`, each `[tasks, steps + 1]`, traced once."""
     cache = maml.__dict__.setdefault("_curves", {})
-    key = (steps, function or name, maml._outer_loss)
+    key = (steps, function or name, maml._outer_loss, queries)
+    predict = query_passes.get(queries)
     if key not in cache:
         learner = maml.learner
 
@@ -366,14 +383,12 @@ def _compiled_curve(maml: MAML, steps: int, name: str, function: Metric | None) 
                 steps=steps,
             )
             outputs = [
-                learner.query(
-                    p.weights,
-                    p.state,
-                    task["support_x"],
+                predict(
+                    query_passes.answers(
+                        learner, p.weights, p.state, task["support_x"], step=k
+                    ),
                     task["query_x"],
-                    training=False,
-                    step=k,
-                ).predictions
+                )
                 for k, p in enumerate(points)
             ]
             losses = [maml._outer_loss(query_y, output) for output in outputs]

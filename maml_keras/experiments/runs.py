@@ -207,6 +207,7 @@ def evaluate(
     on: str = "test",
     steps: int | None = None,
     num_tasks: int = 600,
+    queries: str = "together",
     data_dir: str | None = None,
     download: bool = False,
     verbose: str | int = "auto",
@@ -219,6 +220,7 @@ def evaluate(
         on: `"test"` or `"validation"`.
         steps: int, adaptation steps; None for the preset's.
         num_tasks: int, how many tasks to evaluate on.
+        queries: `"together"` or `"alone"`, as for `evaluate_episodes`.
         data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
         verbose: 0 for silence.
@@ -230,6 +232,7 @@ def evaluate(
         on=on,
         steps=preset.evaluation_steps if steps is None else steps,
         num_tasks=num_tasks,
+        queries=queries,
         verbose=verbose,
     )
 
@@ -241,6 +244,7 @@ def evaluate_on(
     on: str = "test",
     steps: int,
     num_tasks: int = 600,
+    queries: str = "together",
     verbose: str | int = "auto",
 ) -> Evaluation:
     """Evaluates as `evaluate` does, on task families that are made already."""
@@ -251,6 +255,7 @@ def evaluate_on(
         _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
         steps=steps,
         num_tasks=num_tasks,
+        queries=queries,
         verbose=verbose,
     )
 

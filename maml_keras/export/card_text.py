@@ -134,11 +134,18 @@ def _text(values: Mapping[str, Any], key: str) -> str:
     return f"{value:,}" if type(value) is int else str(value)
 
 
-def _queries(value: Any) -> str:
-    """The number of queries, or the smallest and the largest number."""
+def _queries(evaluation: Mapping[str, Any]) -> str:
+    """A number, or the fewest and the most, and whether they were predicted together.
+
+    >>> _queries({"queries_per_task": 75, "queries": "together"})
+    '75, together'
+    """
+    value, asked = evaluation.get("queries_per_task"), evaluation.get("queries")
     if value is None:
         return NOTHING
-    return f"{value[0]:,} to {value[1]:,}" if isinstance(value, list) else f"{value:,}"
+    ends = value if isinstance(value, list) else [value]
+    number = " to ".join(f"{end:,}" for end in ends)
+    return number if asked is None else f"{number}, {asked}"
 
 
 def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -158,7 +165,7 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         *lines,
         ("median", figure(medians[-1], metric) if medians else NOTHING),
         ("tasks", _text(evaluation, "tasks")),
-        ("queries a task", _queries(evaluation.get("queries_per_task"))),
+        ("queries a task", _queries(evaluation)),
         ("batch norm", _text(evaluation, "batch_norm")),
         (
             "diverged tasks",

@@ -69,7 +69,7 @@ def test_scalars_are_those_of_the_trace(run):
             last(found, tag), trace.query_loss[:, k].mean(), 1e-5
         )
         told = found.SummaryMetadata(tag).summary_description
-        assert told == "5 queries a task; batch norm: transductive"
+        assert told == "5 queries a task, together; batch norm: transductive"
     gap = (trace.query_loss - trace.support_loss)[:, -1].mean()
     np.testing.assert_allclose(last(found, "gap/loss"), gap, rtol=1e-4)
     norms = trace.gradient_norms.mean(axis=(0, 1))

@@ -1,0 +1,88 @@
+"""How queries are predicted in an evaluation: together, or each one alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from maml_keras.learner.learner import Learner
+
+Answers = Callable[[Any], Any]
+"""Query inputs `[examples, ...]` -> predictions `[examples, ...]`."""
+
+
+def answers(
+    learner: Learner, weights: Any, state: Any, support_x: Any, *, step: int
+) -> Answers:
+    """A function that predicts query inputs after adaptation to a support set.
+
+    Args:
+        learner: the learner.
+        weights: a tensor for each of `learner.variables`, adapted.
+        state: a tensor for each of `learner.state_variables`.
+        support_x: support inputs `[examples, ...]`.
+        step: int, inner steps taken.
+    """
+    settled = learner.settled(weights, state, support_x, training=False, step=step)
+
+    def answer(x: Any) -> Any:
+        return learner.answer(
+            weights, settled, x, training=False, step=step
+        ).predictions
+
+    return answer
+
+
+def together(answer: Answers, x: Any) -> Any:
+    """The predictions of one pass over all queries of a task."""
+    return answer(x)
+
+
+def alone(answer: Answers, x: Any) -> Any:
+    """The predictions of one pass for each query, as for a client that sends one."""
+
+    def rows(x: Any) -> Any:
+        output = answer(x)
+        masks = tf.nest.map_structure(lambda t: getattr(t, "_keras_mask", None), output)
+        known = [mask for mask in tf.nest.flatten(masks) if mask is not None]
+        return output, known
+
+    # The first query tells the structure and the types.
+    like = rows(tf.nest.map_structure(lambda a: a[:1], x))
+    spec = tf.nest.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), like)
+    found = tf.map_fn(
+        lambda row: rows(tf.nest.map_structure(lambda a: a[None], row)),
+        x,
+        fn_output_signature=spec,
+    )
+    # Each pass had one row.
+    output, masks = tf.nest.map_structure(lambda t: tf.squeeze(t, axis=1), found)
+    first, rest = tf.nest.flatten(like[0]), iter(masks)
+    for leaf, one in zip(tf.nest.flatten(output), first, strict=True):
+        if getattr(one, "_keras_mask", None) is not None:
+            leaf._keras_mask = next(rest)
+    return output
+
+
+PASSES: dict[str, Callable[[Answers, Any], Any]] = {
+    "together": together,
+    "alone": alone,
+}
+
+
+def get(name: str) -> Callable[[Answers, Any], Any]:
+    """The function with the given name.
+
+    Args:
+        name: `"together"` or `"alone"`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in PASSES:
+        raise ValueError(
+            f"`queries` must be one of {list(PASSES)}. Received: queries={name!r}."
+        )
+    return PASSES[name]
