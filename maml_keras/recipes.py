@@ -1,4 +1,4 @@
-"""The published algorithms, each a composition of a few lines."""
+"""The published algorithms; each recipe is a composition of a few lines."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ __all__ = [
     "reptile",
 ]
 
-# Every recipe takes a built model, the inner loss, the inner learning rate and the
-# number of inner steps; `options` are those of `MAML`.
+# Each recipe takes a built model, the inner loss, the inner learning rate and the
+# number of inner steps; `options` are further arguments of `MAML`.
 
 
 def maml(
@@ -56,7 +56,7 @@ def maml(
     adapt: Selector | None = None,
     **options: Any,
 ) -> MAML:
-    """MAML: all weights adapt, if no selector says otherwise; second order.
+    """MAML of second order; all weights adapt unless `adapt` is another selector.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
     """
@@ -89,7 +89,7 @@ def anil(
     steps: int = 1,
     **options: Any,
 ) -> MAML:
-    """ANIL: almost no inner loop, only the last layer adapts.
+    """ANIL (almost no inner loop): only the last layer adapts.
 
     Reference: Raghu et al., 2020, https://arxiv.org/abs/1909.09157
     """
@@ -142,18 +142,18 @@ def maml_plus_plus(
     batch_norm: str = "per_step",
     **options: Any,
 ) -> MAML:
-    """MAML++: rates of each layer and step, a loss at every step, per-step batch norm.
+    """MAML++: rates per layer and step, a loss at each step, per-step batch norm.
 
-    Batch norm has a scale and an offset for each step, which do not adapt, and
-    normalises by the batch at hand, as the paper's code does, queries included;
-    `"per_step_running"` has the moving statistics of its text, with which rates learned
-    here may diverge.
+    Batch norm has a scale and an offset for each step, which do not adapt. Each pass,
+    also a query pass, normalises by its own batch, as in the paper's code. The policy
+    `"per_step_running"` uses the moving statistics that the paper's text describes;
+    with it, learned rates may diverge in evaluation.
 
-    For `multi_step_epochs` the loss is that of all steps, then the last one's; for
-    `first_order_epochs` the gradient is of first order: the paper's annealing of the
-    derivative's order, which its released configurations and the presets leave out. The
-    paper's cosine schedule is the outer optimizer's:
-    `keras.optimizers.schedules.CosineDecay`.
+    During the first `multi_step_epochs` the loss is a weighted sum over all steps,
+    later the loss of the last step. During the first `first_order_epochs` the gradient
+    is of first order: this is the paper's derivative-order annealing, which its
+    released configurations and the presets do not use. For the paper's cosine schedule,
+    pass `keras.optimizers.schedules.CosineDecay` to the outer optimizer.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
     """
@@ -177,10 +177,10 @@ def reptile(
     steps: int = 5,
     **options: Any,
 ) -> MAML:
-    """Reptile: towards the weights that the inner Adam arrives at.
+    """Reptile: moves towards the weights that the inner Adam reaches.
 
-    Compile it with `keras.optimizers.SGD(e)`, e up to 1, for the paper's update. It
-    looks at support sets alone: make them larger than those it will be tested on.
+    For the paper's update, compile with `keras.optimizers.SGD(e)`, e up to 1. Reptile
+    learns from support sets only, so make them larger than the support sets in tests.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
     """
@@ -199,12 +199,13 @@ def imaml(
     clip_norm: float | None = None,
     **options: Any,
 ) -> MAML:
-    """Implicit MAML: the inner problem is solved, and its path forgotten.
+    """Implicit MAML: solves the inner problem and does not differentiate its steps.
 
-    The rate has to be below 2 over the largest curvature of the support loss, lambda
-    included, or the inner loop runs away; the meta-gradient does not see that coming,
-    because it knows the minimum and not the path. `clip_norm` bounds the inner
-    gradient's norm, and leaves the minimum where it is.
+    The learning rate must be below `2 / curvature`, where `curvature` is the largest
+    curvature of the support loss plus `proximal`. Otherwise the inner loop diverges.
+    The meta-gradient does not warn of this, because it depends on the minimum and not
+    on the steps. `clip_norm` bounds the norm of the inner gradient without moving the
+    minimum.
 
     Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
     """
@@ -223,13 +224,13 @@ def cavia(
     steps: int = 1,
     **options: Any,
 ) -> MAML:
-    """CAVIA: only context parameters adapt, from zero for every task.
+    """CAVIA: only context parameters adapt; they start at zero for each task.
 
-    The model has to hold a context layer: `models.mlp(context=5)`, or
-    `ContextInput` or `ContextFilm` in one of your own.
+    The model must hold a context layer: use `models.mlp(context=5)`, or put a
+    `ContextInput` or `ContextFilm` layer into your model.
 
     Raises:
-        ValueError: if it holds none.
+        ValueError: if the model holds no trainable context layer.
 
     Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
     """
@@ -247,7 +248,7 @@ def proto_maml(
     steps: int = 1,
     **options: Any,
 ) -> MAML:
-    """ProtoMAML: the head starts at the classes' prototypes.
+    """ProtoMAML: the head starts at the prototypes of the classes.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
     """
@@ -264,7 +265,7 @@ def meta_curvature(
     steps: int = 1,
     **options: Any,
 ) -> MAML:
-    """Meta-Curvature: gradients transformed by learned matrices.
+    """Meta-Curvature: learned matrices transform the inner gradients.
 
     Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
     """
@@ -291,10 +292,10 @@ RECIPES: dict[str, Callable[..., MAML]] = {
 
 
 def get(name: str) -> Callable[..., MAML]:
-    """The recipe of that name.
+    """The recipe with the given name.
 
     Raises:
-        ValueError: if there is none, with the nearest name.
+        ValueError: if no recipe has the name; the message suggests the nearest name.
 
     >>> get("anil") is anil
     True

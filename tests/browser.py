@@ -1,4 +1,4 @@
-"""A real TensorBoard server, and its pages as a headless Chromium draws them."""
+"""A real TensorBoard server, and its pages as a headless Chromium renders them."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ OPTIONS = (
 
 @contextlib.contextmanager
 def tensorboard(folder):
-    """A server for a folder of logs; gives its address once all is read."""
+    """A server for a folder of logs; yields its address once all logs are read."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -50,7 +50,7 @@ def tensorboard(folder):
 
 
 def page(address, profile, *, picture=None, size=(1400, 1100), seconds=20):
-    """The text of a page after its scripts ran; with `picture` a PNG of it instead."""
+    """The text of a page after its scripts ran; `picture` is a path for a screenshot."""
     what = ["--dump-dom"] if picture is None else [f"--screenshot={picture}"]
     done = subprocess.run(
         [

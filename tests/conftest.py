@@ -1,4 +1,4 @@
-"""Shared by all tests."""
+"""Fixtures and settings for all tests."""
 
 import gc
 
@@ -7,23 +7,23 @@ import pytest
 
 from maml_keras.execution import auto_task_map, task_maps
 
-# Tracing makes millions of objects that stay: looking for rubbish after each 700 of
-# them takes a tenth of the suite's time. Much rarer than this is too rare: a graph that
-# nobody needs holds its memory until it is found.
+# Tracing creates millions of objects that stay. A garbage collection after each 700
+# objects, the default, takes a tenth of the suite's time. A much higher threshold than
+# this one would keep the memory of unused graphs for too long.
 gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(autouse=True)
 def _same_numbers_every_time(request):
-    """Weights are drawn from the test's own seed, whatever ran before it."""
-    # The data tests seed themselves and never build a model.
+    """Seeds each test, so that its weights do not depend on earlier tests."""
+    # The data tests set their own seeds and never build a model.
     if request.path.parent.name != "data":
         keras.utils.set_random_seed(7)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _what_is_kept_is_not_searched_again():
-    """Traced functions stay for good, and each full collection would walk them all."""
+    """Freezes traced functions, which stay, so that no collection visits them again."""
     yield
     gc.collect()
     gc.freeze()
@@ -31,11 +31,11 @@ def _what_is_kept_is_not_searched_again():
 
 @pytest.fixture
 def tasks_in_a_loop(request, monkeypatch):
-    """`task_map="auto"` is the map that is quickest to trace, and leaves XLA out.
+    """Makes `task_map="auto"` the map that traces fastest, without XLA.
 
-    For modules that train many small models and look at something else:
-    tests/execution/test_task_maps.py shows that all maps give the same. A test marked
-    `default_map` runs as a user's model would.
+    For modules that train many small models and do not test maps:
+    tests/execution/test_task_maps.py shows that all maps give the same numbers. A test
+    marked `default_map` runs like a user's model.
     """
     if request.node.get_closest_marker("default_map"):
         return

@@ -1,4 +1,4 @@
-"""Small models and batches, and answers computed without maml_keras."""
+"""Small models and batches, and expected results computed without maml_keras."""
 
 import contextlib
 from collections.abc import Callable
@@ -16,7 +16,7 @@ RATE = 0.1
 
 @contextlib.contextmanager
 def precision(name):
-    """New models and arrays are of this float type inside."""
+    """A scope in which new models and arrays have the float type `name`."""
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx(name)
     keras.config.set_dtype_policy(name)
@@ -28,7 +28,7 @@ def precision(name):
 
 
 def draw(generator, shape, count, integers):
-    """Inputs `[*count, *shape]`, in each array of a nest of shapes."""
+    """Random inputs `[*count, *shape]` for each shape in a nest of shapes."""
     if isinstance(shape, dict):
         return {k: draw(generator, s, count, integers) for k, s in shape.items()}
     if integers:
@@ -71,8 +71,8 @@ def dense(inputs=3, outputs=2, units=4, activation="tanh"):
 
 
 def normalised(layer, inputs=3, outputs=2):
-    # The activation before the layer matters: directly after a Dense layer, the terms
-    # that Keras's layer normalisation loses happen to cancel.
+    # The activation matters: directly after a Dense layer, the terms that Keras's layer
+    # normalisation loses would cancel.
     return keras.Sequential(
         [
             keras.Input([inputs]),
@@ -136,7 +136,7 @@ def nested():
 
 @keras.saving.register_keras_serializable(package="tests")
 class Subclassed(keras.Model):
-    """Written by hand, with a `call` that takes no `training`."""
+    """A subclassed model whose `call` takes no `training`."""
 
     def __init__(self, units=4, **kwargs):
         super().__init__(**kwargs)
@@ -193,14 +193,14 @@ class OwnNormalization(layers.Layer):
 
 
 class Family(NamedTuple):
-    """A kind of network and what it eats. All are smooth, so derivatives exist."""
+    """A kind of network and its inputs. All are smooth, so derivatives exist."""
 
     build: Callable[[], keras.Model]
     shape: Any = (3,)
     integers: int | None = None
     vectorizes: bool = True
     random: bool = False
-    """Draws masks, so that plain Keras does not compute the same loss."""
+    """Whether the network draws masks, so that plain Keras gives another loss."""
 
 
 FAMILIES = {
@@ -234,7 +234,7 @@ FAMILIES = {
 
 
 def family(name):
-    """A model of that family and a batch for it, in the current precision."""
+    """A model of the family `name` and a batch for it, in the current precision."""
     chosen = FAMILIES[name]
     return chosen.build(), regression(chosen.shape, integers=chosen.integers)
 
@@ -246,7 +246,7 @@ def maml(
     rate=RATE,
     steps=1,
     second_order=True,
-    task_map="parallel",  # The quickest to trace; tests of maps name theirs.
+    task_map="parallel",  # Traces fastest; tests of maps pass another map.
     **kwargs,
 ):
     inner = InnerLoop(loss, SGD(rate), steps=steps, second_order=second_order)
@@ -267,7 +267,7 @@ def mse(y_true, y_pred):
 
 
 def plain_adapt(model, x, y, *, steps, rate=RATE, loss=mse, training=True):
-    """Inner steps as anyone would write them: a tape, and assignments to the model."""
+    """Inner steps in plain Keras: a tape, and assignments to the model's variables."""
     for _ in range(steps):
         with tf.GradientTape() as tape:
             value = loss(y, model(x, training=training))
@@ -293,10 +293,11 @@ def plain_query_loss(model, batch, values, *, steps, loss=mse):
 
 
 def directional_differences(model, batch, *, steps, size=1e-6, seed=0):
-    """Per variable: a random direction, and the loss's central difference along it.
+    """For each variable: a random direction, and the central difference of the loss.
 
-    The step is small because five steps through group norm curve strongly: at 1e-5 the
-    difference itself is off by 1e-5. Rounding costs 1e-10 at this size.
+    The step is small because the loss after five steps through group norm is strongly
+    curved: with a step of 1e-5 the difference has an error of 1e-5. Rounding costs
+    1e-10 at this step.
     """
     start = [v.numpy() for v in model.trainable_variables]
     generator = np.random.default_rng(seed)
@@ -321,7 +322,7 @@ def numpy_variables(model):
 
 
 def assert_identical(before, after):
-    """Bit for bit."""
+    """Asserts that two lists of arrays are equal bit for bit."""
     assert len(before) == len(after)
     for old, new in zip(before, after):
         np.testing.assert_array_equal(old, new)
@@ -329,7 +330,7 @@ def assert_identical(before, after):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Momentum(UpdateRule):
-    """A user's rule with a state of its own and a learned rate."""
+    """A user's rule with a state for each task and a learned rate."""
 
     def __init__(self, learning_rate=RATE, decay=0.9, **kwargs):
         super().__init__(**kwargs)
@@ -356,7 +357,7 @@ class Momentum(UpdateRule):
 
 
 class CountedMSE:
-    """A loss that counts how often Python runs it: in a graph, once per trace."""
+    """A loss that counts how often Python calls it: in a graph, once per trace."""
 
     __name__ = "counted_mse"
 

@@ -1,4 +1,4 @@
-"""The published algorithms as compositions."""
+"""The published algorithms as compositions of parts."""
 
 import ast
 import inspect
@@ -32,7 +32,7 @@ def network(context=0):
 
 
 def separable(seed=0):
-    """Tasks with three classes around three points of their own."""
+    """Tasks with three classes around three random points, different in each task."""
     generator = np.random.default_rng(seed)
     task, query_y = classification(tasks=8, shots=3, queries=5, seed=seed)
     centres = generator.normal(size=[8, 3, 3], scale=2.0)
@@ -47,7 +47,7 @@ def separable(seed=0):
     )
 
 
-# These differ from MAML by a part that tests/journeys/test_contract.py trains as well.
+# These differ from MAML by one part only, which tests/journeys/test_contract.py trains.
 LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature"}
 
 
@@ -77,8 +77,8 @@ def test_every_recipe_learns_and_is_saved(name, tmp_path):
     np.testing.assert_allclose(loaded(task), learner(task), rtol=1e-5, atol=1e-6)
 
 
-# Of each paper: the rule, which of (body, batch norm, head) adapts, the estimator,
-# lambda, where the loop starts and what batch norm does.
+# For each paper: the rule, which of (body, batch norm, head) adapts, the estimator,
+# lambda, the start of the loop and the batch-norm policy.
 ALL, HEAD, BODY = [True] * 6, [False] * 4 + [True] * 2, [True] * 4 + [False] * 2
 NOT_NORM = [True, True, False, False, True, True]
 PLAIN = "Initialisation", "transductive"
@@ -98,7 +98,7 @@ DEFINITIONS = {
 
 
 @pytest.mark.parametrize("name", recipes.RECIPES)
-def test_every_recipe_is_what_its_paper_defines(name):
+def test_every_recipe_matches_the_definition_of_its_paper(name):
     model = network(context=4 if name == "cavia" else 0)
     learner = recipes.get(name)(model, CROSS_ENTROPY, 0.3, steps=4)
     inner = learner.inner
@@ -118,7 +118,7 @@ def test_every_recipe_is_what_its_paper_defines(name):
         assert learner.meta_gradient.cg_steps == 5
 
 
-def test_first_order_is_another_gradient_than_mamls():
+def test_first_order_differs_from_the_gradient_of_maml():
     model, batch = dense(), regression()
     first, second = (
         recipe(model, "mse", 0.1).compute_meta_gradients(batch)[1]
@@ -131,12 +131,12 @@ def test_first_order_is_another_gradient_than_mamls():
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_a_recipe_is_ten_lines_at_most(name):
     (function,) = ast.parse(inspect.getsource(recipes.get(name))).body
-    body = function.body[1:]  # Without the docstring.
+    body = function.body[1:]  # All but the docstring.
     assert body[-1].end_lineno - body[0].lineno + 1 <= 10
 
 
 def clouds(ways, *, tasks=16, seed=0):
-    """Tasks of so many classes, each a cloud around a point of its own."""
+    """Tasks with `ways` classes, each a cloud around a random point."""
     generator = np.random.default_rng(seed)
     task, query_y = classification(tasks=tasks, ways=ways, shots=2, queries=4)
     centres = generator.normal(size=[tasks, ways, 3], scale=3.0)
@@ -147,7 +147,7 @@ def clouds(ways, *, tasks=16, seed=0):
 
 
 @pytest.mark.journey
-def test_proto_maml_is_tested_with_other_ways_than_it_trained_with():
+def test_proto_maml_can_be_tested_with_other_ways_than_in_training():
     def trained(recipe, outputs):
         model = keras.Sequential(
             [
@@ -176,7 +176,7 @@ def test_a_network_without_a_context_is_refused():
     frozen = models.mlp(context=2)
     frozen.get_layer("context_input").trainable = False
     with pytest.raises(
-        ValueError, match="has a frozen one: set its `trainable = True`"
+        ValueError, match="has a frozen one: set `trainable = True` on the layer"
     ):
         recipes.cavia(frozen, "mse")
 
@@ -199,13 +199,13 @@ def test_plus_plus_goes_through_its_phases():
     assert estimator.until == [20, 50]
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_raises_with_the_nearest_name():
     with pytest.raises(ValueError, match="Did you mean 'reptile'"):
         recipes.get("reptil")
 
 
 @pytest.mark.journey
-def test_imaml_bounds_its_inner_gradient_where_it_is_told_to():
+def test_imaml_clips_its_inner_gradient_if_requested():
     model = recipes.imaml(dense(), "mse", 0.01, clip_norm=10.0)
     assert type(model.rule).__name__ == "ClipByNorm"
     assert type(recipes.imaml(dense(), "mse", 0.01).rule).__name__ == "SGD"

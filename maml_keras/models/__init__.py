@@ -1,5 +1,5 @@
-"""Networks and layers made for meta-learning: the papers' networks, context layers,
-low-rank adapters."""
+"""Networks and layers for meta-learning: the networks of the papers, context layers
+and low-rank adapters."""
 
 from maml_keras.models.adapters import with_low_rank_adapters
 from maml_keras.models.context_layers import ContextFilm, ContextInput

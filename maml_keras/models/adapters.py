@@ -20,27 +20,29 @@ def with_low_rank_adapters(
     alpha: float | None = None,
     layers: Callable[[keras.layers.Layer], bool] | None = None,
 ) -> keras.Model:
-    """A frozen copy of a network with a low-rank adapter around its dense layers.
+    """A frozen copy of a network with low-rank adapters around its dense layers.
 
-    Only the adapters are trainable; the copy predicts what `model` does. Make the head
-    of a new kind of task trainable yourself, if there is one:
-    `adapted.layers[-1].layer.trainable = True`, the layer inside of its adapter.
+    Only the adapters are trainable. At first, the copy makes the same predictions as
+    `model`. If your new tasks need a new head, make the head trainable:
+    `adapted.layers[-1].layer.trainable = True` (`.layer` is the layer inside the
+    adapter).
 
     Args:
-        model: a built Sequential or functional model. It is not changed.
+        model: a built Sequential or functional model; it stays unchanged.
         rank: int, positive.
-        alpha: float, scale of the change; None for the rank, a scale of one.
-        layers: predicate, which `Dense` and `EinsumDense` layers get one; None for all.
-            Those inside `MultiHeadAttention` are asked for as well, by the names
-            `query`, `key`, `value` and `attention_output`.
+        alpha: float, the change is scaled by `alpha / rank`; None for a scale of one.
+        layers: function of a layer that returns True for the `Dense` and `EinsumDense`
+            layers that get an adapter; None for all. The function is also called for
+            the projections inside `MultiHeadAttention`, which have the names `query`,
+            `key`, `value` and `attention_output`.
 
     Returns:
         A `keras.Model` with the same inputs and outputs.
 
     Raises:
-        TypeError: if `model` is no model, or `layers` cannot be called.
-        ValueError: if the model is not built or has adapters, Keras cannot clone it, no
-            layer fits, or `rank` is not positive.
+        TypeError: if `model` is not a model, or `layers` cannot be called.
+        ValueError: if the model is not built or has adapters already, if Keras cannot
+            clone the model, if no layer fits, or if `rank` is not a positive integer.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
 
@@ -91,8 +93,8 @@ def with_low_rank_adapters(
     except ValueError as error:
         raise ValueError(
             f"Model '{model.name}' of class {type(model).__name__} cannot be rebuilt "
-            "layer by layer. Give it as a Sequential or functional model, or use "
-            f"`LowRank` layers in your own class. ({error})"
+            "layer by layer. Pass a Sequential or functional model, or use `LowRank` "
+            f"layers in your own class. ({error})"
         ) from error
     if not wrapped:
         raise ValueError(
@@ -109,11 +111,12 @@ def with_low_rank_adapters(
 
 
 def _check(model: Any, rank: Any, layers: Any) -> None:
-    """Refuses what no copy can be made of."""
+    """Refuses arguments from which no copy can be made."""
     check_rank(rank)
     if not isinstance(model, keras.Model):
         raise TypeError(
-            f"`model` must be a keras.Model. Received: {type(model).__name__}."
+            f"`model` must be a keras.Model. Received: {type(model).__name__}. Load a "
+            "file with `keras.saving.load_model` first."
         )
     if layers is not None and not callable(layers):
         raise TypeError(
@@ -122,20 +125,20 @@ def _check(model: Any, rank: Any, layers: Any) -> None:
         )
     if not model.built:
         raise ValueError(
-            f"`model` must be built. Model '{model.name}' is not: call it once on a "
-            "batch of data, or give it a `keras.Input`."
+            f"`model` must be built. Model '{model.name}' is not built. Call the model "
+            "once on a batch of data, or give it a `keras.Input`."
         )
     adapters = LowRank, LowRankAttention
     having = [x.name for x in model._flatten_layers() if isinstance(x, adapters)]
     if having:
         raise ValueError(
             f"`model` must have no adapters yet. Model '{model.name}' has: "
-            f"{', '.join(having)}. Begin with the network that they were made for."
+            f"{', '.join(having)}. Pass the original network without adapters."
         )
 
 
 def _inside(layer: Any) -> list[keras.layers.Layer]:
-    """The layers of a layer; an operation, which is a node of a graph too, has none."""
+    """The layers inside a layer; empty for an operation, which is not a layer."""
     if not isinstance(layer, keras.layers.Layer):
         return []
     return list(layer._flatten_layers(include_self=False))
@@ -143,14 +146,14 @@ def _inside(layer: Any) -> list[keras.layers.Layer]:
 
 def _unreached(names: list[str]) -> str:
     return (
-        f"What lies inside of {', '.join(names)} is copied without adapters: only "
-        "layers of the model itself and of models in it are wrapped. Use `LowRank` "
-        "layers in that class, or say by `layers` which layers are meant."
+        f"Layers inside {', '.join(names)} are copied without adapters: only layers of "
+        "the model, and of models inside it, get adapters. Use `LowRank` layers in "
+        "your class, or choose other layers with `layers`."
     )
 
 
 def _take_weights(adapted: keras.Model, model: keras.Model) -> None:
-    """The frozen variables of the copy in the order of the original's."""
+    """Copies the original's variables into the frozen layers of the copy."""
     copies = [
         layer.layer if isinstance(layer, LowRank) else layer
         for layer in _leaves(adapted)

@@ -1,4 +1,4 @@
-"""Layers whose few context parameters tell a network which task it sees (CAVIA)."""
+"""Layers with a few context parameters that adapt to a task (CAVIA)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import keras
 
-# The path of context parameters, to adapt them by.
+# A pattern for the paths of context parameters, for the selector `matching`.
 CONTEXT = r"/context$"
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Zero(keras.constraints.Constraint):
-    """Keeps a variable at zero: context parameters start there for every task."""
+    """Keeps a variable at zero, where context parameters start for each task."""
 
     def __call__(self, w: Any) -> Any:
         return keras.ops.zeros_like(w)
@@ -22,17 +22,17 @@ class Zero(keras.constraints.Constraint):
 class ContextLayer(keras.layers.Layer):
     """A layer with context parameters, a vector that starts at zero.
 
-    Adapt it alone, with `matching("/context$")`. Outer optimizers keep it at zero, so
-    that what is learned about one task is not kept for the next.
+    Let only these parameters adapt, with `matching("/context$")`. A constraint keeps
+    them at zero in outer steps, so that no task influences the start of the next task.
 
     Args:
-        size: int, positive, how many parameters.
+        size: int, positive, the number of context parameters.
 
     Raises:
         ValueError: if `size` is not positive.
     """
 
-    # Nothing here needs a layout of its own, so a task axis can be added.
+    # All operations of this layer accept a task axis.
     vectorizes = True
 
     def __init__(self, size: int, **kwargs: Any) -> None:
@@ -43,7 +43,7 @@ class ContextLayer(keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
-        """Adds the context parameters."""
+        """Creates the context parameters."""
         self.context = self.add_weight(
             shape=[self.size], initializer="zeros", constraint=Zero(), name="context"
         )
@@ -55,12 +55,12 @@ class ContextLayer(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class ContextInput(ContextLayer):
-    """Context parameters appended to the features.
+    """Appends context parameters to the features.
 
     `y = [x, context]`, `[examples, features] -> [examples, features + size]`
 
     Args:
-        size: int, positive, how many parameters.
+        size: int, positive, the number of context parameters.
 
     Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
 
@@ -69,27 +69,27 @@ class ContextInput(ContextLayer):
     """
 
     def call(self, x: Any) -> Any:
-        """The features with the context behind them."""
-        # By products with rows of an identity: concatenation and padding have second
-        # derivatives that XLA cannot give a task axis.
-        places = keras.ops.eye(x.shape[-1] + self.size, dtype=x.dtype)
+        """The features, followed by the context."""
+        # Products with rows of an identity replace a concatenation: XLA cannot give a
+        # task axis to the second derivatives of concatenation and padding.
+        identity = keras.ops.eye(x.shape[-1] + self.size, dtype=x.dtype)
         context = keras.ops.cast(self.context, x.dtype)[None]
-        wide = keras.ops.matmul(x, places[: x.shape[-1]])
-        return wide + keras.ops.matmul(context, places[x.shape[-1] :])[0]
+        wide = keras.ops.matmul(x, identity[: x.shape[-1]])
+        return wide + keras.ops.matmul(context, identity[x.shape[-1] :])[0]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The last axis is longer by `size`."""
+        """The input shape with `size` more features."""
         return (*input_shape[:-1], input_shape[-1] + self.size)
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class ContextFilm(ContextLayer):
-    """Context parameters that scale and shift the channels, for convolutions.
+    """Scales and shifts channels by context parameters, for convolutional networks.
 
     `y = x * (1 + context @ scale) + context @ shift`
 
     Args:
-        size: int, positive, how many parameters.
+        size: int, positive, the number of context parameters.
 
     Reference: Perez et al., 2018, https://arxiv.org/abs/1709.07871; Zintgraf et al.,
     2019, https://arxiv.org/abs/1810.03642, section 3.5
@@ -109,15 +109,15 @@ class ContextFilm(ContextLayer):
         return x * (1.0 + scale) + shift
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the input."""
+        """The shape of the input."""
         return input_shape
 
 
 def check_context(model: keras.Model) -> None:
-    """Refuses a model without context parameters to adapt.
+    """Refuses a model without trainable context parameters.
 
     Raises:
-        ValueError: if it has none, or has frozen them.
+        ValueError: if the model has no context parameters, or has frozen them.
     """
     if any(re.search(CONTEXT, v.path) for v in model.trainable_variables):
         return
@@ -126,9 +126,9 @@ def check_context(model: keras.Model) -> None:
         "`model` must hold a context layer that is not frozen. Model "
         f"'{model.name}' has {'a frozen one' if frozen else 'none'}: "
         + (
-            "set its `trainable = True`."
+            "set `trainable = True` on the layer."
             if frozen
-            else "take `models.mlp(context=5)`, or put a `ContextInput` or "
-            "`ContextFilm` into your own."
+            else "use `models.mlp(context=5)`, or put a `ContextInput` or "
+            "`ContextFilm` layer into your model."
         )
     )

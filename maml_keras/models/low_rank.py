@@ -1,4 +1,4 @@
-"""A frozen dense layer that two thin matrices move (LoRA)."""
+"""A frozen dense layer whose kernel is changed by two thin matrices (LoRA)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ADAPTABLE = keras.layers.Dense, keras.layers.EinsumDense
 
 
 def is_adaptable(layer: Any) -> bool:
-    """True for a layer that is one product: a subclass may compute something else."""
+    """True for a dense layer with Keras's own `call`; a subclass may compute more."""
     return isinstance(layer, ADAPTABLE) and type(layer).call in {
         kind.call for kind in ADAPTABLE
     }
@@ -28,25 +28,26 @@ def check_rank(rank: Any) -> None:
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class LowRank(keras.layers.Layer):
-    """A frozen layer whose kernel is moved by a product of two thin matrices.
+    """A frozen layer whose kernel is changed by a product of two thin matrices.
 
-    `kernel + alpha / rank * A @ B`, with A random and B zero at first, so that the
-    layer computes what it did before. The product is never formed where the inputs can
-    go through A and then through B: memory and time grow with the rank.
+    The kernel is `kernel + alpha / rank * A @ B`, with A random and B zero at first, so
+    that the layer computes the same as before. If possible, inputs pass through A and
+    then through B, and the product is never formed. So memory and time grow with the
+    rank only.
 
     Args:
-        layer: a built `Dense` or `EinsumDense`; it is frozen.
+        layer: a `Dense` or `EinsumDense`; the constructor of `LowRank` freezes it.
         rank: int, positive.
-        alpha: float, scale of the change; None for the rank, a scale of one.
+        alpha: float, the change is scaled by `alpha / rank`; None for a scale of one.
 
     Raises:
         TypeError: if the layer is of another kind.
-        ValueError: if `rank` is not positive.
+        ValueError: if `rank` is not a positive integer.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
     """
 
-    # Products of the kernel and of thin matrices, with or without a task axis.
+    # All operations are matrix products, which accept a task axis.
     vectorizes = True
 
     def __init__(
@@ -58,13 +59,13 @@ class LowRank(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         kwargs.setdefault("name", f"{layer.name}_low_rank")
-        # The layer's own precision, or its inputs would be cast on the way.
+        # The precision of the layer; with another, the adapter would cast the inputs.
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(**kwargs)
         if not is_adaptable(layer):
             raise TypeError(
-                "`layer` must be a Dense or an EinsumDense, with its `call`. Received: "
-                f"{type(layer).__name__} '{layer.name}'."
+                "`layer` must be a Dense or an EinsumDense with Keras's `call`. "
+                f"Received: {type(layer).__name__} '{layer.name}'."
             )
         check_rank(rank)
         self.layer = layer
@@ -75,7 +76,7 @@ class LowRank(keras.layers.Layer):
         layer.trainable = False
 
     def build(self, input_shape: Any) -> None:
-        """Adds the two thin matrices."""
+        """Creates the two thin matrices."""
         if not self.layer.built:
             self.layer.build(input_shape)
         *before, last = self.layer.kernel.shape
@@ -87,7 +88,7 @@ class LowRank(keras.layers.Layer):
         )
 
     def call(self, x: Any) -> Any:
-        """The layer with its kernel moved."""
+        """The output of the layer with the changed kernel."""
         layer, scale = self.layer, self.alpha / self.rank
         if isinstance(layer, keras.layers.Dense):
             narrow = keras.ops.matmul(x, self.low_rank_a)
@@ -106,9 +107,10 @@ class LowRank(keras.layers.Layer):
         data, kernel = inputs.split(",")
         last = kernel[-1]
         if "..." in self.layer.equation or last in data or last not in out:
-            # The kernel's last axis is summed over: there is no way through the rank.
-            moved = keras.ops.matmul(self.low_rank_a, self.low_rank_b)
-            return keras.ops.einsum(self.layer.equation, x, moved)
+            # The einsum sums over the last axis of the kernel, so the product must be
+            # formed.
+            change = keras.ops.matmul(self.low_rank_a, self.low_rank_b)
+            return keras.ops.einsum(self.layer.equation, x, change)
         rank = next(letter for letter in "zyxwvutsr" if letter not in equation)
         narrow = out.replace(last, rank)
         through_a = f"{data},{kernel[:-1]}{rank}->{narrow}"
@@ -118,7 +120,7 @@ class LowRank(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """That of the layer."""
+        """The output shape of the layer."""
         return self.layer.compute_output_shape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
@@ -131,7 +133,8 @@ class LowRank(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> LowRank:
         """The layer that `get_config` described."""
         layer = keras.saving.deserialize_keras_object(config["layer"])
-        # Somebody may have made it trainable again, a head for instance.
+        # The constructor freezes the layer, but users may have unfrozen it, for
+        # instance a head.
         trainable = layer.trainable
         made = cls(**{**config, "layer": layer})
         layer.trainable = trainable

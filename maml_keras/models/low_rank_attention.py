@@ -1,4 +1,4 @@
-"""Frozen multi-head attention whose projections thin matrices move (LoRA)."""
+"""Frozen multi-head attention with low-rank adapters of its projections (LoRA)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 
 from maml_keras.models.low_rank import LowRank
 
-# What Keras calls the projections, by the attribute that holds each.
+# The attributes of Keras that hold the projections, and the names of the projections.
 PROJECTIONS = {
     "_query_dense": "query",
     "_key_dense": "key",
@@ -21,26 +21,26 @@ PROJECTIONS = {
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class LowRankAttention(keras.layers.MultiHeadAttention):
-    """Multi-head attention, frozen but for low-rank adapters of its projections.
+    """Frozen multi-head attention with low-rank adapters of its projections.
 
-    Each chosen projection is a `LowRank` around the layer that Keras makes.
+    Each chosen projection is a `LowRank` around the layer that Keras creates.
 
     Args:
         rank: int, positive.
-        alpha: float, scale of the change; None for the rank, a scale of one.
+        alpha: float, the change is scaled by `alpha / rank`; None for a scale of one.
         adapted: names of the projections that get an adapter, out of `"query"`,
             `"key"`, `"value"`, `"attention_output"` and, with a gate, `"gate"`.
-        unfrozen: names of the projections that stay trainable themselves. A
-            configuration has those that somebody made so.
-        **kwargs: those of `keras.layers.MultiHeadAttention`.
+        unfrozen: names of the projections that stay trainable themselves.
+            `get_config` lists the projections that a user has unfrozen.
+        **kwargs: the arguments of `keras.layers.MultiHeadAttention`.
 
     Raises:
-        ValueError: if there is no such projection.
+        ValueError: if a name in `adapted` is unknown, or `rank` is not positive.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
     """
 
-    # As Keras's own does, and its projections.
+    # Keras's attention and the adapters of its projections accept a task axis.
     vectorizes = True
 
     def __init__(
@@ -57,12 +57,13 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         known = set(PROJECTIONS.values())
         if not adapted or not set(adapted) <= known:
             raise ValueError(
-                f"`adapted` must be some of {sorted(known)}. Received: {adapted!r}."
+                f"`adapted` must hold names out of {sorted(known)}. Received: "
+                f"{adapted!r}."
             )
         if "gate" in adapted and not kwargs.get("use_gate"):
             raise ValueError(
-                "`adapted` may name 'gate' for attention with one, `use_gate=True`. "
-                f"Received: {adapted!r} and no gate."
+                "`adapted` may hold 'gate' only for attention with a gate. Received: "
+                f"{adapted!r} without a gate. Pass `use_gate=True`, or remove 'gate'."
             )
         if int(rank) < 1:
             raise ValueError(f"`rank` must be positive. Received: rank={rank}.")
@@ -71,15 +72,15 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         self.adapted = list(adapted)
 
     def build(self, query_shape: Any, value_shape: Any, key_shape: Any = None) -> None:
-        """Makes the projections, freezes them, and puts adapters around the chosen."""
+        """Builds and freezes the projections, and wraps the chosen ones in adapters."""
         super().build(query_shape, value_shape, key_shape)
         for attribute, dense in list(projections(self)):
             dense.trainable = False
             if dense.name in self.adapted:
                 adapter = LowRank(dense, self.rank, alpha=self.alpha)
-                # The projection is built: its kernel says the shapes.
+                # The adapter takes its shapes from the kernel of the built projection.
                 adapter.build(None)
-                self._layers.remove(dense)  # It is the adapter's now.
+                self._layers.remove(dense)  # Now the adapter owns the projection.
                 setattr(self, attribute, adapter)
             dense.trainable = dense.name in self.unfrozen
 
@@ -100,7 +101,7 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
 def projections(
     attention: keras.layers.MultiHeadAttention,
 ) -> Iterator[tuple[str, keras.layers.Layer]]:
-    """The attributes that hold a built layer's projections, and these, plain ones."""
+    """The attributes of a built layer's projections, with the plain projections."""
     for attribute in PROJECTIONS:
         dense = getattr(attention, attribute, None)
         if dense is not None:

@@ -1,4 +1,4 @@
-"""The reference learners of the papers."""
+"""The reference networks of the papers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,17 @@ def mlp(
 ) -> keras.Model:
     """The regression network of the sinusoid experiment.
 
-    Dense layers of 40 and 40 units with ReLU and a linear head; weights truncated
-    normal with standard deviation 0.01, biases zero, no normalisation.
+    Two dense layers of 40 units with ReLU, and a linear head. Initial weights are
+    truncated normal with standard deviation 0.01, initial biases are zero. There is no
+    normalisation.
 
     Args:
         inputs: int, features of an example.
         hidden: ints, units of each hidden layer.
         outputs: int, outputs of the head.
         activation: str, a Keras activation.
-        context: int, context parameters that join the inputs (CAVIA); 0 for none.
+        context: int, number of context parameters that are appended to the inputs
+            (CAVIA); 0 for none.
 
     Returns:
         A built model `[examples, inputs] -> [examples, outputs]`.
@@ -59,17 +61,18 @@ def conv4(
 ) -> keras.Model:
     """The four-block convolutional network of few-shot classification.
 
-    Omniglot form: four blocks of a 3x3 convolution with stride 2, batch norm and
-    ReLU, then the spatial mean. mini-ImageNet form (`max_pool=True`): stride 1, batch
-    norm, ReLU, 2x2 max-pooling, flattened. A dense head gives the logits.
+    Form for Omniglot: four blocks of a 3x3 convolution with stride 2, batch norm and
+    ReLU, then the spatial mean. Form for mini-ImageNet (`max_pool=True`): blocks of a
+    convolution with stride 1, batch norm, ReLU and 2x2 max-pooling, then flattening.
+    A dense head gives the logits.
 
     Args:
-        ways: int, classes of an episode: the width of the head.
+        ways: int, classes of an episode, which is the width of the head.
         shape: `(height, width, channels)` of an image.
         filters: int, channels of each block.
-        max_pool: bool, pooling in place of strides.
-        context: int, context parameters that scale and shift the third block's
-            channels (CAVIA); 0 for none.
+        max_pool: bool, whether to use max-pooling instead of strides.
+        context: int, number of context parameters that scale and shift the channels
+            of the third block (CAVIA); 0 for none.
 
     Returns:
         A built model `[examples, height, width, channels] -> logits [examples, ways]`.

@@ -36,25 +36,25 @@ def pretrained():
 
 
 def with_noise(model):
-    """The adapters away from zero, so that they matter."""
+    """Sets the adapters to random values, so that they change the output."""
     generator = np.random.default_rng(0)
     for variable in model.trainable_variables:
         variable.assign(generator.normal(size=variable.shape))
     return model
 
 
-def test_at_first_it_predicts_what_the_network_did():
+def test_fresh_adapters_do_not_change_predictions():
     model, x = pretrained(), regression((4, 3))[0]["query_x"][0]
     adapted = with_low_rank_adapters(model, 2)
     np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5, atol=1e-6)  # float32
 
 
-def test_one_matrix_starts_at_random_and_the_other_at_zero():
+def test_one_matrix_starts_random_and_the_other_at_zero():
     adapted = with_low_rank_adapters(pretrained(), 2)
     for variable in adapted.trainable_variables:
         zero = variable.path.endswith("low_rank_b")
         assert (np.abs(variable).max() == 0.0) == zero
-    # With both at zero no gradient would ever reach them.
+    # If both matrices were zero, their gradients would always be zero.
     _, gradients = maml(adapted, batch_norm="frozen").compute_meta_gradients(
         regression((4, 3))
     )
@@ -84,11 +84,11 @@ def test_only_the_adapters_are_trainable():
         ("abc,cd->abd", (2, 4, 3), (3, 5)),
         ("abc,cde->abde", (2, 4, 3), (3, 2, 5)),
         ("abcd,cde->abe", (2, 4, 3, 2), (3, 2, 5)),
-        ("ab,cb->ac", (2, 3), (5, 3)),  # The kernel's last axis is summed over.
+        ("ab,cb->ac", (2, 3), (5, 3)),  # Sums over the last axis of the kernel.
         ("...x,xy->...y", (2, 4, 3), (3, 5)),
     ],
 )
-def test_it_is_the_kernel_moved_by_the_product(equation, x_shape, kernel):
+def test_einsum_adapter_adds_the_product_to_the_kernel(equation, x_shape, kernel):
     output = {"abd": (4, 5), "abde": (4, 2, 5), "abe": (4, 5), "ac": (5,), "...y": (5,)}
     shape = output[equation.split("->")[1]]
     base = layers.EinsumDense(equation, output_shape=shape)
@@ -103,7 +103,7 @@ def test_it_is_the_kernel_moved_by_the_product(equation, x_shape, kernel):
     np.testing.assert_allclose(layer(x), expected, rtol=1e-3, atol=1e-4)  # float32
 
 
-def test_dense_is_the_kernel_moved_by_the_product():
+def test_dense_adapter_adds_the_product_to_the_kernel():
     base = layers.Dense(5, activation="relu", bias_initializer="ones")
     x = tf.random.stateless_normal([2, 3], [0, 1])
     base(x)
@@ -115,7 +115,7 @@ def test_dense_is_the_kernel_moved_by_the_product():
 
 
 @pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
-def test_it_meta_learns_with_an_exact_gradient(task_map):
+def test_meta_gradient_of_adapters_is_exact(task_map):
     adapted = with_noise(with_low_rank_adapters(pretrained(), 2))
     learner = maml(adapted, steps=2, batch_norm="frozen", task_map=task_map)
     checks = check_meta_gradient(learner, regression((4, 3)))
@@ -150,7 +150,7 @@ def test_nested_models_and_a_choice_of_layers():
     assert len(few.trainable_variables) == 2
 
 
-def test_a_selector_finds_them():
+def test_a_selector_finds_adapters():
     adapted = with_low_rank_adapters(pretrained(), 2)
     adapted.layers[-1].layer.trainable = True
     inner = InnerLoop("mse", SGD(0.1), adapt=matching("low_rank_[ab]$"))
@@ -158,7 +158,7 @@ def test_a_selector_finds_them():
     assert len(learner.inner.selected(learner.learner, learner.learner.variables)) == 6
 
 
-def test_a_layer_that_was_made_trainable_again_stays_so(tmp_path):
+def test_an_unfrozen_layer_stays_unfrozen(tmp_path):
     adapted = with_low_rank_adapters(pretrained(), rank=2)
     adapted.layers[-1].layer.trainable = True
     model = MAML(adapted, InnerLoop("mse", MetaSGD(0.1)))
@@ -167,7 +167,7 @@ def test_a_layer_that_was_made_trainable_again_stays_so(tmp_path):
     model.fit(*batch, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    # By shape: what is loaded is built inside of its adapter, and has its path.
+    # Compare shapes: a loaded layer is built inside its adapter, so its path differs.
     assert [v.shape for v in loaded.model.trainable_variables] == [
         v.shape for v in adapted.trainable_variables
     ]
@@ -182,7 +182,7 @@ def test_a_layer_that_was_made_trainable_again_stays_so(tmp_path):
     np.testing.assert_allclose(tuned.predict(x, verbose=0), expected, rtol=1e-4)
 
 
-def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
+def test_unfrozen_projections_stay_unfrozen(tmp_path):
     x = keras.Input([4, 3])
     h = layers.MultiHeadAttention(num_heads=2, key_dim=2, name="attention")(x, x)
     adapted = with_low_rank_adapters(keras.Model(x, h), rank=2)
@@ -197,7 +197,7 @@ def test_projections_that_were_made_trainable_again_stay_so(tmp_path):
     ]
 
 
-def test_what_cannot_be_adapted_is_refused():
+def test_models_and_layers_that_cannot_get_adapters_are_refused():
     with pytest.raises(ValueError, match="Sequential or functional"):
         with_low_rank_adapters(subclassed())
     with pytest.raises(ValueError, match="None was found among einsum_dense.*, dense"):
@@ -246,12 +246,12 @@ def test_the_projections_of_attention_get_adapters(mask, tmp_path):
     paper = lambda layer: layer.name in ("query", "value")  # noqa: E731
     adapted = with_low_rank_adapters(model, 2, layers=paper)
     np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5, atol=1e-6)
-    # A and B of two projections; nothing twice, and all of the original's beside them.
+    # A and B of two projections, beside all variables of the original, each once.
     learned = [v.path for v in adapted.trainable_variables]
     assert len(learned) == 4
     assert all("low_rank" in path for path in learned)
     assert len(adapted.variables) == len(model.variables) + 4
-    # A kernel moved by B after A is the same change as the matrices make.
+    # Adding A @ B to the kernels by hand gives the same change.
     moved = with_noise(adapted)
     by_hand = keras.models.clone_model(model)
     by_hand.set_weights(model.get_weights())
@@ -301,34 +301,34 @@ def test_an_adapter_has_the_precision_of_its_layer(dtype):
         ({"rank": 0}, "`rank` must be positive"),
     ],
 )
-def test_an_adapter_that_could_not_be_is_refused_at_once(options, message):
+def test_impossible_attention_adapters_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         LowRankAttention(num_heads=2, key_dim=2, **options)
 
 
-def test_a_projection_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="`adapted` must be some of"):
+def test_an_unknown_projection_is_refused():
+    with pytest.raises(ValueError, match="`adapted` must hold names out of"):
         LowRankAttention(num_heads=1, key_dim=2, adapted=["querry"])
 
 
 class Doubled(keras.layers.Dense):
-    """Computes something else than a product."""
+    """Computes more than a product."""
 
     def call(self, inputs):
         return 2.0 * super().call(inputs)
 
 
-def test_a_layer_that_computes_something_else_keeps_its_call():
+def test_a_layer_with_its_own_call_gets_no_adapter():
     model = keras.Sequential([keras.Input([3]), Doubled(4), keras.layers.Dense(2)])
     adapted = with_low_rank_adapters(model)
     x = np.random.default_rng(0).normal(size=[5, 3]).astype("float32")
     np.testing.assert_allclose(adapted(x), model(x), rtol=1e-5)
     assert [isinstance(layer, LowRank) for layer in adapted.layers] == [False, True]
-    with pytest.raises(TypeError, match="with its `call`"):
+    with pytest.raises(TypeError, match="with Keras's `call`"):
         LowRank(model.layers[0])
 
 
-def test_the_penalty_on_a_layers_outputs_stays():
+def test_an_activity_regularizer_is_kept():
     dense = keras.layers.Dense(2, activity_regularizer="l2")
     model = keras.Sequential([keras.Input([3]), dense])
     adapted, x = with_low_rank_adapters(model), np.ones([4, 3], "float32")
@@ -346,9 +346,9 @@ def test_layers_that_cannot_be_reached_are_named():
             h = layer(h)
         return keras.Model(x, h)
 
-    with pytest.warns(UserWarning, match="each_word is copied without adapters"):
+    with pytest.warns(UserWarning, match="each_word are copied without adapters"):
         with_low_rank_adapters(model(layers.Dense(2)))
-    with pytest.raises(ValueError, match="None was found. What lies inside of each_w"):
+    with pytest.raises(ValueError, match="None was found. Layers inside each_word"):
         with_low_rank_adapters(model())
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -11,7 +11,7 @@ from maml_keras.models.context_layers import ContextFilm, ContextInput
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
 
 
-def test_context_joins_the_features():
+def test_context_is_appended_to_the_features():
     layer = ContextInput(2)
     x = np.arange(6.0, dtype="float32").reshape(2, 3)
     layer(x)
@@ -32,7 +32,7 @@ def test_film_scales_and_shifts_channels():
 
 @pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_only_the_context_adapts_and_it_starts_at_zero_again(task_map, jit_compile):
+def test_only_the_context_adapts_and_stays_at_zero_in_training(task_map, jit_compile):
     model = models.mlp(inputs=3, outputs=2, hidden=[8], context=4)
     learner = recipes.cavia(model, "mse", 0.5, steps=2, task_map=task_map)
     task, query_y = regression()
@@ -61,7 +61,7 @@ def test_conv4_takes_a_context():
     assert model.predict(np.zeros([1, 28, 28, 1]), verbose=0).shape == (1, 5)
 
 
-def test_a_context_has_a_size():
+def test_a_context_of_size_zero_is_refused():
     with pytest.raises(ValueError, match="`size` must be positive.*size=0"):
         ContextInput(0)
 

@@ -1,4 +1,4 @@
-"""The reference networks are those of the papers."""
+"""The reference networks match the papers."""
 
 import keras
 import numpy as np
@@ -10,14 +10,14 @@ from maml_keras.models.networks import conv4, mlp
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def test_mlp_is_that_of_the_sinusoid():
+def test_mlp_is_the_network_of_the_sinusoid_experiment():
     model = mlp()
     shapes = [tuple(v.shape) for v in model.trainable_variables]
     assert shapes == [(1, 40), (40,), (40, 40), (40,), (40, 1), (1,)]
     kernels = np.concatenate(
         [v.numpy().ravel() for v in model.trainable_variables[::2]]
     )
-    # A normal cut off at two deviations has 0.88 of its deviation.
+    # Truncation at two deviations leaves 0.88 of the standard deviation.
     assert kernels.std() == pytest.approx(0.0088, rel=0.1)
     assert np.abs(kernels).max() <= 0.02
     assert all(not np.any(v) for v in model.trainable_variables[1::2])
@@ -38,7 +38,7 @@ def test_mlp_is_relu_inside_and_linear_at_the_end():
         (
             {"shape": (84, 84, 3), "filters": 32, "max_pool": True},
             [84, 42, 21, 10],
-            # The last 10 x 10 is pooled to 5 x 5.
+            # The last pooling gives 5 x 5.
             896 + 3 * 9248 + 256 + (25 * 32 + 1) * 5,
         ),
     ],
