@@ -50,7 +50,7 @@ def tensorboard(folder):
 
 
 def page(address, profile, *, picture=None, size=(1400, 1100), seconds=20):
-    """The text of a page after its scripts ran; `picture` is a path for a screenshot."""
+    """The text of a page after its scripts ran; `picture`: a path for a PNG."""
     what = ["--dump-dom"] if picture is None else [f"--screenshot={picture}"]
     done = subprocess.run(
         [
