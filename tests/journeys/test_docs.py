@@ -87,8 +87,17 @@ def test_python_runs_as_it_stands(page, small):
 @pytest.mark.parametrize("text", [*TEXTS, ROOT / "benchmarks/README.md"], ids=name)
 def test_names_of_the_library_on_a_page_exist(text):
     # In sentences and tables, too, where no code runs.
-    for dotted in re.findall(r"\bmk\.([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text()):
+    for dotted in re.findall(
+        r"\bmk\.([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text("utf-8")
+    ):
         API.resolved(f"maml_keras.{dotted}")
+
+
+@pytest.mark.parametrize("text", [*TEXTS, ROOT / "benchmarks/README.md"], ids=name)
+def test_files_of_the_repository_on_a_page_exist(text):
+    folders = "tests|maml_keras|maml_keras_cli|examples|benchmarks|scripts|saved_models"
+    for path in re.findall(rf"`((?:{folders})/[\w./-]+)`", text.read_text("utf-8")):
+        assert (ROOT / path).exists(), f"{name(text)} names {path}"
 
 
 def strings(path):
