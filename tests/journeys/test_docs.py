@@ -88,7 +88,7 @@ def test_python_runs_as_it_stands(page, small):
 def test_names_of_the_library_on_a_page_exist(text):
     # In sentences and tables, too, where no code runs.
     for dotted in re.findall(
-        r"\bmk\.([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text("utf-8")
+        r"\bmk\.(?!NAME)([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text("utf-8")
     ):
         API.resolved(f"maml_keras.{dotted}")
 
@@ -160,6 +160,13 @@ def test_links_lead_somewhere(text):
             assert target.is_relative_to(DOCS), f"{link} is outside of the site"
         if anchor:
             assert anchor in anchors(target), f"{name(text)} links to {link}"
+
+
+@pytest.mark.parametrize(
+    "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
+)
+def test_every_diagnosis_leads_to_its_section(diagnosis):
+    assert diagnosis.section in anchors(DOCS / "troubleshooting.md")
 
 
 def test_every_page_is_in_the_navigation():

@@ -1,7 +1,5 @@
 """Each diagnosis fires on the numbers it is for, and on none of a healthy run."""
 
-import pathlib
-
 import numpy as np
 import pytest
 
@@ -183,9 +181,5 @@ def test_diverged_tasks_say_nothing_of_vanished_gradients():
 @pytest.mark.parametrize(
     "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
 )
-def test_every_diagnosis_leads_to_its_section(diagnosis):
-    from test_docs import anchors
-
-    page = pathlib.Path(__file__).parents[2] / "docs/troubleshooting.md"
-    assert diagnosis.section in anchors(page)
+def test_every_remedy_is_a_sentence(diagnosis):
     assert diagnosis.remedy.endswith(".")
