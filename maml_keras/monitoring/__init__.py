@@ -1,5 +1,5 @@
-"""Seeing a run: TensorBoard's scalars and pictures, diagnoses in plain words, and the
-log of epochs."""
+"""Monitoring of a run: TensorBoard's scalars and pictures, diagnoses in plain words,
+and the log of epochs."""
 
 from maml_keras.monitoring import diagnoses, pictures, views
 from maml_keras.monitoring.adaptation_curves import AdaptationCurves, write_curve

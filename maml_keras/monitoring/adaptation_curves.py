@@ -1,4 +1,4 @@
-"""Watch adaptation in TensorBoard while `fit` runs."""
+"""Writes adaptation curves to TensorBoard while `fit` runs."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from maml_keras.evaluation.evaluate import (
 class AdaptationCurves(keras.callbacks.Callback):
     """Writes the metric at each adaptation step, on fixed tasks, after every epoch.
 
-    The scalars are `adaptation/<metric>/step_0`, `step_1`, ..: step 0 is before
-    adaptation. Number of diverged tasks: `adaptation/diverged`. The same mean after
-    the last step joins the epoch's logs as `adapted_<metric>`.
+    The scalars are `adaptation/<metric>/step_0`, `step_1`, ...; step 0 is before
+    adaptation. `adaptation/diverged` is the number of diverged tasks. The mean after
+    the last step also goes to the epoch's logs, as `adapted_<metric>`.
 
     Args:
         episodes: a finite dataset of batches `(task, query_y)` to adapt to.
-        log_dir: str or path, TensorBoard's folder; the scalars go to `adaptation`.
-        steps: int, adaptation steps; None for as many as in training.
-        num_tasks: int, tasks a time.
+        log_dir: str or path, TensorBoard's folder; the scalars go to its subfolder
+            `adaptation`.
+        steps: int, adaptation steps; None for the number in training.
+        num_tasks: int, tasks in each measurement.
         every: int, epochs between two measurements.
+
+    Raises:
+        ValueError: if `every` is not positive, or the episodes can be drawn only once.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class AdaptationCurves(keras.callbacks.Callback):
         self._writer: Any = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Measures and writes."""
+        """Measures the curve and writes it."""
         if (epoch + 1) % self.every:
             return
         result = evaluate_episodes(
@@ -85,7 +89,7 @@ def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
 
 
 def curve_scalars(result: Evaluation, prefix: str = "adaptation") -> None:
-    """Writes the mean at each adaptation step to the current writer, a tag for each."""
+    """Writes the mean at each adaptation step to the current writer, each as a tag."""
     for k, value in enumerate(result.curve):
         tag = f"{prefix}/{result.metric}/step_{k}"
         tf.summary.scalar(tag, value, description=result.caption)

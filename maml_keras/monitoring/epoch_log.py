@@ -1,4 +1,4 @@
-"""What each epoch logged, and the training time it had taken, in a file."""
+"""A file with the logs of each epoch, and the training time that they state."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import keras
 
 
 class Stopwatch(keras.callbacks.Callback):
-    """Adds `seconds` to the logs of an epoch: the time trained up to its end.
+    """Adds `seconds` to the logs of an epoch: the training time up to its end.
 
-    The first call, which compiles, is left out, and so is what other callbacks do
-    between epochs: put it before them.
+    The first call, which compiles, does not count. Nor does the time of other callbacks
+    between epochs, if they come after this callback.
 
     Args:
-        before: what a run that goes on has logged, a mapping for each epoch with its
-            `epoch` and `seconds`; those from the epoch on where it goes on are lost.
+        before: for a resumed run, its earlier logs: a mapping for each epoch with
+            `epoch` and `seconds`. Epochs that are trained again are ignored.
     """
 
     def __init__(self, before: Iterable[Mapping[str, float]] = ()) -> None:
@@ -32,12 +32,12 @@ class Stopwatch(keras.callbacks.Callback):
 
     @property
     def steps(self) -> int:
-        """Steps that the optimizer has taken; 0 if nothing was trained."""
+        """Steps that the optimizer has taken; 0 before training."""
         return 0 if self.model is None else int(self.model.optimizer.iterations)
 
     @property
     def steps_a_second(self) -> float:
-        """Speed since the first call; 0 if there was no other."""
+        """Steps a second since the first call; 0 before the second call."""
         elapsed = self.elapsed()
         return (self.steps - self._compiling) / elapsed if elapsed > 0.0 else 0.0
 
@@ -47,7 +47,7 @@ class Stopwatch(keras.callbacks.Callback):
         return self.seconds + running
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Starts, unless there is something to compile first."""
+        """Starts the clock, unless the first call must still compile."""
         if not self._compiled:
             kept = [row["seconds"] for row in self._before if row["epoch"] < epoch]
             self.seconds = max(kept, default=0.0)
@@ -56,14 +56,14 @@ class Stopwatch(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Starts after the first call."""
+        """Starts the clock after the first call."""
         if not self._compiled:
             self._compiled = True
             self._compiling = self.steps
             self._since = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Stops, and writes the sum."""
+        """Stops the clock and writes the sum into the logs."""
         self.seconds = self.elapsed()
         self._since = None
         if logs is not None:
@@ -71,13 +71,14 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 class EpochLog(keras.callbacks.Callback):
-    """Writes the logs of each epoch as a line of JSON; put it after what adds to them.
+    """Writes the logs of each epoch as a line of JSON.
 
-    A run that goes on from a backup writes the epochs after the backup anew, and one
-    that starts over all of them: what the file says of these is dropped.
+    List this callback after those that add to the logs. A run that resumes from a
+    backup replaces the lines of the epochs after the backup; a run that starts over
+    replaces all lines.
 
     Args:
-        path: the file. It is read again by `read`.
+        path: the file, which `read` reads.
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:
@@ -86,20 +87,20 @@ class EpochLog(keras.callbacks.Callback):
         self._begun = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """The next epoch is the first of this call."""
+        """Prepares for the first epoch of this `fit`."""
         self._begun = False
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Drops what an interrupted run wrote of the epochs that come now."""
+        """Drops the lines of an interrupted run for the epochs to be trained now."""
         if not self._begun and self.path.exists():
             kept = [row for row in read(self.path) if row["epoch"] < epoch]
-            beside = self.path.with_name(self.path.name + ".new")
-            beside.write_text("".join(map(_line, kept)), encoding="utf-8")
-            beside.replace(self.path)
+            unfinished = self.path.with_name(self.path.name + ".new")
+            unfinished.write_text("".join(map(_line, kept)), encoding="utf-8")
+            unfinished.replace(self.path)
         self._begun = True
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Appends a line."""
+        """Appends the line of this epoch."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line({"epoch": epoch, **numbers}))
@@ -110,9 +111,9 @@ def _line(row: Mapping[str, float]) -> str:
 
 
 def read(path: str | pathlib.Path) -> list[dict[str, float]]:
-    """The logs of all epochs in order; of one that was run twice, the last.
+    """The logs of all epochs in order; for a repeated epoch, its last logs.
 
-    A last line that was cut is left out.
+    An incomplete last line is left out.
     """
     path = pathlib.Path(path)
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Pictures of the inner loop as arrays of pixels; needs matplotlib."""
+"""Draws the inner loop as arrays of pixels; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 
 DPI = 100
 RIGHT, WRONG = (46, 158, 79), (208, 59, 59)
-# Of a task, so that the images stay large enough to be read.
+# Limits for one task, so that its images stay large enough to be recognised.
 MOST_QUERIES_DRAWN, MOST_SHOTS_DRAWN = 25, 5
-# In pixels: of one image, and of the margins of an episode; the gap in images.
+# Side of an image and margins of an episode, in pixels; the gap is in images.
 TILE, LEFT, TOP, GAP = 66, 70, 50, 0.4
 
 
@@ -35,15 +35,16 @@ def fits(
         support: `(x, y)`, each `[tasks, examples]`.
         query: `(x, y)`, each `[tasks, examples]`.
         x: `[tasks, points]`, ascending.
-        predictions: `[tasks, K + 1, points]` at these x.
-        title: str, above all.
+        predictions: `[tasks, K + 1, points]`, at the points `x`.
+        title: str, the title of the picture.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
     tasks, steps = predictions.shape[:2]
     shades = [_shade(k / max(1, steps - 1)) for k in range(steps)]
-    # Two in a row: TensorBoard shows an image 340 pixels wide until it is clicked.
+    # Two tasks fit in a row: TensorBoard shows an image 340 pixels wide until a user
+    # clicks on it.
     rows = -(-tasks // 2)
     width, height = 5.4, 2.1 * rows + 1.15
     figure = _figure(width, height)
@@ -64,7 +65,7 @@ def fits(
         shown = np.concatenate([support[1][i], query[1][i], predictions[i, -1]])
         low, high = np.nanmin(shown), np.nanmax(shown)
         margin = 0.1 * (high - low) + 1e-3
-        if np.isfinite(margin):  # A task that ran away keeps the axes of matplotlib.
+        if np.isfinite(margin):  # A diverged task keeps matplotlib's own limits.
             axes.set_ylim(low - margin, high + margin)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=9)
@@ -99,14 +100,15 @@ def episode(
 ) -> Any:
     """One classification task: support images, then queries with predicted classes.
 
-    A row for each class. A frame is green where the prediction is right; a red one
-    holds the number of the class that was predicted.
+    Each class has a row. A green frame marks a right prediction; a red frame marks a
+    wrong one and shows the number of the predicted class.
 
     Args:
         support: images `[examples, height, width, channels]` and class numbers.
-        query: the same.
-        predicted: class numbers `[query examples]` by what they were predicted after.
-        title: str, above all.
+        query: images and class numbers in the same form.
+        predicted: predicted class numbers `[query examples]`, by a name such as "after
+            1 step".
+        title: str, the title of the picture.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -114,7 +116,7 @@ def episode(
     classes = np.unique(support[1])
     shots = min(MOST_SHOTS_DRAWN, _most(support[1]))
     shown = max(1, min(MOST_QUERIES_DRAWN // len(classes), _most(query[1])))
-    # One array of pixels: axes for each of a hundred images take seconds.
+    # The images go into one array of pixels: a hundred matplotlib axes take seconds.
     columns = shots + len(predicted) * (shown + GAP)
     width, height = int(LEFT + columns * TILE), TOP + len(classes) * TILE
     canvas = np.full([height, width, 3], 255, np.uint8)
@@ -166,10 +168,10 @@ def episode(
 
 
 def _tile(image: Any, side: int) -> Any:
-    """An image as uint8 `[side, side, 3]`; one channel is ink, and drawn dark."""
+    """An image as uint8 `[side, side, 3]`; a single channel is drawn as dark ink."""
     pixels = np.asarray(image, dtype=np.float32)
     low, high = float(pixels.min()), float(pixels.max())
-    if low < 0.0 or high > 1.0:  # Standardised images, or uint8 ones.
+    if low < 0.0 or high > 1.0:  # The images are standardised, or are bytes.
         pixels = (pixels - low) / (high - low or 1.0)
     if pixels.shape[-1] == 1:
         pixels = np.repeat(1.0 - pixels, 3, axis=-1)
@@ -184,13 +186,13 @@ def heat_maps(
     log: bool,
     title: str = "",
 ) -> Any:
-    """Layers by inner steps, one table below the other, with the numbers written in.
+    """Heat maps of layers by inner steps, one below the other, with their numbers.
 
     Args:
         tables: `[steps, layers]` by name.
-        layers: names of the columns.
+        layers: names of the layers.
         log: bool, whether colours follow the logarithm.
-        title: str, above all.
+        title: str, the title of the picture.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -244,7 +246,7 @@ def short(layer: str) -> str:
 
 
 def after(k: int) -> str:
-    """Where the inner loop stands.
+    """The place in the inner loop, as text.
 
     >>> after(0), after(1), after(2)
     ('before adaptation', 'after 1 step', 'after 2 steps')
@@ -253,7 +255,7 @@ def after(k: int) -> str:
 
 
 def _shade(share: float) -> Any:
-    """From light orange to dark red: later steps stand out."""
+    """A colour from light orange to dark red, so that later steps stand out."""
     from matplotlib import colormaps
 
     return colormaps["YlOrRd"](0.35 + 0.6 * share)
@@ -270,7 +272,7 @@ def _most(labels: Any) -> int:
 
 
 def _figure(width: float, height: float) -> Any:
-    # Not by pyplot, which would choose a backend for the whole process.
+    # pyplot would choose a backend for the whole process, so it is not used here.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

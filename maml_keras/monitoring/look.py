@@ -1,4 +1,4 @@
-"""One look at a model that is being trained: numbers, to be judged and written."""
+"""A look at a model in training: the numbers that views write and diagnoses judge."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from maml_keras.outer.maml import MAML
 
 @dataclass(frozen=True)
 class LearnedRates:
-    """The inner rates that are meta-learned, as they stand.
+    """The present values of the meta-learned inner rates.
 
     Attributes:
         layers: paths of the layers that adapt.
         table: `[steps, layers]`, the mean rate of a layer's weights at each inner step;
             one row if the steps share their rates.
-        start: `[steps, layers]`, the same at the first look.
-        values: for each layer all its rates in one array.
+        start: `[steps, layers]`, the table at the start of training.
+        values: for each layer, all its rates in one array.
     """
 
     layers: tuple[str, ...]
@@ -33,15 +33,15 @@ class LearnedRates:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen after some meta-steps.
+    """The state of a model after some meta-steps.
 
     Attributes:
         iteration: int, meta-steps taken.
-        traces: an `InnerTrace` by the part of the tasks, such as `"validation"`.
+        traces: an `InnerTrace` by the name of its dataset, such as `"validation"`.
         rates: the learned rates, or None if the rule learns none.
         trained_steps: int, inner steps in training.
-        blank_start: bool, whether the inner loop starts without having seen the support
-            set, so that step 0 can know nothing of a task's labels.
+        blank_start: bool, whether step 0 has not used the support set and so cannot
+            know a task's labels.
     """
 
     iteration: int
@@ -52,7 +52,7 @@ class Look:
 
     @property
     def main(self) -> str:
-        """The part that is drawn, and whose mean joins the logs."""
+        """The name of the dataset that is drawn, and whose mean goes to the logs."""
         return "validation" if "validation" in self.traces else list(self.traces)[-1]
 
 
@@ -61,7 +61,7 @@ def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:
 
     Args:
         maml: the model.
-        start: None, or the table of an earlier look that these are compared with.
+        start: None, or an earlier table of rates to compare with.
 
     >>> from maml_keras import InnerLoop, MetaSGD, models
     >>> maml = MAML(models.mlp(hidden=[4]), InnerLoop("mse", MetaSGD(0.5)))
@@ -80,7 +80,7 @@ def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:
         for layer in layers
     }
     means = [
-        # A layer's mean is over its weights, not over its variables.
+        # The mean is over all weights of a layer, not over its variables.
         np.concatenate([r.reshape(len(r), -1) for r in values[layer]], axis=1).mean(1)
         for layer in layers
     ]

@@ -1,4 +1,4 @@
-"""Views that draw: fits, episodes with their predictions, heat maps."""
+"""Views that draw pictures: fits, episodes with their predictions, heat maps."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ POINTS = 100
 class Fits(View):
     """Fits of a few fixed regression tasks, step by step: the image `fits`.
 
-    For tasks from one number to one number, such as sinusoids. The curve between the
-    examples is drawn too, unless the model has batch norm, whose answer to one input
-    depends on the others.
+    The tasks must map one number to one number, as sinusoids do. The curve between the
+    examples is drawn, too, unless the model has batch norm: then the prediction for
+    one input depends on the others.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -47,8 +47,9 @@ class Fits(View):
 class Episodes(View):
     """A fixed episode with its predictions before and after: the image `episode`.
 
-    For images with class numbers or one-hot rows. A row for each class; a frame is
-    green where the prediction is right, and a wrong one says which class was predicted.
+    The tasks must hold images with class numbers or one-hot rows. Each class has a
+    row. A green frame marks a right prediction; a red frame marks a wrong one and
+    shows the predicted class.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -118,7 +119,7 @@ def _is_curve(trace: InnerTrace) -> bool:
 
 
 def _are_images(examples: dict[str, Any]) -> bool:
-    """Images with one class each."""
+    """Whether the examples are images with one class each."""
     if not _are_arrays(examples):
         return False
     x, y = examples["query_x"], examples["query_y"]
@@ -132,7 +133,7 @@ def _classes(y: Any) -> Any:
 
 
 def _are_arrays(examples: dict[str, Any]) -> bool:
-    """One input and one output: of several nobody says which to draw."""
+    """Whether there is one input and one output; several cannot be drawn."""
     return all(isinstance(array, np.ndarray) for array in examples.values())
 
 

@@ -1,4 +1,4 @@
-"""The page HParams of TensorBoard for a comparison: one run for each contender."""
+"""Writes TensorBoard's page HParams for a comparison: one run for each contender."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maml_keras.outer.maml import MAML
 
 
 def settings_of(maml: MAML) -> dict[str, Any]:
-    """What distinguishes a contender, as plain values.
+    """The settings that distinguish a contender, as plain values.
 
     >>> from maml_keras import InnerLoop, MetaSGD, models
     >>> settings_of(MAML(models.mlp(), InnerLoop("mse", MetaSGD(0.5), steps=3)))
@@ -22,7 +22,7 @@ def settings_of(maml: MAML) -> dict[str, Any]:
 'Backprop, second order', 'batch norm': 'transductive'}
     """
     rate = maml.rule.fixed_rate
-    if rate is None:  # Learned: where it began.
+    if rate is None:  # For learned rates, show their initial value.
         rate = getattr(maml.rule, "learning_rate", float("nan"))
     return {
         "rule": maml.rule.title,
@@ -39,26 +39,26 @@ def write_contenders(
     results: Mapping[str, Evaluation],
     seconds: Mapping[str, float],
 ) -> None:
-    """Writes a run for each contender: its settings, and what it reaches on test tasks.
+    """Writes a run for each contender: its settings and its results on test tasks.
 
-    `test/<metric>` has adaptation steps for its axis, so that the page Scalars shows
-    all contenders' adaptation in one chart; HParams shows its end. What was there is
-    replaced.
+    The axis of `test/<metric>` has adaptation steps, so that the page Scalars shows
+    the adaptation of all contenders in one chart. HParams shows the last step.
 
     Args:
-        folder: a folder of its own, below TensorBoard's.
+        folder: a folder below TensorBoard's, for this page alone; its content is
+            replaced.
         settings: values by name, by contender.
         results: an `Evaluation` by contender.
         seconds: training time by contender.
     """
-    # A second to import, and only needed here.
+    # Imported here, because the import takes a second.
     from tensorboard.plugins.hparams import api
 
     folder = pathlib.Path(folder)
     shutil.rmtree(folder, ignore_errors=True)
     first = next(iter(results.values()))
     metric = f"test/{first.metric}"
-    # What is asked first stands first: the page cuts off what does not fit.
+    # The most important metrics come first: the page cuts off what does not fit.
     shown = {
         metric: f"{first.metric} after the last step",
         "test/first": f"{first.metric} after the first step",

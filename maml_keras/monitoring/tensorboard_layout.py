@@ -1,4 +1,4 @@
-"""The page "Custom Scalars" of TensorBoard, laid out so that it tells the story."""
+"""The layout of TensorBoard's page "Custom Scalars"."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from maml_keras.outer.maml import MAML
 class Layout(View):
     """Lays out the page Custom Scalars: does it adapt, and what do the steps do?
 
-    Charts by tag, so that all runs under TensorBoard's folder are in them. It is
-    written once.
+    The charts select scalars by tag, so they show all runs in TensorBoard's folder. The
+    layout is written once.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,15 @@ class Layout(View):
             tf.summary.experimental.write_raw_pb(_summary(layout))
 
 
-# A chart of all tags that a regular expression finds, or of these tags with a band.
+# By the chart's title: a regular expression for its tags, or a list of tags that are
+# drawn with a band.
 Charts = dict[str, str | list[str]]
 
 
 def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
-    """What is drawn, by chart and page section."""
-    # Of one section TensorBoard shows bands last, so the chart that tells the story has
-    # a section to itself.
+    """The charts of each section of the page."""
+    # TensorBoard shows charts with bands last in their section, so the most important
+    # chart has a section of its own.
     story = f"query {metric} before adaptation, after the first and the last inner step"
     tags = [f"{metric}/step_{k}" for k in told_steps(steps)]
     charts: Charts = {
@@ -66,7 +67,7 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
 
 
 def _summary(sections: dict[str, Charts]) -> Any:
-    # A second to import, and only needed here.
+    # Imported here, because the import takes a second.
     from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
     layout = layout_pb2.Layout()

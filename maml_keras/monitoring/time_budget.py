@@ -1,4 +1,4 @@
-"""How often something may be done beside training, so that it costs little of it."""
+"""Limits extra work in training to a share of the training time."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator
 
 
 class Pace:
-    """Says whether the training time so far affords one more of something.
+    """Decides whether the training time so far allows one more piece of extra work.
 
-    `spent + cost of the last one < share * trained`. The first of each kind is free,
-    since it compiles, and so is what has to be done whatever it costs.
+    `spent + cost of the last piece < share * trained`. The first piece of each kind is
+    free, because it compiles.
 
     Args:
-        share: float, of the training time.
-        clock: seconds, as those of `time.perf_counter`.
+        share: float, the share of the training time for extra work.
+        clock: returns seconds, as `time.perf_counter` does.
 
     >>> seconds = iter([0, 100, 100, 109, 109, 111, 111, 113])
     >>> pace = Pace(0.02, clock=lambda: next(seconds))
@@ -26,7 +26,7 @@ class Pace:
     >>> pace.affords("look")
     True
     >>> with pace.spending("look"):
-    ...     pass  # 2 s, which is all there is.
+    ...     pass  # 2 s, which is the whole share.
     >>> pace.affords("look")
     False
     """
@@ -42,34 +42,34 @@ class Pace:
         self._since: float | None = None
 
     def start(self) -> None:
-        """Training begins, or goes on; nothing if it is under way."""
+        """Starts or continues the training time; does nothing if it is running."""
         if self._since is None:
             self._since = self._clock()
 
     def stop(self) -> None:
-        """Training pauses."""
+        """Pauses the training time."""
         if self._since is not None:
             self.trained += self._clock() - self._since
             self._since = None
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
-        """Around what counts as training."""
+        """A context whose time counts as training."""
         self.start()
         yield
         self.stop()
 
     @contextlib.contextmanager
     def spending(self, kind: str) -> Iterator[None]:
-        """Around one of a kind."""
+        """A context whose time counts as one piece of extra work of a kind."""
         started = self._clock()
         yield
         cost = self._clock() - started
         if kind in self._costs:
             self.spent += cost
-        # What the first one took says nothing of the second.
+        # The first piece compiles, so its time does not predict the second's.
         self._costs[kind] = cost if kind in self._costs else 0.0
 
     def affords(self, kind: str) -> bool:
-        """Whether one more of a kind keeps to the share."""
+        """Whether one more piece of a kind stays within the share."""
         return self.spent + self._costs.get(kind, 0.0) < self.share * self.trained

@@ -1,4 +1,4 @@
-"""What is written of a look at a run: small objects, each of which shows one thing."""
+"""Views: small objects that each write one aspect of a look to TensorBoard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Board", "Curves", "Norms", "Rates", "SupportGap", "View"]
 
 
 class Board:
-    """Where views write: a TensorBoard run for the model, and one for each part.
+    """The TensorBoard runs that views write to: the model's, and one a dataset.
 
     Args:
         folder: TensorBoard's folder.
@@ -30,7 +30,9 @@ class Board:
         self._writers: dict[str, Any] = {}
 
     def part(self, name: str = "") -> contextlib.AbstractContextManager[Any]:
-        """Makes a part's run the one that `tf.summary` writes to; `""` is the model's.
+        """A context in which `tf.summary` writes to a dataset's run.
+
+        The name `""` stands for the model's run.
 
         >>> import tempfile
         >>> board = Board(tempfile.mkdtemp())
@@ -46,19 +48,19 @@ class Board:
         return self._writers[name].as_default(step=self.step)  # type: ignore[no-any-return]
 
     def flush(self) -> None:
-        """What was written reaches the disk."""
+        """Writes everything to the disk."""
         for writer in self._writers.values():
             writer.flush()
 
     def close(self) -> None:
-        """Closes the files; writing again opens new ones."""
+        """Closes the files; a later write opens new ones."""
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
 
 
 def told_steps(steps: int) -> list[int]:
-    """The inner steps that tell the story: none, the first and the last.
+    """The most important numbers of inner steps: 0, 1 and the last.
 
     >>> told_steps(10), told_steps(1), told_steps(0)
     ([0, 1, 10], [0, 1], [0])
@@ -67,16 +69,16 @@ def told_steps(steps: int) -> list[int]:
 
 
 class View(abc.ABC):
-    """Writes one thing of a look."""
+    """Writes one aspect of a look."""
 
     @abc.abstractmethod
     def write(self, look: Look, board: Board, maml: MAML) -> None:
         """Writes summaries, if there is something to show.
 
         Args:
-            look: what was seen.
-            board: where to write, `with board.part("validation"): ...`.
-            maml: the model, as it stands; it must not be changed.
+            look: the numbers to show.
+            board: the place to write to, `with board.part("validation"): ...`.
+            maml: the model in training, which a view must not change.
         """
 
 
@@ -84,10 +86,10 @@ class View(abc.ABC):
 class Curves(View):
     """Query metric and loss before adaptation and after each inner step.
 
-    `adaptation/<metric>/step_0`, `step_1`, .. and `adaptation/diverged`, the number of
-    tasks that ran away by the last step. `interval/<metric>/step_0/lower` and `upper`
-    bound the 95% confidence interval of the mean over tasks, before adaptation, after
-    the first step and after the last.
+    Writes `adaptation/<metric>/step_0`, `step_1`, ... and `adaptation/diverged`, the
+    number of tasks that diverged by the last step. `interval/<metric>/step_0/lower` and
+    `upper` bound the 95% confidence interval of the mean over tasks. Intervals are
+    written before adaptation, after the first step and after the last step.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -112,10 +114,11 @@ class Curves(View):
 
 @final
 class SupportGap(View):
-    """What the inner loop makes of the support set, and the gap to the query set.
+    """Support metric and loss at each inner step, and the gap to the query set.
 
-    `support/<metric>/step_0`, ..; `gap/<metric>`: query minus support after the last
-    step. A gap that grows says that steps learn the support set by heart.
+    Writes `support/<metric>/step_0`, ... and `gap/<metric>`, which is query minus
+    support after the last step. A growing gap means that the steps overfit the support
+    set.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -130,9 +133,10 @@ class SupportGap(View):
 
 @final
 class Norms(View):
-    """Size of the inner gradients and steps of each layer, a mean over tasks and steps.
+    """Norms of each layer's inner gradients and updates, averaged over tasks and steps.
 
-    `inner_gradient/<layer>` and `inner_update/<layer>`; diverged tasks are left out.
+    Writes `inner_gradient/<layer>` and `inner_update/<layer>`. Diverged tasks are left
+    out.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -154,9 +158,9 @@ class Norms(View):
 class Rates(View):
     """The learned inner rates, if the rule learns any.
 
-    `inner_rate/<layer>` is the mean of a layer's rates, and with rates for each step
-    `inner_rate/<layer>/step_1`, ..; with rates for each weight `inner_rates/<layer>` is
-    their histogram.
+    Writes the mean of a layer's rates as `inner_rate/<layer>`; if each step has its own
+    rates, as `inner_rate/<layer>/step_1`, ... instead. If each weight has its own rate,
+    `inner_rates/<layer>` is their histogram.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:

@@ -1,4 +1,4 @@
-"""See in TensorBoard and in the log how a model learns to adapt."""
+"""`Watch`, a callback that shows in TensorBoard and in the log how a model adapts."""
 
 from __future__ import annotations
 
@@ -25,52 +25,54 @@ from maml_keras.monitoring.views import Board, Curves, Norms, Rates, SupportGap,
 
 logger = logging.getLogger(__name__)
 
-# A diagnosis asks for at most so many looks.
+# Looks that a diagnosis may read.
 REMEMBERED = 5
-# At most so many in a run, and so many with pictures, besides the first and the last.
+# About how often `Watch` looks in a run, beside the first and the last look.
 LOOKS = 20
-# Drawing takes three times as long as everything else of a look.
+# Looks from one with pictures to the next: drawing takes three times as long as the
+# rest of a look.
 PICTURES_EVERY = 5
 
 
 class Watch(keras.callbacks.Callback):
     """Shows how a model learns to adapt, next to `keras.callbacks.TensorBoard`.
 
-    After an epoch the model adapts to fixed tasks, and what happens at each inner step
-    goes to TensorBoard: query loss and metric before and after, gradient and update
-    norms by layer, learned rates, diverged tasks, the gap between support and query
-    set, pictures of tasks. Where the numbers say that something is wrong, a sentence
-    says so in the log, once, and on TensorBoard's page Text. Training goes on as it
-    would have without.
+    After an epoch `Watch` looks at the model: the model adapts to fixed tasks, and
+    TensorBoard gets the numbers of each inner step. These are query loss and metric,
+    norms of gradients and updates by layer, learned rates, diverged tasks, the gap
+    between support and query set, and pictures of tasks. If the numbers show a problem,
+    a sentence about it appears once in the log and on TensorBoard's page Text. Looks do
+    not change the training.
 
-    It looks after the first epoch and the last; between them about 20 times, as long as
-    that takes no more than `share` of the training time. With `every` it looks after
-    every so many epochs, whatever it takes. The last step's mean joins the logs of an
-    epoch that was looked at as `adapted_<metric>`, its 95% half-width beside it.
+    `Watch` looks after the first epoch and the last, and about 20 times between them if
+    the looks take no more than `share` of the training time. With `every` it looks
+    regularly, at any cost. A look adds the mean after the last step to the logs of its
+    epoch as `adapted_<metric>`, with `adapted_<metric>_half_width`.
 
     Args:
-        log_dir: str or path, TensorBoard's folder; all goes to `adaptation` in it.
-        episodes: a finite dataset of batches `(task, query_y)`, which counts as
-            validation tasks; or several by name, `{"train": .., "validation": ..}`. The
-            one whose mean joins the logs is `"validation"`, or the last.
-        steps: int, adaptation steps; None for as many as in training.
-        num_tasks: int, tasks of each dataset a time.
-        every: int, epochs between two looks; None for as many as `share` affords.
-        share: float, of the training time, that looks may take; the first look, which
-            compiles, and the last are not counted.
+        log_dir: str or path, TensorBoard's folder; everything goes to its subfolder
+            `adaptation`.
+        episodes: a finite dataset of batches `(task, query_y)`, which is called
+            `"validation"`; or several by name, `{"train": .., "validation": ..}`. The
+            logs get the mean of `"validation"`, or else of the last dataset.
+        steps: int, adaptation steps; None for the number in training.
+        num_tasks: int, tasks of each dataset in one look.
+        every: int, epochs between two looks; None for as many looks as `share` allows.
+        share: float, the share of the training time that looks may take. The first
+            look, which compiles, and the last are not counted.
         metric: as in `evaluate_episodes`.
         views: a list of `View`; None for all of them.
-        pictures: a list of `View` that draw, used in the first look, every fifth after
-            it and the last; None for all of them. They need matplotlib, and are skipped
-            without it.
+        pictures: a list of `View` that draw, used in the first look, in every fifth
+            look after it and in the last; None for all of them. Without matplotlib
+            they are skipped.
         diagnoses: a list of `Diagnosis`; None for all of them.
-        verbose: 0 for silence, 1 for a bar where a look takes more than two seconds;
-            "auto" for a bar where `fit` has one.
+        verbose: 0 for silence, 1 for a bar if a look takes more than two seconds;
+            "auto" for a bar if `fit` has one.
 
     Raises:
-        TypeError: if `log_dir` is no path.
-        ValueError: if there are no episodes, or they can be drawn only once, `every`
-            is not positive, or `share` is negative.
+        TypeError: if `log_dir` is not a path.
+        ValueError: if there are no episodes, they can be drawn only once, `every` is
+            not positive, or `share` is negative.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Watch(keras.callbacks.Callback):
         super().__init__()
         if not isinstance(log_dir, (str, os.PathLike)):
             raise TypeError(
-                "`log_dir` must be a folder's path; the episodes come after it. "
-                f"Received: log_dir of type {type(log_dir).__name__}."
+                "`log_dir` must be the path of a folder, and `episodes` the second "
+                f"argument. Received: log_dir of type {type(log_dir).__name__}."
             )
         if not isinstance(episodes, Mapping):
             episodes = {"validation": episodes}
@@ -128,32 +130,32 @@ class Watch(keras.callbacks.Callback):
         self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
         self._count = 0
         self._resumed = False
-        self._unsaid: list[Finding] = []
+        self._unreported: list[Finding] = []
         self._pace = Pace(share)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Notes where learned rates start."""
+        """Records the initial values of learned rates."""
         rates = learned_rates(self.model)
         self._start = None if rates is None else rates.table
         if self.pictures and not figures.can_draw():
             logger.warning(
                 "No pictures in TensorBoard: they need matplotlib (`pip install "
-                "'maml_keras[plot]'`). All else is written."
+                "'maml_keras[plot]'`). Everything else is written."
             )
             self.pictures = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Says what the last look found: by now the progress bar has ended its line."""
+        """Reports the findings of the last look: `fit`'s bar has ended its line now."""
         if not self._count:
             self._resumed = epoch > 0
-        self._say()
+        self._report()
         self._pace.start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Looks, judges and writes, if it is time to."""
+        """Looks, judges and writes, if a look is due."""
         self._pace.stop()
         epochs = self.params.get("epochs") or 1
-        # A callback may have ended training before its last epoch.
+        # Another callback may have ended training before the last epoch.
         last = epoch + 1 == epochs or self.model.stop_training
         if not (last or self._is_due(epoch, epochs)):
             return
@@ -181,17 +183,17 @@ class Watch(keras.callbacks.Callback):
         return not self._count or (regular and self._pace.affords("looks"))
 
     def _draws(self) -> bool:
-        whatever = self._count == 0 or self.every is not None
+        at_any_cost = self._count == 0 or self.every is not None
         regular = self._count % PICTURES_EVERY == 0
-        return regular and (whatever or self._pace.affords("pictures"))
+        return regular and (at_any_cost or self._pace.affords("pictures"))
 
     def _write(self, look: Look, views: Sequence[View]) -> None:
         for view in views:
             view.write(look, self._board, self.model)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Says what is left to say, and closes the files."""
-        self._say()
+        """Reports the remaining findings and closes the files."""
+        self._report()
         self._board.close()
 
     def _look(self) -> Look:
@@ -223,17 +225,17 @@ class Watch(keras.callbacks.Callback):
             if finding is not None and finding.title not in self.findings:
                 self.findings[finding.title] = look.iteration, finding
                 news.append(finding)
-        self._unsaid += news
-        # A run that goes on has a page already, which may say something.
+        self._unreported += news
+        # A resumed run has a page already, whose findings must stay.
         first = self._count == 0 and not self._resumed
         if news or first:
             with self._board.part():
                 tf.summary.text("diagnoses", _page(self.findings))
 
-    def _say(self) -> None:
-        for finding in self._unsaid:
+    def _report(self) -> None:
+        for finding in self._unreported:
             logger.warning("%s", finding)
-        self._unsaid = []
+        self._unreported = []
 
 
 def _page(findings: Mapping[str, tuple[int, Finding]]) -> str:

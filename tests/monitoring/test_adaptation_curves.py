@@ -1,4 +1,4 @@
-"""Adaptation curves reach TensorBoard and the epoch's logs."""
+"""`AdaptationCurves` writes to TensorBoard and to the epoch's logs."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ import maml_keras as mk
 pytestmark = pytest.mark.journey
 
 
-def test_adaptation_curves_are_those_of_evaluate_episodes(tmp_path):
+def test_adaptation_curves_equal_those_of_evaluate_episodes(tmp_path):
     family = mk.data.Sinusoid(shots=5, queries=5)
     fixed = mk.data.episodes(family, batch_size=10, seed=2, num_episodes=20)
     maml = mk.MAML(mk.models.mlp(hidden=[8]), mk.InnerLoop("mse", mk.SGD(0.01)))
@@ -38,12 +38,12 @@ def test_adaptation_curves_are_those_of_evaluate_episodes(tmp_path):
     )
 
 
-def test_a_period_of_nothing_is_refused(tmp_path):
+def test_a_period_of_zero_epochs_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`every` must be positive"):
         mk.AdaptationCurves([], tmp_path, every=0)
 
 
 @pytest.mark.parametrize("make", [mk.AdaptationCurves, lambda e, d: mk.Watch(d, e)])
-def test_what_can_be_drawn_once_is_refused(make, tmp_path):
+def test_episodes_that_can_be_drawn_once_are_refused(make, tmp_path):
     with pytest.raises(ValueError, match="`episodes` must be a dataset or a list"):
         make(iter([]), tmp_path)

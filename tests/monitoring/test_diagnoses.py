@@ -1,4 +1,4 @@
-"""Each diagnosis fires on the numbers it is for, and on none of a healthy run."""
+"""Each diagnosis finds its own problem, and none finds one in a healthy run."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def look(
 
 
 def found(*looks):
-    """Titles of what all diagnoses find, after each look."""
+    """The titles of all findings, after each look."""
     titles = []
     for end in range(1, len(looks) + 1):
         for diagnosis in mk.diagnoses.all_diagnoses():
@@ -64,28 +64,28 @@ def found(*looks):
     return list(dict.fromkeys(titles))
 
 
-def test_a_healthy_run_is_accused_of_nothing():
+def test_a_healthy_run_has_no_findings():
     accuracies = [[0.2, 0.8, 0.9]] * 30
     healthy = [look(accuracy=a, rates=[0.2, -0.05]) for a in accuracies]
     assert found(*healthy) == []
     assert found(*[look()] * 5) == []
 
 
-def test_labels_that_leak():
+def test_a_leak_of_labels_is_found():
     [title] = found(look(accuracy=[0.3, 0.8, 0.9]))
     assert title == "Labels leak"
     text = str(mk.diagnoses.LabelLeak()([look(accuracy=[0.3, 0.8, 0.9])]))
     assert "validation tasks" in text
-    assert "where a guess has 20.0%" in text
+    assert "; a guess has 20.0%" in text
 
 
-def test_chance_on_few_tasks_or_after_prototypes_is_no_leak():
+def test_luck_on_few_tasks_or_a_prototypical_head_is_not_a_leak():
     lucky = look(accuracy=[0.5, 0.8, 0.9], tasks=5)
     assert found(lucky) == []
     assert found(look(accuracy=[0.5, 0.8, 0.9], blank=False)) == []
 
 
-def test_chance_is_not_a_leak_in_a_thousand_looks():
+def test_chance_is_never_found_as_a_leak_in_a_thousand_looks():
     leak = mk.diagnoses.LabelLeak()
     base = look(accuracy=[0.2, 0.8, 0.9]).traces["validation"]
     random = np.random.default_rng(1)
@@ -95,27 +95,27 @@ def test_chance_is_not_a_leak_in_a_thousand_looks():
         assert leak([Look(1, {"train": trace})]) is None
 
 
-def test_adaptation_that_does_not_help():
+def test_adaptation_that_does_not_help_is_found():
     idle = look([2.0, 1.999, 1.998])
-    assert found(idle, idle) == []  # It may begin late.
+    assert found(idle, idle) == []  # The gain may begin late.
     assert found(idle, idle, idle) == ["Adaptation does not help"]
     hardly = look([2.0, 1.9999, 1.9999])
     assert found(hardly, hardly, hardly) == ["Adaptation does not help"]
     assert found(idle, idle, look()) == []
 
 
-def test_a_gain_that_comes_late_in_the_loop_is_a_gain():
+def test_a_gain_in_the_last_inner_step_counts():
     assert found(*[look([2.0, 1.999, 1.0])] * 4) == []
 
 
-def test_steps_after_the_first_that_do_nothing():
+def test_idle_steps_after_the_first_are_found():
     idle = look([2.0, 0.5, 0.4999])
     assert found(idle, idle, idle) == ["Steps after the first do nothing"]
-    # Steps beyond those of training are extra.
+    # Steps beyond those of training are not judged.
     assert found(*[look([2.0, 0.5, 0.4999], trained=1)] * 3) == []
 
 
-def test_where_no_step_surely_gains_the_later_ones_are_not_blamed():
+def test_later_steps_are_not_idle_if_no_step_surely_gains():
     base = look([2.0, 1.9, 2.1]).traces["validation"]
     loss = np.random.default_rng(1).uniform([0, 0, 0.5], [4, 4, 4.5], [TASKS, 3])
     trace = InnerTrace(**{**vars(base), "query_loss": loss})
@@ -123,7 +123,7 @@ def test_where_no_step_surely_gains_the_later_ones_are_not_blamed():
     assert mk.diagnoses.IdleSteps()(looks) is None
 
 
-def test_steps_that_lead_uphill():
+def test_steps_that_raise_the_support_loss_are_found():
     uphill = look([2.0, 1.9, 1.8], support=[2.0, 3.0, 4.0])
     assert found(uphill) == []
     assert "The inner rate is too large" in found(uphill, uphill)
@@ -131,13 +131,13 @@ def test_steps_that_lead_uphill():
     assert "raise the loss of the support set" in text
 
 
-def test_tasks_that_run_away():
+def test_diverged_tasks_are_found():
     assert found(*[look(lost=1)] * 3) == []
     assert found(*[look(lost=5)] * 2) == ["The inner rate is too large"]
     assert found(look(lost=TASKS)) == ["The inner rate is too large"]
 
 
-def test_a_learned_rate_that_runs_away():
+def test_a_learned_rate_that_runs_away_is_found():
     rising = [look(rates=[0.1, r]) for r in (0.1, 0.5, 1.2, 3.0)]
     assert found(*rising[:2]) == []
     assert found(*rising) == ["A learned inner rate runs away"]
@@ -147,26 +147,26 @@ def test_a_learned_rate_that_runs_away():
     text = str(mk.diagnoses.RunawayRate()(steps))
     assert "'net/head' at inner step 2 was 0.1, and is 3 after" in text
     assert found(look(rates=[np.nan, 0.1])) == ["A learned inner rate runs away"]
-    # It began too small, and the loss falls as it rises.
+    # The rate began too small, and the loss falls while the rate rises.
     useful = [
         look([2.0, 1.5 / r, 1.0 / r], rates=[0.1, 0.1 * r]) for r in (1, 4, 12, 30)
     ]
     assert found(*useful) == []
-    # Large, but it came to rest there.
+    # The rate is large but does not grow.
     assert found(*[look(rates=[0.1, 1.5])] * 5) == []
 
 
-def test_a_gradient_that_vanished_is_named():
+def test_a_vanished_gradient_is_found_with_its_layer():
     dead = look(gradients=(0.0, 0.3))
     assert found(dead) == []
     assert found(dead, dead) == ["An inner gradient vanished"]
     text = str(mk.diagnoses.VanishedGradient()([dead, dead]))
     assert "'net/conv'" in text
     assert "'net/head'" not in text
-    assert found(*[look(gradients=(1e-4, 1.0))] * 3) == []  # Small is not gone.
+    assert found(*[look(gradients=(1e-4, 1.0))] * 3) == []  # Small, not vanished.
 
 
-def test_diverged_tasks_say_nothing_of_vanished_gradients():
+def test_diverged_tasks_do_not_count_for_vanished_gradients():
     vanished = mk.diagnoses.VanishedGradient()
     for lost_norm in (1e9, np.nan):
         healthy, dead = np.ones([2, TASKS, 2, 2])

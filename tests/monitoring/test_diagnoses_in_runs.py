@@ -1,4 +1,4 @@
-"""Real runs, each ill in one way: the diagnosis is made, and no other; healthy runs."""
+"""Real runs with one problem each get that finding alone; healthy runs get none."""
 
 import keras
 import numpy as np
@@ -30,7 +30,7 @@ class Slopes(TaskFamily):
 
 
 class Clusters(TaskFamily):
-    """Two classes, in opposite places; which is called 0 is drawn, or given away."""
+    """Two classes in opposite places. The labels are random, or leak by the place."""
 
     chunk = 64
 
@@ -61,8 +61,8 @@ def line(**settings):
 
 
 def titles(maml, family, tmp_path, *, epochs=4, optimizer=None, before=()):
-    """What a watched run is told."""
-    # So slow an optimizer leaves the inner loop as it is.
+    """The titles of the findings in a run with `Watch`."""
+    # With such a slow optimizer the inner loop hardly changes.
     maml.compile(optimizer or keras.optimizers.SGD(1e-3), jit_compile=False)
     watch = mk.Watch(
         tmp_path,
@@ -94,29 +94,29 @@ def slopes(rule, *, steps=1, model=None):
         (mk.SGD(0.5), 3, ["Steps after the first do nothing"]),
         # Each step multiplies the error by -5.
         (mk.SGD(3.0), 2, ["The inner rate is too large"]),
-        # A learned rate that finds its place is none that runs away.
+        # A learned rate that converges does not run away.
         (mk.PerStepSGD(0.1), 1, []),
     ],
     ids=["healthy", "no gain", "idle steps", "too large", "learned"],
 )
-def test_a_run_is_told_what_is_wrong_with_its_inner_loop(
-    rule, steps, expected, tmp_path
-):
+def test_a_run_gets_the_finding_of_its_problem(rule, steps, expected, tmp_path):
     found, watch = titles(slopes(rule, steps=steps), Slopes(), tmp_path)
     if expected == ["The inner rate is too large"]:
-        found = [t for t in found if t != "Adaptation does not help"]  # True as well.
+        # This finding is true as well.
+        found = [t for t in found if t != "Adaptation does not help"]
     assert found == expected, watch.findings
 
 
 @pytest.mark.parametrize("epochs", [3, 4])
-def test_a_learned_rate_that_runs_away(epochs, tmp_path):
+def test_a_learned_rate_that_runs_away_is_found_in_a_run(epochs, tmp_path):
     maml = slopes(mk.PerStepSGD(0.01))
     rates = maml.rule.rates
-    # 0.04, 0.16, 0.64, 2.56: up to the third the loss falls, then it is 17-fold.
+    # The rates are 0.04, 0.16, 0.64 and 2.56. The loss falls up to the third, and is 17
+    # times as large with the fourth.
     grow = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: rates.assign(4.0 * rates)
     )
-    # The rates are learned as well, and rates so large have gradients to match.
+    # The optimizer must not move the rates, whose gradients become large, too.
     idle = keras.optimizers.SGD(1e-9)
     found, watch = titles(
         maml, Slopes(), tmp_path, epochs=epochs, before=[grow], optimizer=idle
@@ -127,12 +127,12 @@ def test_a_learned_rate_that_runs_away(epochs, tmp_path):
         assert "'line/" in watch.findings[expected][1].text
 
 
-def test_a_layer_whose_gradient_vanished_is_named(tmp_path):
+def test_a_layer_with_a_vanished_gradient_is_named(tmp_path):
     dead = keras.layers.Dense(
         4, "relu", bias_initializer=keras.initializers.Constant(-100.0), name="dead"
     )
     x = keras.Input([1])
-    # Beside the dead layer another way leads to the output.
+    # A second path to the output avoids the dead layer.
     both = keras.layers.Concatenate()([dead(x), x])
     model = keras.Model(x, keras.layers.Dense(1, name="head")(both))
     found, watch = titles(slopes(mk.SGD(0.1), model=model), Slopes(), tmp_path)
@@ -159,7 +159,7 @@ class OneHot(TaskFamily):
 
 @pytest.mark.parametrize("one_hot", [False, True], ids=["numbers", "rows"])
 @pytest.mark.parametrize("leaks", [False, True], ids=["sound", "leaking"])
-def test_labels_that_leak_are_found_and_others_are_not(leaks, one_hot, tmp_path):
+def test_only_leaking_labels_are_found(leaks, one_hot, tmp_path):
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(2)])
     losses = keras.losses
@@ -172,7 +172,7 @@ def test_labels_that_leak_are_found_and_others_are_not(leaks, one_hot, tmp_path)
     found, watch = titles(maml, tasks, tmp_path, optimizer=adam)
     assert ("Labels leak" in found) == leaks, watch.findings
     if leaks:
-        assert "where a guess has 50.0%" in watch.findings["Labels leak"][1].text
+        assert "; a guess has 50.0%" in watch.findings["Labels leak"][1].text
     else:
         assert found == []
     assert np.isfinite(watch._looks[-1].traces["validation"].query_loss).all()

@@ -1,4 +1,4 @@
-"""Training time, apart from compilation and from what other callbacks do."""
+"""Training time without compilation and other callbacks, and the log of epochs."""
 
 import time
 
@@ -8,7 +8,7 @@ from maml_keras.monitoring.epoch_log import EpochLog, Stopwatch, read
 def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    # A run that goes on at epoch 5: what it logged of epoch 5 before is lost.
+    # The run resumes at epoch 5, so its earlier logs of epoch 5 are ignored.
     before = [
         {"epoch": e, "seconds": s} for e, s in ((3, 90.0), (4, 100.0), (5, 110.0))
     ]
@@ -27,7 +27,7 @@ def test_neither_compilation_nor_other_callbacks_count(monkeypatch):
     assert ends == [102.0, 105.0]
 
 
-def test_an_epoch_that_is_run_again_counts_once(tmp_path):
+def test_a_repeated_epoch_counts_once(tmp_path):
     log = EpochLog(tmp_path / "history.jsonl")
     assert read(log.path) == []
     log.on_epoch_end(0, {"loss": 3.0})
@@ -39,13 +39,13 @@ def test_an_epoch_that_is_run_again_counts_once(tmp_path):
     ]
 
 
-def test_a_run_that_starts_over_forgets_what_an_interrupted_one_wrote(tmp_path):
+def test_a_run_that_starts_over_drops_the_lines_of_an_interrupted_one(tmp_path):
     log = EpochLog(tmp_path / "history.jsonl")
     for epoch in range(4):
         log.on_epoch_end(epoch, {"loss": 3.0})
     again = EpochLog(log.path)
     again.on_train_begin()
-    for epoch in (1, 2):  # From a backup after the first epoch.
+    for epoch in (1, 2):  # The run resumes from a backup after the first epoch.
         again.on_epoch_begin(epoch)
         again.on_epoch_end(epoch, {"loss": 2.0})
     assert [row["epoch"] for row in read(log.path)] == [0, 1, 2]
@@ -55,7 +55,7 @@ def test_a_run_that_starts_over_forgets_what_an_interrupted_one_wrote(tmp_path):
     assert read(log.path) == []
 
 
-def test_a_line_that_was_cut_is_left_out(tmp_path):
+def test_an_incomplete_last_line_is_left_out(tmp_path):
     log = EpochLog(tmp_path / "history.jsonl")
     log.on_epoch_end(0, {"loss": 3.0})
     whole = log.path.read_text()

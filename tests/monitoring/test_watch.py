@@ -1,4 +1,4 @@
-"""What `Watch` writes and says, and that training does not notice."""
+"""`Watch` writes numbers, pictures and findings, and does not change the training."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ def trained(*callbacks, epochs=2, rule=None):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A watched run: its folder, model, history and callback."""
+    """A run with `Watch`: its folder, model, history and callback."""
     logs = tmp_path_factory.mktemp("logs")
     watch = mk.Watch(logs, {"train": tasks(3), "validation": tasks(2)})
     maml, history = trained(watch)
@@ -58,7 +58,7 @@ def last(found, tag):
     return tf.make_ndarray(found.Tensors(tag)[-1].tensor_proto)
 
 
-def test_scalars_are_those_of_the_trace(run):
+def test_scalars_equal_the_trace(run):
     logs, maml, history, _ = run
     trace = mk.trace_inner_loop(maml, tasks(2))
     found = events(logs / "adaptation/validation")
@@ -92,20 +92,20 @@ def test_tasks_and_norms_are_drawn(run):
     assert "inner_rates" in events(logs / "adaptation").Tags()["tensors"]
 
 
-def test_training_goes_on_as_without(run):
+def test_watch_does_not_change_the_training(run):
     alone, _ = trained()
     for a, b in zip(run[1].variables, alone.variables):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_a_healthy_run_is_told_so(run):
+def test_a_healthy_run_has_nothing_to_report(run):
     logs, _, _, watch = run
     assert watch.findings == {}
     assert b"Nothing to report" in last(events(logs / "adaptation"), "diagnoses").item()
 
 
-@pytest.mark.parametrize(("begin", "told"), [(0, True), (1, False)])
-def test_a_run_that_goes_on_keeps_what_its_page_says(begin, told, tmp_path):
+@pytest.mark.parametrize(("begin", "written"), [(0, True), (1, False)])
+def test_a_resumed_run_keeps_its_page_of_findings(begin, written, tmp_path):
     maml, _ = trained(epochs=1)
     watch = mk.Watch(tmp_path, tasks(2), pictures=[])
     maml.fit(
@@ -117,11 +117,11 @@ def test_a_run_that_goes_on_keeps_what_its_page_says(begin, told, tmp_path):
         callbacks=[watch],
     )
     tags = events(tmp_path / "adaptation").Tags()["tensors"]
-    assert ("diagnoses" in tags) is told
+    assert ("diagnoses" in tags) is written
 
 
 @pytest.mark.parametrize(("verbose", "bar"), [("auto", True), (2, False), (0, False)])
-def test_it_has_a_bar_where_fit_has_one(verbose, bar, tmp_path, monkeypatch, capsys):
+def test_watch_has_a_bar_if_fit_has_one(verbose, bar, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("maml_keras.backend.progress.SECONDS", 0.0)
     watch = mk.Watch(tmp_path, tasks(2), pictures=[])
     maml, _ = trained(epochs=1)
@@ -130,18 +130,19 @@ def test_it_has_a_bar_where_fit_has_one(verbose, bar, tmp_path, monkeypatch, cap
     assert ("/task" in capsys.readouterr().out) is bar
 
 
-def test_a_finding_is_said_once_and_is_on_the_page(tmp_path, caplog):
+def test_a_finding_is_logged_once_and_is_on_the_page(tmp_path, caplog):
     watch = mk.Watch(tmp_path, tasks(2), pictures=[], share=float("inf"))
     with caplog.at_level(logging.WARNING, logger="maml_keras"):
-        trained(watch, epochs=5, rule=mk.SGD(1e-9))  # A rate that does nothing.
-    said = [r.getMessage() for r in caplog.records if "does not help" in r.getMessage()]
-    assert len(said) == 1
-    assert "troubleshooting" in said[0]
+        trained(watch, epochs=5, rule=mk.SGD(1e-9))  # This rate changes nothing.
+    messages = [record.getMessage() for record in caplog.records]
+    messages = [text for text in messages if "does not help" in text]
+    assert len(messages) == 1
+    assert "troubleshooting" in messages[0]
     page = last(events(tmp_path / "adaptation"), "diagnoses").item().decode()
     assert "| 9 | **Adaptation does not help**" in page
 
 
-def test_without_matplotlib_all_but_pictures_is_written(tmp_path, caplog, monkeypatch):
+def test_without_matplotlib_only_pictures_are_left_out(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     with caplog.at_level(logging.WARNING, logger="maml_keras"):
         trained(mk.Watch(tmp_path, tasks(2)), epochs=1)
@@ -151,8 +152,8 @@ def test_without_matplotlib_all_but_pictures_is_written(tmp_path, caplog, monkey
     assert "fits" not in tags
 
 
-class Noted(mk.views.View):
-    """After how many meta-steps it was used."""
+class Recorder(mk.views.View):
+    """Records after how many meta-steps it was used."""
 
     def __init__(self):
         self.at = []
@@ -166,23 +167,23 @@ class Noted(mk.views.View):
     [
         ({"every": 2}, [6, 12, 18, 21], [6, 21]),
         ({"every": 1}, [3, 6, 9, 12, 15, 18, 21], [3, 18, 21]),
-        # Whatever it takes, the beginning and the end are seen.
+        # The first and the last look happen even without any time for looks.
         ({"share": 0.0}, [3, 21], [3, 21]),
         ({"share": float("inf")}, [3, 6, 9, 12, 15, 18, 21], [3, 18, 21]),
     ],
 )
-def test_how_often_it_looks_and_draws(how, looks, drawn, tmp_path):
+def test_how_often_watch_looks_and_draws(how, looks, drawn, tmp_path):
     pytest.importorskip("matplotlib")
-    numbers, pictures = Noted(), Noted()
+    numbers, pictures = Recorder(), Recorder()
     watch = mk.Watch(tmp_path, tasks(2), views=[numbers], pictures=[pictures], **how)
     trained(watch, epochs=7)
     assert numbers.at == looks
     assert pictures.at == drawn
 
 
-def test_a_long_run_is_looked_at_about_twenty_times(tmp_path):
+def test_a_long_run_has_about_twenty_looks(tmp_path):
     watch = mk.Watch(tmp_path, tasks(2), share=float("inf"))
-    watch._count = 1  # After the first look.
+    watch._count = 1  # The first look is over.
     watch._pace.trained = 1.0
     assert sum(watch._is_due(epoch, 70) for epoch in range(70)) == 23
 
@@ -192,7 +193,7 @@ def test_all_looks_share_one_program(run):
     _, maml, _, _ = run
     [(compiled, _)] = maml.__dict__["_inner_traces"].values()
     [drawn] = maml.__dict__["_predictions_along"].values()
-    # Two datasets, two looks with pictures.
+    # The run has two datasets and two looks with pictures.
     assert compiled.experimental_get_tracing_count() == 1
     assert drawn.experimental_get_tracing_count() == 1
 
@@ -211,12 +212,12 @@ def test_wrong_arguments_are_refused(arguments, message, tmp_path):
 
 
 def test_the_folder_comes_before_the_episodes(tmp_path):
-    with pytest.raises(TypeError, match="`log_dir` must be a folder's path.*list"):
+    with pytest.raises(TypeError, match="`log_dir` must be the path of a folder.*list"):
         mk.Watch([], tmp_path)
 
 
 def in_rows(task, query_y):
-    """The same tasks, with one-hot rows of three classes as targets."""
+    """The tasks of another family, with one-hot rows of three classes as targets."""
     return {**task, "support_y": tf.one_hot(task["support_y"], 3)}, tf.one_hot(
         query_y, 3
     )
@@ -258,7 +259,7 @@ def test_an_episode_of_images_is_drawn_from_numbers_as_from_rows(tmp_path):
         _, _, png = last(events(logs / "adaptation/validation"), "episode")
         drawn.append(tf.io.decode_png(png).numpy().astype(int))
     red, green, blue = (drawn[0][..., channel] for channel in range(3))
-    # Frames: wrong answers in red, right ones in green.
+    # Wrong predictions have red frames, right ones green.
     assert (red - np.maximum(green, blue) > 60).sum() > 100
     assert (green - np.maximum(red, blue) > 30).sum() > 100
     np.testing.assert_array_equal(*drawn)
@@ -273,7 +274,7 @@ def answer(address, question=None):
 
 
 def pictures_of_pages(address, folder, profile):
-    """Each page below TensorBoard's bar, right of the column of runs, in pixels."""
+    """The pixels of each page, without TensorBoard's bar and column of runs."""
     folder.mkdir()
     found = {}
     for name in browser.PAGES:
@@ -294,8 +295,8 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
     results, seconds = dict.fromkeys(settings, result), dict.fromkeys(settings, 1.0)
     write_contenders(logs / "test", settings, results, seconds)
     with browser.tensorboard(logs) as address:
-        # The first page is of plain elements. The others keep theirs in shadow roots,
-        # which a dump leaves out: of those the data is read, and the picture looked at.
+        # The first page has plain elements. The others keep theirs in shadow roots,
+        # which a dump leaves out: for these pages the data and a picture are checked.
         first = browser.page(f"{address}/#timeseries", profile)
         for tag in ("adaptation/loss/step_0", "adaptation/diverged", "inner_gradient"):
             assert tag in first
@@ -308,7 +309,7 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
             "Which inner rates are learned?",
         ]
         [band, *_] = layout["category"][0]["chart"]
-        # The layouts of both runs are one, whose first chart is of either.
+        # TensorBoard merges the layouts of both runs.
         by_run = json.loads(answer(f"{plugin}/scalars/tags"))
         tags = {tag for found in by_run.values() for tag in found}
         for series in band["margin"]["series"]:
@@ -324,7 +325,7 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
         assert any("inner_rates/" in t for t in histograms["images/adaptation"])
         assert "diagnoses" in answer(f"{plugin}/text/tags")
         drawn = pictures_of_pages(address, tmp_path / "drawn", profile)
-        # All that the page HParams shows of each contender.
+        # The data of the page HParams for each contender.
         experiment = json.loads(answer(f"{plugin}/hparams/experiment", {}))
         shown = {info["displayName"] for info in experiment["metricInfos"]}
         assert "accuracy after the last step" in shown
@@ -349,5 +350,5 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
     with browser.tensorboard(tmp_path / "bare") as address:
         bare = pictures_of_pages(address, tmp_path / "bare pictures", profile)
     for name in browser.PAGES:
-        # The share of pixels that something of the run is drawn on.
+        # The share of pixels that differ from an empty page.
         assert (np.abs(drawn[name] - bare[name]).max(-1) > 20).mean() > 0.02, name

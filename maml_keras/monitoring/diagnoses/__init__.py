@@ -1,4 +1,4 @@
-"""What the numbers of a run say is wrong, in plain words, and what to do about it."""
+"""Diagnoses: problems that the numbers of a run show, each with its remedy."""
 
 from maml_keras.monitoring.diagnoses.catalogue import all_diagnoses
 from maml_keras.monitoring.diagnoses.diagnosis import Diagnosis, Finding

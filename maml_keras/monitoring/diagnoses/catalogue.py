@@ -1,4 +1,4 @@
-"""All diagnoses that this library makes."""
+"""The list of this library's diagnoses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from maml_keras.monitoring.diagnoses.of_steps import (
 
 
 def all_diagnoses() -> list[Diagnosis]:
-    """One of each.
+    """A list with one of each diagnosis.
 
     >>> len(all_diagnoses())
     6

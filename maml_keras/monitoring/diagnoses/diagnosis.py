@@ -1,4 +1,4 @@
-"""The form of a diagnosis: numbers of a run in, a sentence and a remedy out."""
+"""The base of all diagnoses: numbers of a run in, a sentence and a remedy out."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import numpy as np
 from maml_keras.evaluation.trace import InnerTrace
 from maml_keras.monitoring.look import Look
 
-# A run is looked at dozens of times: at 1.96 standard errors a healthy one would be
-# accused of something before its end.
+# Standard errors that count as certain. A run has dozens of looks: with 1.96 standard
+# errors, a healthy run would get a finding before its end.
 CERTAIN = 4.0
 FEWEST_TASKS = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a diagnosis found.
+    """A problem that a diagnosis found.
 
     Attributes:
-        title: str, the diagnosis in three or four words.
-        text: str, a sentence with the numbers that say so.
+        title: str, the problem in a few words.
+        text: str, a sentence with the numbers that show the problem.
         remedy: str, what to do.
-        section: str, the section of the page Troubleshooting that goes on from here.
+        section: str, the section of the page Troubleshooting about this problem.
     """
 
     title: str
@@ -42,12 +42,12 @@ class Finding:
 
 
 class Diagnosis(abc.ABC):
-    """Numbers in, a sentence or nothing out.
+    """Looks for one kind of problem in the numbers of a run.
 
     Attributes:
-        title: str, what it says when it finds something.
+        title: str, the problem in a few words.
         remedy: str, what to do.
-        section: str, the section of Troubleshooting.
+        section: str, the section of the page Troubleshooting about this problem.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Diagnosis(abc.ABC):
     section: str
 
     def __call__(self, looks: Sequence[Look]) -> Finding | None:
-        """The finding, or None.
+        """The finding, or None if there is no problem.
 
         Args:
             looks: the last looks at a run, the newest last.
@@ -69,11 +69,11 @@ class Diagnosis(abc.ABC):
 
     @abc.abstractmethod
     def found(self, looks: Sequence[Look]) -> str | None:
-        """A sentence that says what is wrong with which numbers, or None."""
+        """A sentence with the numbers that show the problem, or None."""
 
 
 def on_end(looks: Sequence[Look], count: int) -> Iterator[tuple[str, list[InnerTrace]]]:
-    """Each part with its last traces, if there were so many looks and enough tasks."""
+    """Each dataset with its last `count` traces, if looks and tasks are enough."""
     if len(looks) < count:
         return
     for part, trace in looks[-1].traces.items():

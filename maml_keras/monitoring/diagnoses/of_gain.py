@@ -1,4 +1,4 @@
-"""What adaptation brings: nothing, too much to be true, or nothing more."""
+"""Diagnoses of the gain of adaptation: a leak of labels, no gain, idle steps."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from maml_keras.monitoring.look import Look
 class LabelLeak(Diagnosis):
     """Accuracy above chance before adaptation.
 
-    Without its support set a network cannot know which class is called 0. Found if the
-    mean accuracy at step 0 exceeds that of a guess by 4 standard errors over tasks, and
-    by 2 points. Judged where targets are classes. A start that has seen the
-    support set, such as `PrototypicalHead`, is not judged.
+    Without its support set a network cannot know which class is called 0. The
+    condition: at step 0, the mean accuracy exceeds the accuracy of a guess by 4
+    standard errors over tasks, and by 2 points. Only tasks of classes are judged. A
+    start that uses the support set, such as `PrototypicalHead`, is not judged.
     """
 
     title = "Labels leak"
     remedy = (
-        "Draw the class numbers anew for each task, as `NWayKShot` does, and look for "
-        "the label in the inputs."
+        "Draw new class numbers for each task, as `NWayKShot` does, and check whether "
+        "the inputs contain the label."
     )
     section = "accuracy-is-above-chance-before-adaptation"
 
@@ -45,7 +45,7 @@ class LabelLeak(Diagnosis):
             if excess > max(0.02, CERTAIN * error):
                 return (
                     f"Before adaptation the accuracy on {part} tasks is "
-                    f"{accuracy.mean():.1%} ± {1.96 * error:.1%}, where a guess has "
+                    f"{accuracy.mean():.1%} ± {1.96 * error:.1%}; a guess has "
                     f"{trace.chance:.1%}."
                 )
         return None
@@ -53,17 +53,18 @@ class LabelLeak(Diagnosis):
 
 @final
 class NoGain(Diagnosis):
-    """Adaptation does not help: the first step gains nothing, nor do those after it.
+    """Adaptation does not help: no inner step lowers the query loss.
 
-    Found if in three looks on end no inner step lowers the query loss by 1%, with the
-    upper end of the interval over tasks.
+    The condition: in three consecutive looks, the query loss after every inner step is
+    less than 1% below that before adaptation, even at the upper end of the 95%
+    interval over tasks.
     """
 
     title = "Adaptation does not help"
     remedy = (
-        "Raise the inner rate tenfold, or learn it (`MetaSGD`); with weights near "
-        "zero, train on; if the loss is low already, the tasks can be solved without "
-        "their support sets."
+        "Raise the inner rate tenfold, or learn it (`MetaSGD`). If the weights are "
+        "still near zero, train longer. If the loss is low already, the tasks can be "
+        "solved without their support sets."
     )
     section = "adaptation-does-not-help-step-1-is-no-better-than-step-0"
 
@@ -89,15 +90,15 @@ class NoGain(Diagnosis):
 class IdleSteps(Diagnosis):
     """Inner steps after the first gain nothing.
 
-    Found if in three looks on end the first step lowers the query loss by 1%, with the
-    lower end of the interval, and the last one of training is not 1% below the first,
-    with the upper end.
+    The condition: in three consecutive looks, the first step lowers the query loss by
+    more than 1%, even at the lower end of the 95% interval over tasks, and the further
+    steps of training lower it by less than 1%, even at the upper end.
     """
 
     title = "Steps after the first do nothing"
     remedy = (
-        "One inner step is as good and costs less; or learn a rate for each step "
-        "(`PerStepSGD`), or weigh the loss of every step (`MultiStep`)."
+        "Take one inner step, which is as good and costs less. Or learn a rate for "
+        "each step (`PerStepSGD`), or weigh the loss of every step (`MultiStep`)."
     )
     section = "steps-after-the-first-do-nothing"
 
@@ -122,22 +123,22 @@ class IdleSteps(Diagnosis):
 
 
 def _gains_nothing(trace: InnerTrace, before: int, after: int) -> bool:
-    """True if the query loss surely does not fall by 1% between two steps."""
+    """Whether the query loss surely falls by less than 1% between two steps."""
     gain, error, scale = _gain(trace, before, after)
     return gain + 1.96 * error < 0.01 * scale
 
 
 def _gains(trace: InnerTrace, before: int, after: int) -> bool:
-    """True if the query loss surely falls by 1% between two steps."""
+    """Whether the query loss surely falls by more than 1% between two steps."""
     gain, error, scale = _gain(trace, before, after)
     return gain - 1.96 * error > 0.01 * scale
 
 
 def _gain(trace: InnerTrace, before: int, after: int) -> tuple[float, float, float]:
-    """How far the query loss falls, the standard error, and how large it was.
+    """The fall of the query loss, its standard error, and the loss before the fall.
 
-    Diverged tasks are another diagnosis: with few left the gain is not a number, and
-    nothing is sure.
+    Diverged tasks are left out, because another diagnosis reports them. If too few
+    tasks remain, all three are NaN and nothing is sure.
     """
     loss = trace.query_loss
     kept = ~trace.diverged[:, [before, after]].any(axis=1)

@@ -1,4 +1,4 @@
-"""What is wrong with the inner steps themselves: their rates and gradients."""
+"""Diagnoses of the inner steps: their rates and gradients."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from maml_keras.monitoring.look import Look
 
 @final
 class RateTooLarge(Diagnosis):
-    """The inner rate diverges: steps lead uphill, or tasks run away.
+    """The inner rate is too large: steps raise the support loss, or tasks diverge.
 
-    Found if in two looks on end, within the steps of training, at least 2% of the tasks
-    diverge, or the support loss after the last step is above that before the first by 4
-    standard errors over tasks. If half of the tasks diverge one look is enough.
+    The condition, in two consecutive looks and within the steps of training: at least
+    2% of the tasks diverge, or the support loss after the last step exceeds that before
+    the first by 4 standard errors over tasks and by 1%. If half of the tasks
+    diverge, one look is enough.
     """
 
     title = "The inner rate is too large"
     remedy = (
-        "Divide it by 3, or keep gradients short: "
-        "`ClipByNorm(rule, 10.0)`; learned rates want a lower outer rate. Inputs and "
-        "targets want to be of size one: standardise those that are not."
+        "Divide it by 3, or clip the inner gradients: `ClipByNorm(rule, 10.0)`. For "
+        "learned rates, lower the outer rate. Standardise inputs and targets whose "
+        "size is far from one."
     )
     section = "the-loss-is-nan-or-tasks-diverge"
 
@@ -67,27 +68,27 @@ class RateTooLarge(Diagnosis):
         rise, error = mean_and_error((loss[:, k] - loss[:, 0])[kept])
         if rise > CERTAIN * error and rise > 0.01 * abs(loss[kept, 0].mean()):
             return (
-                f"On {part} tasks {k} inner step(s) raise the loss of the support set, "
-                f"which they are to lower, from {loss[kept, 0].mean():.4g} to "
-                f"{loss[kept, k].mean():.4g}."
+                f"On {part} tasks {k} inner step(s) raise the loss of the support set "
+                f"from {loss[kept, 0].mean():.4g} to {loss[kept, k].mean():.4g}, where "
+                "they should lower it."
             )
         return None
 
 
 @final
 class RunawayRate(Diagnosis):
-    """A learned rate diverges: not finite, or far from its start and growing.
+    """A learned rate diverges: it is not finite, or far from its start and growing.
 
-    Found if a layer's mean rate is not finite; or more than ten times what it was at
-    the first look, and half as much again as two looks ago, while the query loss after
-    the steps of training has not fallen since. A rate that began too small may rise a
-    hundredfold, and the loss falls.
+    The condition: a layer's mean rate is not finite; or the mean rate is more than ten
+    times its initial value and more than 1.5 times its value two looks ago, and the
+    median query loss after the steps of training has not fallen since then. A rate that
+    began too small may rise a hundredfold while the loss falls, which is no problem.
     """
 
     title = "A learned inner rate runs away"
     remedy = (
-        'Lower the outer rate, or bound the rates with `constraint="non_neg"` or a '
-        "`keras.constraints` of your own."
+        'Lower the outer rate, or bound the rates with `constraint="non_neg"` or '
+        "another of `keras.constraints`."
     )
     section = "the-loss-is-nan-or-tasks-diverge"
 
@@ -105,7 +106,7 @@ class RunawayRate(Diagnosis):
         if not bad.any():
             return None
         step, layer = (int(i[0]) for i in np.nonzero(bad))
-        # One row is a rate for all steps.
+        # A table with one row has the same rate for all steps.
         when = f" at inner step {step + 1}" if len(rates.table) > 1 else ""
         return (
             f"The rate of layer '{rates.layers[layer]}'{when} was "
@@ -115,7 +116,7 @@ class RunawayRate(Diagnosis):
 
     @staticmethod
     def _gains(looks: Sequence[Look]) -> bool:
-        """True if the median query loss has fallen since two looks ago."""
+        """Whether the median query loss has fallen since two looks ago."""
         last = looks[-1].trained_steps
         medians: list[float] = []
         for look in (looks[-3], looks[-1]):
@@ -127,16 +128,16 @@ class RunawayRate(Diagnosis):
 
 @final
 class VanishedGradient(Diagnosis):
-    """The inner gradient of a layer is zero, or as good as zero.
+    """The inner gradient of a layer is zero, or nearly zero.
 
-    Found if in two looks on end a layer's mean gradient norm is, at every inner step,
-    below a millionth of the largest layer's.
+    The condition: in two consecutive looks and at every inner step, a layer's mean
+    gradient norm is at most a millionth of the largest layer's.
     """
 
     title = "An inner gradient vanished"
     remedy = (
         "Look for an activation that saturates or died (ReLU with large negative "
-        "biases), a `stop_gradient`, or weights that start at zero; or leave the layer "
+        "biases), a `stop_gradient`, or weights that start at zero. Or leave the layer "
         "out of `adapt`."
     )
     section = "an-inner-gradient-vanished"
@@ -171,7 +172,8 @@ class VanishedGradient(Diagnosis):
 def _peaks(trace: InnerTrace) -> Any:
     """Each layer's mean gradient norm at the inner step where it is largest.
 
-    Diverged tasks are left out: beside their norms those of a healthy layer are small.
+    Diverged tasks are left out: their norms would make those of a healthy layer seem
+    small.
     """
     norms = trace.gradient_norms[~trace.diverged.any(axis=1)]
     if not norms.size:
