@@ -1,5 +1,5 @@
-"""What TensorFlow and Keras do otherwise while a learner's pass runs: exact and
-faster layers, graph settings, progress bars."""
+"""Changes to TensorFlow and Keras while a learner runs (exact and faster layers, graph
+settings), and progress bars."""
 
 from maml_keras.backend.threads import use_one_thread_per_task
 

@@ -1,4 +1,4 @@
-"""Attention as plain batched products, with the heads moved to the front once."""
+"""Attention as plain batched products, with the heads axis moved to the front once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from maml_keras.backend.overrides import ScopedOverride
 def heads_first() -> contextlib.AbstractContextManager[None]:
     """A scope in which `keras.layers.MultiHeadAttention` transposes each input once.
 
-    Keras contracts `[batch, time, heads, size]` by einsums, each of which transposes
-    its operands anew, and so does every einsum of their first and second derivatives.
-    Here queries, keys and values are transposed once, and all products and their
-    derivatives take them as they are. Layers with dropout on their scores, whose scores
-    are asked for, or with more than one axis of attention run as Keras has them.
+    Keras contracts `[batch, time, heads, size]` by einsums. Each einsum, also in first
+    and second derivatives, transposes its operands again. In this scope, queries, keys
+    and values are transposed once, for all products and derivatives.
+    Three kinds of layers keep Keras's own code: layers with dropout on their scores,
+    calls that return the scores, and layers with more than one attention axis.
     """
     return _override.scope()
 
@@ -42,9 +42,9 @@ def attended(
         value: float tensor `[batch, keys, heads, values]`.
         scale: float.
         mask: None, or a mask `[batch, heads, queries, keys]`, `[batch, queries, keys]`
-            or `[queries, keys]`, True where attention is allowed. A query that may
-            attend to nothing gets the mean of all values, as in Keras.
-        causal: bool, whether a query sees no later key.
+            or `[queries, keys]`, True where attention is allowed. If the mask forbids
+            all keys of a query, the query gets the mean of all values, as in Keras.
+        causal: bool, whether to hide later keys from a query.
 
     Returns:
         Float tensor `[batch, queries, heads, values]`.
@@ -57,7 +57,7 @@ def attended(
     """
     query, key, value = (tf.transpose(t, [0, 2, 1, 3]) for t in (query, key, value))
     scores = tf.linalg.matmul(query, key, transpose_b=True)
-    # Half precision is too coarse for a softmax; Keras does the same.
+    # Half precision is too coarse for a softmax, so widen it, as Keras does.
     wide = tf.cast(scores, keras.backend.result_type(scores.dtype, "float32"))
     wide *= tf.cast(scale, wide.dtype)
     for allowed in _masks(mask, causal, tf.shape(wide)):
@@ -66,7 +66,7 @@ def attended(
     return tf.transpose(tf.linalg.matmul(weights, value), [0, 2, 1, 3])
 
 
-# Far below every score, and still finite where a row has no other.
+# Far below any score, but finite, for rows in which all scores are forbidden.
 _FORBIDDEN = -0.7 * 3.38953e38
 
 
@@ -80,8 +80,8 @@ def _masks(mask: Any, causal: bool, shape: Any) -> list[Any]:
     return masks
 
 
-# Keras passes all but `use_causal_mask` by position, a subclass may name them: `value`
-# must stay free.
+# Keras passes all arguments but `use_causal_mask` by position, but a subclass may pass
+# them by name. So no parameter before `query` may have the name `value`.
 def _compute_attention(
     _: None,
     original: Any,
@@ -114,10 +114,10 @@ def _compute_attention(
 
 
 def _fits(layer: Any, query: Any, key: Any, value: Any) -> bool:
-    """True if `attended` does what the layer itself would."""
+    """True if `attended` gives the result of the layer."""
     return (
         layer._dropout == 0.0
-        # TensorFlow has none, and Keras says so.
+        # Keras raises, because TensorFlow has no flash attention.
         and not layer._flash_attention
         and tuple(layer._attention_axes) == (1,)
         and all(isinstance(t, tf.Tensor) for t in (query, key, value))

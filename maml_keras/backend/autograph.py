@@ -1,4 +1,4 @@
-"""Functions that TensorFlow runs as they are written."""
+"""Keeps TensorFlow's autograph away from functions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def as_written(function: F) -> F:
-    """Keeps autograph away from a function and from what it calls, models and losses.
+    """Keeps autograph away from a function and from the models and losses it calls.
 
-    Inside somebody's `tf.function`, autograph would rewrite the source of the whole
-    library, which takes longer than tracing it, and there is nothing to rewrite. Keras
-    keeps it away in `fit` likewise, so that a model means the same in both. What is a
-    `tf.function` itself decides for itself.
+    Inside a user's `tf.function`, autograph would rewrite the source of the whole
+    library. This takes longer than tracing, and the library needs no rewriting. `fit`
+    of Keras also runs without autograph, so a model means the same in both. A nested
+    `tf.function` keeps its own setting.
 
     >>> @as_written
     ... def sign(x):

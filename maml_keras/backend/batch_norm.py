@@ -1,4 +1,4 @@
-"""Batch normalisation with its derivative written out."""
+"""Batch normalisation with a hand-written derivative."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from maml_keras.backend.custom_gradient import with_derivative
 def batch_normalised(
     x: Any, scale: Any, offset: Any, *, epsilon: float
 ) -> tuple[Any, Any, Any]:
-    """`x` normalised over all axes but the last by its own batch's statistics.
+    """Normalises `x` over all axes but the last by the statistics of its own batch.
 
     `y = (x - mean) / sqrt(variance + epsilon) * scale + offset`, differentiable to
-    every order in all of `x`, `scale` and `offset`.
+    every order in `x`, `scale` and `offset`.
 
     The derivative of the plain formula passes over `x` about twenty times, because it
-    goes through mean and variance apart. Their sum has a short form, in which the
-    means are products with a row of `1 / n`, and half of the passes are gone; so has
-    the derivative of that, which a meta-gradient needs once an inner step. (The
-    fused kernel that TensorFlow has is no faster in a meta-step: it writes past the
-    cache, and the convolution that follows waits for it.)
+    goes through mean and variance separately. The sum of both parts has a short form
+    with half of the passes, in which means are products with a row of `1 / n`. The
+    derivative of this form, which a meta-gradient needs once per inner step, has a
+    short form, too. (TensorFlow's fused kernel is not faster in a meta-step: it writes
+    past the cache, and the next convolution waits for it.)
 
     Args:
         x: float tensor `[..., channels]`.
@@ -41,8 +41,8 @@ def batch_normalised(
     >>> y.numpy().ravel(), float(mean[0]), float(variance[0])
     (array([-1.,  1.], dtype=float32), 2.0, 1.0)
     """
-    # Statistics apart from the kernel, so that these too have their derivative; where
-    # nobody asks for it, the graph optimiser merges them with the kernel's own.
+    # The statistics are computed outside the kernel, so that they have a derivative,
+    # too. If it is not needed, the graph optimiser merges both computations.
     return _by_batch(x, scale, offset, epsilon), *_statistics(x)
 
 
@@ -64,7 +64,7 @@ def _statistics(x: Any) -> tuple[Any, Any]:
 
 
 def _kernel(epsilon: float) -> Any:
-    """Of rows `[n, channels]`: differentiable by formulas, twice."""
+    """The kernel for rows `[n, channels]`, with formulas for two derivatives."""
 
     def normalised(x: Any, scale: Any, offset: Any) -> Any:
         averaging = _averaging(x)
@@ -81,11 +81,11 @@ def _kernel(epsilon: float) -> Any:
 
 
 def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
-    """The kernel's derivative, as a function that brings its own derivative along.
+    """The derivative of the kernel, a function with its own hand-written derivative.
 
-    `centred` and `rate` are those of `x`, taken from the pass before: what depends on
-    `x` through them is in the formulas. A third derivative is that of the second, and
-    goes through them as TensorFlow finds it.
+    `centred` and `rate` come from the forward pass; the formulas contain their
+    dependence on `x`. TensorFlow finds a third derivative by differentiating the
+    formulas of the second.
     """
     count, per_channel = _count(centred), centred.shape[-1:]
 
@@ -99,14 +99,14 @@ def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
         shrunk = factor * pull
 
         def second(towards: Any, of_scale: Any, of_offset: Any) -> Any:
-            # L / n = s w - s rate^2 p q + b rate p + e mean(dy), where q and w are the
-            # covariances of what arrives with x and with dy; b and e arrive for scale
-            # and offset.
+            # L / n = s w - s rate^2 p q + b rate p + e mean(dy). Here q and w are the
+            # covariances of `towards` with x and with dy; b and e are `of_scale` and
+            # `of_offset`.
             mean = tf.linalg.matmul(averaging, towards)
             along = tf.linalg.matmul(averaging, towards * centred)
             rest, back = towards - mean, pull * along
-            # Not the mean of products less the product of means: where dy is constant,
-            # as that of a mean is, the difference would be of rounding errors.
+            # The mean of products minus the product of means would be rounding errors
+            # only where dy is constant, as for a mean. So centre first.
             both = tf.linalg.matmul(averaging, rest * upstream)
             slope = of_scale * rate - factor * squared * along
             bent = scale * (both - 3.0 * back) + of_scale * product
@@ -128,17 +128,17 @@ def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
 
 
 def _moments(x: Any, averaging: Any) -> tuple[Any, Any, Any]:
-    """Means `[1, channels]`, `x` without them, and variances `[1, channels]`."""
+    """Means `[1, channels]`, `x` minus the means, and variances `[1, channels]`."""
     mean = tf.linalg.matmul(averaging, x)
     centred = x - mean
     return mean, centred, tf.linalg.matmul(averaging, centred * centred)
 
 
 def _averaging(x: Any) -> Any:
-    """The row `[1, rows]` whose product with `x` is its mean.
+    """The row `[1, rows]` whose product with `x` is the mean of `x`.
 
-    Made once for all sums of a pass: each operation is traced in every inner step, and
-    again in each derivative of it.
+    A pass makes this row once for all sums, because each operation is traced in each
+    inner step and again in each derivative.
     """
     if x.shape[0] is None:
         return tf.fill([1, tf.shape(x)[0]], 1 / _count(x))
@@ -146,7 +146,7 @@ def _averaging(x: Any) -> Any:
 
 
 def _count(x: Any) -> Any:
-    """How many rows, in the type of `x`."""
+    """The number of rows, in the type of `x`."""
     if x.shape[0] is None:
         return tf.cast(tf.shape(x)[0], x.dtype)
     return tf.constant(x.shape[0], x.dtype)
@@ -155,12 +155,12 @@ def _count(x: Any) -> Any:
 def layer_call(
     layer: keras.layers.BatchNormalization, inputs: Any, *, moving: bool = True
 ) -> Any:
-    """What the layer does in training, by the kernel.
+    """The call of the layer in training, computed by the kernel.
 
     Args:
-        layer: a layer that `fits`.
+        layer: a layer for which `fits` is True.
         inputs: tensor `[..., channels]`.
-        moving: bool, whether its moving statistics move along, as Keras has it.
+        moving: bool, whether to update the layer's moving statistics, as Keras does.
     """
     x = keras.ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
     scale = keras.ops.cast(layer.gamma, x.dtype) if layer.scale else None
@@ -176,12 +176,12 @@ def layer_call(
 
 
 def renormalises(layer: keras.layers.BatchNormalization) -> bool:
-    """True if the layer is batch renormalisation, which Keras 3.12 does not have."""
+    """True for batch renormalisation, which not every version of Keras has."""
     return bool(getattr(layer, "renorm", False))
 
 
 def fits(layer: keras.layers.BatchNormalization, inputs: Any, mask: Any) -> bool:
-    """True if `layer_call` does what the layer itself would, batch statistics on."""
+    """True if `layer_call` gives the result of the layer with batch statistics."""
     return (
         mask is None
         and not renormalises(layer)

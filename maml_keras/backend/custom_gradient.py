@@ -1,4 +1,4 @@
-"""Functions that bring their own derivative along, in a form that can be saved."""
+"""Functions with hand-written derivatives that a SavedModel can hold."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 
 import tensorflow as tf
 
-_nested_ones_plain = contextvars.ContextVar("_nested_ones_plain", default=False)
+_saving = contextvars.ContextVar("_saving", default=False)
 
 
 def with_derivative(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` as `tf.custom_gradient` has it, but where a SavedModel is written.
+    """Like `tf.custom_gradient`, but with a plain derivative in the scope `saving`.
 
     Args:
-        function: takes tensors, returns its outputs and their gradient function.
+        function: takes tensors, returns the outputs and their gradient function.
 
     Returns:
-        A function of the same tensors that returns the outputs.
+        A function of the same tensors that returns only the outputs.
 
     >>> square = with_derivative(lambda x: (x * x, lambda upstream: upstream * 2 * x))
     >>> float(square(tf.constant(3.0)))
@@ -28,7 +28,7 @@ def with_derivative(function: Callable[..., Any]) -> Callable[..., Any]:
     derived: Any = tf.custom_gradient(function)
 
     def call(*arguments: Any) -> Any:
-        if _nested_ones_plain.get():
+        if _saving.get():
             return function(*arguments)[0]
         return derived(*arguments)
 
@@ -37,14 +37,14 @@ def with_derivative(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def saving() -> Iterator[None]:
-    """A scope in which the functions have the derivative that TensorFlow finds.
+    """A scope in which functions of `with_derivative` use TensorFlow's derivative.
 
-    `tf.saved_model.save` traces the gradient of every such function once more and
-    saves it, but not a gradient of that gradient: whoever loads it is warned of each.
-    What is traced in the scope has none.
+    `tf.saved_model.save` traces and saves the gradient of each custom gradient, but
+    not the gradient of this gradient, so loading would warn of each. Functions that
+    are traced in this scope have no custom gradient.
     """
-    token = _nested_ones_plain.set(True)
+    token = _saving.set(True)
     try:
         yield
     finally:
-        _nested_ones_plain.reset(token)
+        _saving.reset(token)

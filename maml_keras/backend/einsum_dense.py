@@ -13,19 +13,19 @@ from maml_keras.backend.overrides import ScopedOverride
 
 
 def as_products() -> contextlib.AbstractContextManager[None]:
-    """A scope in which `keras.layers.EinsumDense` is one matrix product where it can.
+    """A scope in which `keras.layers.EinsumDense` is one matrix product if possible.
 
-    `"abc,cde->abde"` contracts the last axes of the input with the first of the kernel:
-    reshaped, that is `[ab, c] x [c, de]`, and its derivatives are products too, without
-    an einsum's planning and transposes for each of them. Other equations, and biases
-    that are not of all new axes, run as Keras has them. So do quantized layers, which
-    have a call of their own.
+    `"abc,cde->abde"` contracts the last axes of the input with the first axes of the
+    kernel. After a reshape this is `[ab, c] x [c, de]`. Its derivatives are products
+    too, without the planning and transposes of an einsum. Other equations, biases that
+    do not have all new axes, and quantized layers, which have their own call, keep
+    Keras's code.
     """
     return _override.scope()
 
 
 def contracted_axes(equation: str) -> int:
-    """How many axes a product contracts, or 0 where the equation is no plain product.
+    """The number of contracted axes, or 0 if the equation is not a plain product.
 
     Args:
         equation: str, such as `"abc,cde->abde"`.
@@ -56,7 +56,7 @@ def _call(
     **kwargs: Any,
 ) -> Any:
     count = contracted_axes(layer.equation)
-    # With low-rank adapters, their product is in it.
+    # Keras's own low-rank adapters (`enable_lora`) are part of this kernel.
     kernel = tf.convert_to_tensor(layer.kernel)
     if not count or not _fits(layer, inputs, kernel, count):
         return original(layer, inputs, *args, **kwargs)
@@ -72,7 +72,7 @@ def _call(
 
 
 def _fits(layer: Any, inputs: Any, kernel: Any, count: int) -> bool:
-    """True if a product with the kernel is what the layer itself computes."""
+    """True if a product with the kernel gives the result of the layer."""
     bias = layer.bias
     return (
         isinstance(inputs, tf.Tensor)

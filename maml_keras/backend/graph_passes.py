@@ -1,4 +1,4 @@
-"""Which passes of TensorFlow's graph optimiser a training step goes through."""
+"""Switches off passes of TensorFlow's graph optimiser that a training step ignores."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-# Of a meta-step on processors these find next to nothing, in a third of a first step's
-# time: the derivatives need what fused kernels leave out, the layout is the processor's
-# already, and what a task map's loop repeats depends on the task. Nor does a second
-# round. Convolutions, dense layers, attention and LSTMs take as long without them.
+# In a meta-step on CPUs these passes find next to nothing, but take a third of the
+# first step's time. Derivatives need values that fused kernels drop, the layout already
+# fits the CPU, and the repeated work in a task map's loop depends on the task. A second
+# round of all passes finds nothing either. Convolutions, dense layers, attention and
+# LSTMs run equally fast without these passes.
 IDLE = ("layout_optimizer", "loop_optimization", "remapping", "implementation_selector")
 _DEFAULT, _OFF, _ONE, _NO_CHANGE = 0, 2, 1, 1
 
 
 def without_idle_passes(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The same training function, its graph optimised in a third of the time.
+    """The same training function, but its graph is optimised in a third of the time.
 
-    For graphs that run on processors alone. What the user has set by
-    `tf.config.optimizer.set_experimental_options` stays as it is set.
+    With a GPU, the function is returned unchanged. Options that the user has set with
+    `tf.config.optimizer.set_experimental_options` stay in force.
 
     Args:
-        function: calls a `tf.function`, which is optimised in its first call.
+        function: calls a `tf.function`, which TensorFlow optimises in its first call.
 
     >>> square = without_idle_passes(tf.function(lambda x: x * x))
     >>> float(square(tf.constant(3.0)))
@@ -42,8 +43,8 @@ def without_idle_passes(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 @contextlib.contextmanager
 def _short() -> Iterator[None]:
-    # TensorFlow's public setting is the whole process's, has no way back, and knows
-    # neither the rounds nor the memory. This one is the thread's.
+    # TensorFlow's public setting changes the whole process, cannot be undone, and lacks
+    # the options for rounds and memory. This setting changes the thread only.
     here = context.context()
     before = here.function_call_options
     ours = context.FunctionCallOptions(
@@ -53,7 +54,7 @@ def _short() -> Iterator[None]:
     try:
         yield
     finally:
-        # Or the user has set something meanwhile, say in a layer.
+        # Keep the options if the user has set other options meanwhile, e.g. in a layer.
         if here.function_call_options is ours:
             here.function_call_options = before
 

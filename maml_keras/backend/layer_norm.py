@@ -1,4 +1,4 @@
-"""Layer normalisation with its derivative written out."""
+"""Layer normalisation with a hand-written derivative."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from maml_keras.backend.overrides import ScopedOverride
 def written_out() -> contextlib.AbstractContextManager[None]:
     """A scope in which `keras.layers.LayerNormalization` runs `layer_normalised`.
 
-    Layers that normalise over more than the last axis, or scale by the variance alone,
-    run as Keras has them.
+    Layers that normalise over other axes than the last, or use `rms_scaling`, keep
+    Keras's code.
     """
     return _override.scope()
 
 
 def layer_normalised(x: Any, scale: Any, offset: Any, *, epsilon: float) -> Any:
-    """`x` normalised over its last axis by its own mean and variance.
+    """Normalises `x` over its last axis by its own mean and variance.
 
     `y = (x - mean) / sqrt(variance + epsilon) * scale + offset`, differentiable to
-    every order in all of `x`, `scale` and `offset`.
+    every order in `x`, `scale` and `offset`.
 
-    The derivative of the plain formula goes through mean and variance apart, and its
-    own derivative through all of that; their sum has a short form.
+    The derivative of the plain formula goes through mean and variance separately, and
+    the second derivative through both parts again. The sum of the parts has a short
+    form, which is written out here.
 
     Args:
         x: float tensor `[..., features]`.
@@ -59,8 +60,8 @@ def _kernel(x: Any, epsilon: Any) -> Any:
     rate = tf.math.rsqrt(_row_means(centred * centred) + epsilon)
 
     def gradient(d_y: Any, d_rate: Any) -> Any:
-        # By name, not by the values above, so that whoever differentiates this goes
-        # through the short form again. The graph optimiser merges the two.
+        # Call `_normalised` again instead of using the values above, so that a second
+        # derivative uses the short form, too. The graph optimiser merges both calls.
         y, rate = _normalised(x, epsilon)
         return _pulled_back(d_y, d_rate, y, rate), None
 
@@ -129,7 +130,7 @@ def _call(
 
 
 def _fits(layer: Any, inputs: Any) -> bool:
-    """True if `layer_normalised` does what the layer itself would."""
+    """True if `layer_normalised` gives the result of the layer."""
     axes = [layer.axis] if isinstance(layer.axis, int) else list(layer.axis)
     return (
         not layer.rms_scaling

@@ -1,4 +1,4 @@
-"""Batch moments whose second derivative is right."""
+"""Batch moments with a right second derivative."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ def exact_moments() -> contextlib.AbstractContextManager[None]:
 
     `mean = E[x]`, `variance = E[(x - mean)^2]`, both differentiable in `x`.
 
-    TensorFlow computes the variance with `stop_gradient(mean)`. To first order this
-    changes nothing, because `d variance / d mean = -2 E[x - mean] = 0`; the derivative
-    of that zero is not zero, so every second derivative through it is wrong, and with
-    it the meta-gradient of any network with batch, layer or group normalisation.
-    `keras.ops.moments` and Keras's normalisation layers call `tf.nn.moments`, so they
-    are exact inside the scope, as are layers of one's own that call either.
+    TensorFlow computes the variance with `stop_gradient(mean)`. The first derivative
+    stays right, because `d variance / d mean = -2 E[x - mean] = 0`. But the derivative
+    of this zero is not zero, so second derivatives are wrong, and so is the
+    meta-gradient of any network with batch, layer or group normalisation.
+
+    `keras.ops.moments` and Keras's normalisation layers call `tf.nn.moments`. So they
+    are exact inside the scope, and so is your own layer that calls either function.
 
     >>> x = tf.constant([1.0, 2.0, 4.0])
     >>> with exact_moments():
@@ -41,7 +42,7 @@ def _moments(
     name: str | None = None,
 ) -> tuple[Any, Any]:
     x = tf.convert_to_tensor(x)
-    # Half precision is too coarse for the sums; TensorFlow's own does the same.
+    # Half precision is too coarse for the sums, so widen it, as TensorFlow does.
     wide = tf.cast(x, tf.float32) if x.dtype.size < 4 else x
     mean = tf.reduce_mean(wide, axes, keepdims=True)
     variance = tf.reduce_mean(tf.square(wide - mean), axes, keepdims=keepdims)

@@ -1,4 +1,4 @@
-"""Change what Keras or TensorFlow does inside a `with` block, in one thread only."""
+"""Replaces functions of Keras or TensorFlow in a `with` block, in one thread only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 class ScopedOverride:
     """Replaces one attribute of a module or class while a scope is open.
 
-    Outside every scope the attribute is the original object, bit for bit. Inside,
-    only the thread that opened the scope sees the replacement: code that runs in
-    another thread at the same moment is passed on to the original.
+    If no scope is open, the attribute is the original object itself. Inside a scope,
+    only the thread that opened the scope uses the replacement; other threads still
+    call the original.
 
     Args:
         owner: the module or class that holds the attribute.
-        name: str, the attribute's name.
+        name: str, the name of the attribute.
         replacement: called as `replacement(value, original, *args, **kwargs)`, where
-            `value` is what the innermost open scope was given.
+            `value` is the value of the innermost open scope.
 
     >>> import types
     >>> box = types.SimpleNamespace(double=lambda x: 2 * x)
@@ -73,8 +73,8 @@ class ScopedOverride:
                 setattr(self._owner, self._name, self._original)
 
     def _dispatcher(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        # `wraps` keeps the signature: a Keras layer that is created in another
-        # thread meanwhile inspects it.
+        # `wraps` keeps the signature, because a Keras layer that is created in another
+        # thread meanwhile inspects the signature.
         @functools.wraps(original)
         def dispatch(*args: Any, **kwargs: Any) -> Any:
             values = self._values()

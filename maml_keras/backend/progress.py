@@ -1,4 +1,4 @@
-"""A progress bar for work that may turn out to be long."""
+"""A progress bar for work that may take long."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-# Whoever waits longer than that wonders whether it still works.
+# Users who wait longer want to see progress.
 SECONDS = 2.0
 
 
 class Bar:
-    """A `keras.utils.Progbar` that shows itself once the work has taken two seconds.
+    """A `keras.utils.Progbar` that appears once the work has taken two seconds.
 
-    Shorter work stays quiet.
+    Shorter work shows nothing.
 
     Args:
-        total: int, how much there is to do; None if nobody knows.
-        unit: str, what is counted, in the singular.
+        total: int, the amount of work; None if unknown.
+        unit: str, the name of one unit of work, in the singular.
         verbose: 0 for silence, else a bar.
-        clock: seconds, as those of `time.monotonic`.
+        clock: function that returns seconds, like `time.monotonic`.
 
     >>> seconds = iter([0.0, 1.0, 3.0, 4.0])
     >>> bar = Bar(3, unit="image", clock=lambda: next(seconds))
@@ -45,28 +45,29 @@ class Bar:
         )
 
     def update(self, done: int, values: Mapping[str, float] | None = None) -> None:
-        """So much is done.
+        """Shows the amount of work that is done.
 
         Args:
-            done: int, of the total.
-            values: numbers by name, shown as they are.
+            done: int, units of work done so far.
+            values: numbers by name; the bar shows the latest, not their mean.
         """
         values = values or {}
         self._bar.stateful_metrics.update(values)
         if not self.shown and self._clock() - self._started >= SECONDS:
             self.shown = True
             if self._bar.verbose and sys.stdout.isatty():
-                # What stands on the line, as `fit`'s own bar does, may be longer.
+                # Clear the line, because text on it, such as the bar of `fit`, may be
+                # longer than this bar.
                 sys.stdout.write("\r\x1b[K")
         if self.shown:
             self._bar.update(done, list(values.items()))
 
     def expect(self, total: int) -> None:
-        """There is so much to do, as turned out."""
+        """Corrects the total amount of work."""
         self._bar.target = total
 
     def finish(self, done: int) -> None:
-        """Ends the line, where less was done than the total, or nobody knew that."""
+        """Ends the line if less than the total was done, or the total is unknown."""
         if self.shown and self._bar.target != done:
             self._bar.target = done or self._bar.target
             self._bar.update(done, finalize=True)

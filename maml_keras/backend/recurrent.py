@@ -1,4 +1,4 @@
-"""Recurrent layers as plain sequences of steps, where that is faster."""
+"""Short recurrent layers as plain sequences of steps, without a loop in the graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from maml_keras.backend.overrides import ScopedOverride
 
-# Beyond this, the graph takes longer to build than a loop in it costs to run.
+# The longest sequence that runs step by step. For longer sequences, building the graph
+# costs more time than a loop in the graph.
 LONGEST = 64
 
 
@@ -19,10 +20,11 @@ def unrolled() -> Any:
     """A scope in which short recurrent layers run without a loop in the graph.
 
     A loop over time inside a loop over tasks, differentiated twice, spends most of its
-    time on bookkeeping, and it has no form with a task axis. Sequences of up to 64
-    steps, known when the graph is built, run step by step instead: the same cell, the
-    same numbers. Longer or masked ones, and stateful layers, run in Keras's loop.
-    Kernels of cuDNN, which have no second derivative, are left out of all of them.
+    time on bookkeeping, and has no form with a task axis. In this scope, sequences of
+    up to 64 steps run step by step, with the same cell and the same numbers, if their
+    length is known when the graph is built. Longer or masked sequences and stateful
+    layers use Keras's loop. No layer uses kernels of cuDNN, because they have no
+    second derivative.
     """
     with contextlib.ExitStack() as stack:
         for override in _overrides:
@@ -68,7 +70,7 @@ def _inherited(
     mask: Any,
     training: bool = False,
 ) -> Any:
-    """The loop of `RNN`: those of `LSTM` and `GRU` only try cuDNN before it."""
+    """The loop of `RNN`; the loops of `LSTM` and `GRU` only try cuDNN first."""
     mask = mask[0] if tf.nest.is_nested(mask) else mask
     loop = keras.layers.RNN.inner_loop
     return loop(layer, sequences, initial_state, mask, training=training)

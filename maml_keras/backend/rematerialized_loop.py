@@ -1,4 +1,4 @@
-"""A loop that keeps its points and computes the rest again when differentiated."""
+"""A loop that keeps only its points, and recomputes each step when differentiated."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ def points(
     *,
     steps: int,
 ) -> list[Any]:
-    """`p_0 = first`, `p_{k+1} = step(k, p_k, learned, fixed)`, for a bounded memory.
+    """The points `p_0 = first`, `p_{k+1} = step(k, p_k, learned, fixed)`.
 
-    Backpropagation through a chain of steps keeps every step's activations. Here only
-    the points are kept; the derivative walks back over them and, one step at a time,
+    Backpropagation through a chain of steps keeps the activations of each step. This
+    function keeps only the points. The derivative goes back over the points, one step
+    at a time, and recomputes each step under a tape:
 
     `v_k = (d p_{k+1} / d p_k)^T v_{k+1} + d L / d p_k`
 
-    with the step computed anew under a tape. The result is the same to rounding, peak
-    memory that of one step whatever their number, the price one more forward pass per
-    step. Both ways are loops in the graph, so the graph does not grow with the steps.
+    The result is the same up to rounding. Peak memory is that of one step, for any
+    number of steps; the price is one more forward pass per step. Both directions are
+    loops in the graph, so the graph does not grow with the steps.
 
     Args:
-        step: a pure function of tensors that returns a nest like `p_k`. It is traced
-            more than once and must take all it depends on as arguments.
+        step: a pure function of tensors that returns a nest like `p_k`. The function
+            is traced more than once, and all tensors that it depends on must be
+            arguments.
         first: nest of tensors.
-        learned: nest of tensors that the step is differentiated in too.
-        fixed: nest of tensors that it is not differentiated in.
+        learned: nest of further tensors in which the step is differentiated.
+        fixed: nest of tensors in which the step is not differentiated.
         steps: int.
 
     Returns:
@@ -56,7 +58,7 @@ def points(
         return _forward(flat_step, arrays, sizes[0], steps)
 
     def run(*arrays: Any) -> Any:
-        stacks = _apart(forward, list(arrays))
+        stacks = _opaque_call(forward, list(arrays))
         first, rest = arrays[: sizes[0]], list(arrays[sizes[0] :])
         moving = [i for i, t in enumerate(first) if t.dtype.is_floating]
         sought = [i for i in range(sizes[1]) if rest[i].dtype.is_floating]
@@ -65,7 +67,7 @@ def points(
             return _backward(flat_step, stacks, rest, sought, upstream, steps)
 
         def gradient(*upstream: Any) -> list[Any]:
-            values = _apart(backward, stacks, rest, list(upstream))
+            values = _opaque_call(backward, stacks, rest, list(upstream))
             places = [*moving, *(sizes[0] + i for i in sought)]
             found = dict(zip(places, values))
             return [found.get(i) for i in range(len(arrays))]
@@ -97,7 +99,7 @@ def _forward(flat_step: Any, arrays: Any, count: int, steps: int) -> list[Any]:
 def _backward(
     flat_step: Any, stacks: Any, rest: Any, sought: Any, upstream: Any, steps: int
 ) -> list[Any]:
-    """Gradients of the first point's floats, and of what is sought of the rest."""
+    """Gradients of the floats of the first point, and of `rest` at indices `sought`."""
     moving = [i for i, s in enumerate(stacks) if s.dtype.is_floating]
 
     def body(j: Any, cotangents: Any, totals: Any) -> Any:
@@ -134,14 +136,14 @@ def _loop(body: Any, steps: int, first: list[Any], second: list[Any]) -> Any:
     )
 
 
-def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Calls a function that is left as it is by whoever looks at the graph.
+def _opaque_call(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a function that neither the graph optimiser nor a tape may enter.
 
-    In a loop inside a loop TensorFlow's graph optimiser turns large sums into variables
-    that collide ("tmp_var already exists"): this call is not merged into the graph
-    around it, and asks for no optimiser. And it is a bare operation, because calling
-    the traced function itself would let every open tape build a derivative of it,
-    which takes minutes and is never used: the derivative is ours.
+    In a loop inside a loop, TensorFlow's graph optimiser turns large sums into
+    variables that collide ("tmp_var already exists"). So this call is not inlined, and
+    switches the optimiser off. The call is a bare operation, because every open tape
+    would build a derivative of a call to the traced function. Building this derivative
+    takes minutes, and it is never used: `points` defines the derivative.
     """
     call = tf.function(
         function, autograph=False, experimental_attributes={"_noinline": True}
@@ -151,7 +153,7 @@ def _apart(function: Callable[..., Any], *arguments: Any) -> Any:
     )
     config = tf.compat.v1.ConfigProto()
     config.graph_options.rewrite_options.disable_meta_optimizer = True
-    # Stateful calls wait for each other, and tasks would run one after the other.
+    # Stateful calls wait for each other, so tasks would run one after another.
     stateful = any(op.op_def.is_stateful for op in traced.graph.get_operations())
     kind = (
         tf.raw_ops.StatefulPartitionedCall if stateful else tf.raw_ops.PartitionedCall

@@ -15,19 +15,20 @@ from maml_keras.backend.overrides import ScopedOverride
 
 @contextlib.contextmanager
 def exact_resizing() -> Iterator[None]:
-    """A scope in which every way to resize images is differentiable to every order.
+    """A scope in which all methods of resizing are differentiable to every order.
 
-    `y = R x C^T` for each image and channel: a resize is linear in its image, and rows
-    and columns are resized apart. TensorFlow's kernels drop the derivative of their
-    own gradient without a word (bilinear), or have none (bicubic, nearest, area,
-    antialiased); a matrix product has all of them. The matrices are what TensorFlow's
-    kernel makes of unit images, so the numbers are the kernel's up to rounding.
+    `y = R x C^T` for each image and channel: a resize is linear in its image, and acts
+    on rows and columns separately. TensorFlow's kernels drop the derivative of their
+    gradient silently (bilinear), or have no second derivative (bicubic, nearest, area,
+    antialiased). A matrix product has all derivatives. To get the matrices R and C,
+    TensorFlow's kernel resizes unit images, so the numbers equal the kernel's up to
+    rounding.
 
-    A float64 image is resized in float64 and stays one. TensorFlow's kernels compute
-    it in float32.
+    A float64 image is resized in float64, and the result is float64. TensorFlow's
+    kernels compute in float32.
 
-    `tf.image.resize`, `keras.ops.image.resize`, `Resizing` and `UpSampling2D` all end
-    in these kernels.
+    `tf.image.resize`, `keras.ops.image.resize`, `Resizing` and `UpSampling2D` all call
+    these kernels.
 
     >>> image = tf.reshape(tf.range(4.0), [1, 2, 2, 1])
     >>> with exact_resizing():
@@ -43,7 +44,7 @@ def exact_resizing() -> Iterator[None]:
 def _plain(
     _: None, original: Any, images: Any, size: Any, *settings: Any, **more: Any
 ) -> Any:
-    """Kernels that take a size and settings alone."""
+    """Replaces kernels that take a size and settings only."""
     images = tf.convert_to_tensor(images)
     if not images.dtype.is_floating:
         return original(images, size, *settings, **more)
@@ -52,7 +53,7 @@ def _plain(
     def matrix(unit: Callable[[], Any], sizes: list[Any]) -> Any:
         if not all(isinstance(n, int) for n in (*images.shape[1:3], *size)):
             return original(unit(), sizes, *settings, **more)
-        # A constant of the graph: XLA has no form of some of these kernels.
+        # Make the matrix a constant, because XLA lacks some of these kernels.
         with tf.init_scope():
             return original(unit(), sizes, *settings, **more).numpy()
 
@@ -67,7 +68,7 @@ def _plain(
 def _nearest(
     _: None, original: Any, images: Any, size: Any, *settings: Any, **more: Any
 ) -> Any:
-    """The kernel that keeps the type of its images."""
+    """Replaces the kernel that keeps the type of its images."""
     images = tf.convert_to_tensor(images)
     resized = _plain(None, original, images, size, *settings, **more)
     return tf.cast(resized, images.dtype)
@@ -83,7 +84,7 @@ def _scaled(
     *settings: Any,
     **more: Any,
 ) -> Any:
-    """The kernel that takes a scale and a translation for each axis, too."""
+    """Replaces the kernel that also takes a scale and a translation for each axis."""
     images = tf.convert_to_tensor(images)
     if not images.dtype.is_floating:
         return original(images, size, scale, translation, *settings, **more)
@@ -112,11 +113,11 @@ def _product(
     Args:
         images: `[images, height, width, channels]`.
         size: the new height and width.
-        rows: makes what a kernel makes of each image with one pixel of one column.
-        columns: the same for images of one row.
+        rows: function that applies the kernel to unit images with one column.
+        columns: function that applies the kernel to unit images with one row.
 
     Returns:
-        Float64 of float64 images, else float32, as the kernels have it.
+        Float64 for float64 images, else float32, like the kernels.
     """
     wide = tf.float64 if images.dtype == tf.float64 else tf.float32
     count, height, width, channels = _known(tf.shape(images), images.shape)
@@ -133,7 +134,7 @@ def _product(
 
 
 def _known(sizes: Any, static: Any = (None,)) -> list[Any]:
-    """Sizes as numbers, those that are known when the graph is built."""
+    """Sizes; those that are known when the graph is built become numbers."""
     values = tf.unstack(sizes)
     found = [
         tf.get_static_value(value) if known is None else known

@@ -1,4 +1,4 @@
-"""How far an inner loop inside a graph is, shown to whoever waits for it."""
+"""A progress bar for an inner loop that runs inside a graph."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
 
-# Seconds between two looks at how far it is.
+# Seconds between two reads of the progress.
 LOOK = 0.2
 
 
 class StepReport:
-    """A place where a graph writes how far it is, and a bar that reads it.
+    """A variable to which a graph writes its progress, and a bar that reads it.
 
     Args:
-        place: None, or the variable that a graph writes to already.
+        place: None, or the variable to which a graph writes already.
 
     >>> report = StepReport()
     >>> with report.shown(3):
@@ -29,7 +29,7 @@ class StepReport:
     """
 
     def __init__(self, place: tf.Variable | None = None) -> None:
-        # Steps taken, and the support loss that the last of them began with.
+        # The number of steps taken, and the support loss before the last step.
         self.place = (
             tf.Variable([0.0, 0.0], name="progress", trainable=False)
             if place is None
@@ -37,23 +37,23 @@ class StepReport:
         )
 
     def write(self, steps: Any, loss: Any) -> Any:
-        """Reports; to be run in the graph after each step.
+        """Writes the progress; the graph runs this operation after each step.
 
         Args:
-            steps: int tensor, how many have been taken.
-            loss: scalar, the support loss that the last one began with.
+            steps: int tensor, the number of steps taken.
+            loss: scalar, the support loss before the last step.
 
         Returns:
-            A tensor that is there once it is written.
+            A tensor that is ready once the progress is written.
         """
         numbers = [tf.cast(steps, tf.float32), tf.cast(loss, tf.float32)]
         return tf.identity(self.place.assign(numbers))
 
     @contextlib.contextmanager
     def shown(self, total: int, *, verbose: str | int = "auto") -> Iterator[None]:
-        """Shows a bar of the steps, around one call that takes all of them.
+        """Shows a bar during one call that takes all steps.
 
-        The call keeps its thread busy, so another one looks where it stands.
+        The call occupies its thread, so another thread reads the progress.
 
         Args:
             total: int, steps of the call.
@@ -71,15 +71,15 @@ class StepReport:
         def look() -> int:
             nonlocal last
             taken, loss = (float(number) for number in self.place.numpy())
-            # To show the same count again would start the clock of the bar anew.
+            # Showing the same count twice would restart the clock of the bar.
             if taken != last or not bar.shown:
-                # Before the first step there is no loss to tell.
+                # Before the first step there is no loss to show.
                 bar.update(int(taken), {"loss": loss} if taken else {})
             last = int(taken)
             return last
 
         def keep_looking() -> None:
-            if not interactive:  # Keras asks each thread for itself.
+            if not interactive:  # Keras keeps this setting for each thread.
                 keras.config.disable_interactive_logging()
             while not ended.wait(LOOK):
                 look()
@@ -91,5 +91,5 @@ class StepReport:
         finally:
             ended.set()
             watcher.join()
-            # A call that was refused, or interrupted, stops short of the total.
+            # A call that failed or was interrupted ends before the total.
             bar.finish(look())

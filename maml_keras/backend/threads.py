@@ -1,4 +1,4 @@
-"""How many threads TensorFlow should use for many small tasks."""
+"""Sets the threads of TensorFlow for many small tasks."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import tensorflow as tf
 
 
 def use_one_thread_per_task() -> None:
-    """Lets each task keep a core to itself; to be called before anything runs.
+    """Gives each task one core. Call this function before TensorFlow runs anything.
 
-    The same as `tf.config.threading.set_intra_op_parallelism_threads(1)` and
-    `set_inter_op_parallelism_threads(cores)`. TensorFlow's default splits every
-    operation over all cores, and the parallel task map runs as many tasks as there
-    are cores: the two get in each other's way. One operation, one core is faster for
-    the papers' convolutional networks, and some percent slower for tiny ones. It holds
-    for the whole process, so a library must not do it by itself; the command line,
-    which owns its process, does.
+    The function calls `tf.config.threading.set_intra_op_parallelism_threads(1)` and
+    `set_inter_op_parallelism_threads(cores)`. By default TensorFlow splits each
+    operation over all cores, while the parallel task map runs as many tasks as there
+    are cores, and both compete. One core per operation is faster for the convolutional
+    networks of the papers, and a few percent slower for tiny networks.
+
+    The setting holds for the whole process, so the library does not change it on
+    import. The command line, which owns its process, calls this function.
 
     Raises:
-        RuntimeError: if TensorFlow has run something already.
+        RuntimeError: if TensorFlow has already run an operation.
     """
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -12,7 +12,8 @@ import tensorflow as tf
 def version(package: str) -> str:
     """The version of an installed package, or `"not installed"`.
 
-    The package's metadata decides: a source tree that nobody installed has no version.
+    The version comes from the package's metadata, so a source tree that is not
+    installed has no version.
 
     Args:
         package: str, the name that `pip install` takes.
@@ -36,7 +37,7 @@ def versions() -> dict[str, str]:
     """The versions of this library, TensorFlow, Keras and Python, by name."""
     return {
         "maml_keras": __version__,
-        # TensorFlow comes as other packages, too, such as `tensorflow-cpu`.
+        # TensorFlow has several packages, such as `tensorflow-cpu`, so ask the module.
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Batch normalisation with its derivative written out, against the plain formula."""
+"""The hand-written derivative of batch norm, compared with the plain formula."""
 
 import inspect
 
@@ -35,7 +35,7 @@ def values(shape):
 
 
 def derivatives(normalise, inputs, of):
-    """Three orders of derivatives of a function that is not linear in the output."""
+    """Three orders of derivatives of a non-linear function of the output."""
     zeros = tf.UnconnectedGradients.ZERO
     with tf.GradientTape() as outermost:
         outermost.watch(inputs)
@@ -55,10 +55,10 @@ def derivatives(normalise, inputs, of):
 @pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
 @pytest.mark.parametrize("shape", [(7,), (4, 3), (3, 4, 4)], ids=str)
 @pytest.mark.parametrize("of", [0, 1, 2], ids=["y", "mean", "variance"])
-def test_three_orders_of_derivatives_are_those_of_the_formula(shape, of, compiled):
+def test_three_orders_of_derivatives_match_the_formula(shape, of, compiled):
     inputs = values(shape)
     expected = derivatives(plain, inputs, of)
-    for order in (1, 2):  # There is a second one, and a third.
+    for order in (1, 2):  # The second and third derivatives are not zero.
         parts = expected[3 * order : 3 * order + 3]
         assert max(np.abs(part).max() for part in parts) > 1e-6
     run = tf.function(derivatives) if compiled else derivatives
@@ -66,7 +66,7 @@ def test_three_orders_of_derivatives_are_those_of_the_formula(shape, of, compile
         np.testing.assert_allclose(got, want, rtol=1e-8, atol=1e-9)  # float64
 
 
-def test_an_unknown_number_of_examples_is_the_same():
+def test_an_unknown_number_of_examples_gives_the_same_derivatives():
     inputs = values((7,))
 
     @tf.function(input_signature=[tf.TensorSpec([None, 3], tf.float64)])
@@ -79,7 +79,7 @@ def test_an_unknown_number_of_examples_is_the_same():
 
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
-def test_layer_gives_what_keras_gives(scale, center):
+def test_layer_gives_the_results_of_keras(scale, center):
     layer = keras.layers.BatchNormalization(
         scale=scale, center=center, momentum=0.7, beta_initializer="random_normal"
     )
@@ -87,7 +87,7 @@ def test_layer_gives_what_keras_gives(scale, center):
     x = np.random.default_rng(0).normal(1.0, 2.0, size=[5, 4, 3]).astype("float32")
     learner = Learner(model)
     output = learner(learner.weights(), learner.state(), x, training=True)
-    expected = model(x, training=True)  # Moves the layer's statistics, too.
+    expected = model(x, training=True)  # Updates the layer's statistics, too.
     np.testing.assert_allclose(output.predictions, expected, atol=1e-5)  # float32
     for got, variable in zip(output.state, model.non_trainable_variables):
         np.testing.assert_allclose(got, variable, rtol=1e-5)

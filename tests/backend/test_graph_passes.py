@@ -1,4 +1,4 @@
-"""A shorter optimisation of the training graph, and nothing else changed."""
+"""The training graph is optimised with fewer passes; results stay the same."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from maml_keras.outer import episodic_model
 
 
 def passes():
-    """The settings that functions called now are optimised with."""
+    """The optimiser's settings for functions that are called now."""
     serialized = context.context().function_call_options.config_proto_serialized
     return tf.compat.v1.ConfigProto.FromString(serialized).graph_options.rewrite_options
 
@@ -27,19 +27,19 @@ def fitted(**kwargs):
     return maml.get_weights()
 
 
-def test_passes_are_off_inside_and_as_before_outside():
+def test_passes_are_off_inside_and_unchanged_outside():
     before = passes()
     inside = without_idle_passes(lambda _: passes())(None)
     assert all(getattr(inside, name) == inside.OFF for name in graph_passes.IDLE)
     assert inside.meta_optimizer_iterations == inside.ONE
     assert inside.memory_optimization == inside.NO_MEM_OPT
-    # What a derivative gains by stays.
+    # Passes that speed up derivatives stay on.
     assert inside.constant_folding == inside.arithmetic_optimization == inside.DEFAULT
     assert passes() == before != inside
 
 
 @pytest.mark.parametrize("error", [StopIteration, ValueError])
-def test_an_error_goes_through_and_leaves_the_settings(error):
+def test_an_error_passes_through_and_restores_the_settings(error):
     def failing(_):
         raise error("the data has ended")
 
@@ -49,7 +49,7 @@ def test_an_error_goes_through_and_leaves_the_settings(error):
     assert passes() == before
 
 
-def test_what_the_user_has_set_stays():
+def test_options_of_the_user_stay_in_force():
     before = tf.config.optimizer.get_experimental_options()
     assert "remapping" not in before
     here = context.context()
@@ -58,13 +58,13 @@ def test_what_the_user_has_set_stays():
         inside = without_idle_passes(lambda _: passes())(None)
         assert inside.remapping == inside.ON
         assert inside.layout_optimizer == inside.OFF
-    finally:  # TensorFlow has no public way back.
+    finally:  # TensorFlow has no public way to undo the option.
         del here._optimizer_experimental_options["remapping"]
         here.function_call_options = None
     assert tf.config.optimizer.get_experimental_options() == before
 
 
-def test_training_goes_through_them_and_gives_the_same(monkeypatch):
+def test_training_uses_fewer_passes_and_gives_the_same_weights(monkeypatch):
     seen = []
 
     def spying(function):
@@ -81,7 +81,7 @@ def test_training_goes_through_them_and_gives_the_same(monkeypatch):
 
 
 @pytest.mark.parametrize("setting", ["run_eagerly", "jit_compile"])
-def test_where_no_graph_is_optimised_nothing_is_set(monkeypatch, setting):
+def test_eager_and_xla_training_do_not_change_passes(monkeypatch, setting):
     def never(function):
         raise AssertionError("there is no graph to optimise")
 
@@ -89,6 +89,6 @@ def test_where_no_graph_is_optimised_nothing_is_set(monkeypatch, setting):
     fitted(**{setting: True})
 
 
-def test_graphs_for_gpus_are_optimised_as_ever(monkeypatch):
+def test_graphs_for_gpus_keep_all_passes(monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     assert without_idle_passes(passes) is passes

@@ -1,4 +1,4 @@
-"""Moments against numpy, their second derivatives against closed forms."""
+"""Moments compared with NumPy, and second derivatives with closed forms."""
 
 import keras
 import numpy as np
@@ -12,7 +12,7 @@ X = np.random.default_rng(0).normal(size=[4, 5, 3])
 
 @pytest.mark.parametrize("axes", [[0], [1], [0, 1], [-1], [0, 1, 2]])
 @pytest.mark.parametrize("keepdims", [False, True])
-def test_moments_are_those_of_numpy(axes, keepdims):
+def test_moments_equal_the_moments_of_numpy(axes, keepdims):
     with exact_moments():
         mean, variance = tf.nn.moments(tf.constant(X), axes, keepdims=keepdims)
     axes = tuple(axes)
@@ -26,7 +26,8 @@ def test_half_precision_is_summed_in_float32():
     with exact_moments():
         mean, variance = tf.nn.moments(x, [0])
     assert (mean.dtype, variance.dtype) == (tf.float16, tf.float16)
-    assert (float(mean), float(variance)) == (3.0, 0.0)  # 4096 * 3 in float16: no.
+    # The sum 4096 * 3 would be inexact in float16.
+    assert (float(mean), float(variance)) == (3.0, 0.0)
 
 
 def second_derivative():
@@ -49,8 +50,8 @@ def test_second_derivative_is_the_closed_form():
         np.testing.assert_allclose(second_derivative(), CLOSED_FORM, atol=1e-14)
 
 
-def test_tensorflows_own_second_derivative_is_not():
-    # If this fails, TensorFlow was mended and `exact_moments` may go.
+def test_tensorflows_own_second_derivative_is_wrong():
+    # If this test fails, TensorFlow was fixed and `exact_moments` can be removed.
     assert np.abs(second_derivative() - CLOSED_FORM).max() > 0.1
 
 
@@ -63,7 +64,7 @@ def test_keras_moments_are_exact_inside():
     np.testing.assert_array_equal(variance, expected[1])
 
 
-def test_outside_tensorflow_is_untouched():
+def test_tensorflow_is_unchanged_outside_the_scope():
     before = tf.nn.moments
     with exact_moments():
         assert tf.nn.moments is not before

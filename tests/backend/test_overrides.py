@@ -1,4 +1,4 @@
-"""One thread sees the replacement; the world outside sees the original object."""
+"""One thread uses the replacement; all other code uses the original object."""
 
 import threading
 import types
@@ -35,7 +35,7 @@ def test_inside_the_replacement_gets_value_and_original(box, override):
         assert box.double(10) == 21
 
 
-def test_outside_it_is_the_original_object(box, override):
+def test_outside_a_scope_the_attribute_is_the_original_object(box, override):
     assert box.double is original
     with override.scope(1):
         assert box.double is not original
@@ -50,7 +50,7 @@ def test_exception_restores_the_original(box, override):
         assert box.double(10) == 22
 
 
-def test_innermost_of_nested_scopes_counts(box, override):
+def test_the_innermost_scope_gives_the_value(box, override):
     with override.scope(1):
         with override.scope(5):
             assert box.double(10) == 25
@@ -64,7 +64,7 @@ def test_another_thread_sees_the_original(box, override):
         assert box.double(10) == 21
 
 
-def test_scope_of_another_thread_keeps_this_ones_open(box, override):
+def test_a_scope_in_another_thread_does_not_close_this_scope(box, override):
     def elsewhere():
         with override.scope(7):
             return box.double(10)
@@ -75,7 +75,7 @@ def test_scope_of_another_thread_keeps_this_ones_open(box, override):
     assert box.double is original
 
 
-def test_scopes_that_overlap_restore_the_original_at_the_last_end(box, override):
+def test_overlapping_scopes_restore_the_original_at_the_end(box, override):
     entered, leave = threading.Event(), threading.Event()
 
     def hold():

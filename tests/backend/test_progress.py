@@ -1,4 +1,4 @@
-"""Bars appear when work takes long, say what matters, and are quiet when asked."""
+"""Bars appear if work takes long, show progress and values, and can be silenced."""
 
 import threading
 import time
@@ -18,7 +18,7 @@ from maml_keras.export import reading
 
 
 class Clock:
-    """Seconds that pass by themselves, so many at each look."""
+    """A clock that advances by `step` seconds at each call."""
 
     def __init__(self, step):
         self.now, self.step = 0.0, step
@@ -28,14 +28,14 @@ class Clock:
         return self.now
 
 
-def test_short_work_is_quiet(capsys):
+def test_short_work_shows_no_bar(capsys):
     bar = Bar(10, unit="image", clock=Clock(0.1))
     for done in range(1, 11):
         bar.update(done)
     assert capsys.readouterr().out == ""
 
 
-def test_long_work_shows_how_far_it_is_and_ends_its_line(capsys):
+def test_long_work_shows_a_bar_and_ends_its_line(capsys):
     bar = Bar(10, unit="image", clock=Clock(0.5))
     shown = []
     for done in range(1, 11):
@@ -55,14 +55,14 @@ def test_a_bar_clears_the_line_that_it_takes(capsys, monkeypatch):
         assert ("\x1b[K" in capsys.readouterr().out) is cleared
 
 
-def test_what_is_shown_is_the_last_value_and_no_mean(capsys):
+def test_the_bar_shows_the_latest_value_and_not_the_mean(capsys):
     bar = Bar(2, unit="variable", clock=Clock(9.0))
     bar.update(1, {"error": 1.0})
     bar.update(2, {"error": 3.0})
     assert "error: 3.0000" in capsys.readouterr().out
 
 
-def test_a_line_ends_where_there_was_less_than_the_total(capsys):
+def test_a_line_ends_if_less_than_the_total_was_done(capsys):
     bar = Bar(10, unit="task", clock=Clock(9.0))
     bar.update(6)
     assert not capsys.readouterr().out.endswith("\n")
@@ -72,7 +72,7 @@ def test_a_line_ends_where_there_was_less_than_the_total(capsys):
     assert out.endswith("\n")
 
 
-def test_a_line_ends_whose_end_nobody_knew(capsys):
+def test_a_line_ends_if_the_total_is_unknown(capsys):
     bar = Bar(None, unit="image", clock=Clock(9.0))
     bar.update(3)
     assert not capsys.readouterr().out.endswith("\n")
@@ -80,7 +80,7 @@ def test_a_line_ends_whose_end_nobody_knew(capsys):
     assert capsys.readouterr().out.endswith("\n")
 
 
-def test_silence(capsys):
+def test_verbose_zero_is_silent(capsys):
     bar = Bar(2, unit="image", verbose=0, clock=Clock(9.0))
     bar.update(1)
     bar.update(2, {"error": 1.0})
@@ -89,23 +89,21 @@ def test_silence(capsys):
 
 @pytest.fixture
 def at_once(monkeypatch):
-    """Every piece of work is long."""
+    """Makes bars appear at once, as for long work."""
     monkeypatch.setattr(progress, "SECONDS", 0.0)
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_the_check_of_gradients_has_a_bar(verbose, at_once, capsys):
+def test_check_meta_gradient_has_a_bar(verbose, at_once, capsys):
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
     mk.check_meta_gradient(maml, helpers.regression(), tolerance=1, verbose=verbose)
     out = capsys.readouterr().out
     assert ("4/4" in out) == ("largest_error" in out) == bool(verbose)
 
 
-def test_a_look_has_the_figure_of_its_result_and_counts_to_what_there_is(
-    at_once, capsys
-):
+def test_the_bar_of_a_trace_shows_its_result_and_the_available_tasks(at_once, capsys):
     task, query_y = helpers.regression(tasks=4)
-    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    task["support_y"][0] *= 1e6  # One task diverges, but its loss stays finite.
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
     trace = mk.trace_inner_loop(maml, [(task, query_y)] * 2, num_tasks=600, verbose=1)
     out = capsys.readouterr().out
@@ -136,7 +134,7 @@ def test_an_export_and_a_conversion_have_bars(verbose, at_once, capsys, tmp_path
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_bars_of_a_download_are_quiet_when_asked(verbose, monkeypatch):
+def test_bars_of_a_download_can_be_silenced(verbose, monkeypatch):
     tfds = pytest.importorskip("tensorflow_datasets")
     from tensorflow_datasets.core.utils import tqdm_utils
 
@@ -164,7 +162,7 @@ def test_collecting_a_data_set_has_a_bar(verbose, at_once, capsys):
 
 
 class Seen:
-    """A loss that, in the third step, waits until a bar has shown two."""
+    """A loss that waits in the third step until a bar has shown two steps."""
 
     def __init__(self, monkeypatch):
         self.shown, self.waited, self.calls = threading.Event(), [], 0
@@ -189,7 +187,7 @@ class Seen:
         return np.float32(0)
 
 
-def test_steps_inside_a_graph_are_seen_while_it_runs(at_once, monkeypatch):
+def test_a_bar_shows_steps_while_the_graph_runs(at_once, monkeypatch):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
     loss = Seen(monkeypatch)
     mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.1))).adapt(
@@ -204,11 +202,11 @@ def test_the_same_count_is_shown_once(at_once, capsys, monkeypatch):
     report = StepReport()
     with report.shown(4):
         report.write(4, loss=0.25)
-        time.sleep(0.2)  # What a graph does after its last step.
+        time.sleep(0.2)  # Stands for work of the graph after its last step.
     assert capsys.readouterr().out.count("4/4") == 1
 
 
-def test_a_refused_call_ends_its_line(at_once, capsys):
+def test_a_failed_call_ends_its_line(at_once, capsys):
     report = StepReport()
 
     def refuse():
@@ -232,20 +230,20 @@ def test_the_loss_of_the_last_call_is_not_shown_in_the_next(at_once, capsys):
     assert "loss" not in capsys.readouterr().out
 
 
-def test_no_step_is_no_bar(at_once, capsys):
+def test_zero_steps_show_no_bar(at_once, capsys):
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
     maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=0)
     assert capsys.readouterr().out == ""
 
 
-def test_quick_adaptation_is_quiet(capsys, monkeypatch):
+def test_quick_adaptation_shows_no_bar(capsys, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 1000.0)
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
     maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=5)
     assert capsys.readouterr().out == ""
 
 
-def test_what_silences_keras_silences_the_bar(at_once, capsys):
+def test_disabling_the_logging_of_keras_silences_the_bar(at_once, capsys):
     keras.config.disable_interactive_logging()
     try:
         report = StepReport()
@@ -262,7 +260,7 @@ def test_adaptation_has_a_bar_with_the_support_loss(verbose, at_once, capsys):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, use_bias=False)])
     model.set_weights([np.ones([1, 1])])
     maml = mk.MAML(model, mk.InnerLoop("mse", mk.SGD(0.25)))
-    # The loss is w^2, and a step halves w: the twelfth begins with 2^-22.
+    # The loss is w^2 and each step halves w, so step 12 begins with a loss of 2^-22.
     maml.adapt(np.ones([2, 1]), np.zeros([2, 1]), steps=12, verbose=verbose)
     out = capsys.readouterr().out
     assert ("12/12" in out) == bool(verbose)
@@ -279,7 +277,7 @@ def test_fine_tuning_an_export_has_a_bar(verbose, at_once, capsys, tmp_path):
     assert ("3/3" in out) == ("loss" in out) == bool(verbose)
 
 
-def test_what_changes_nothing_reports_nothing(tmp_path):
+def test_only_fine_tune_of_an_export_reports_progress(tmp_path):
     maml = mk.MAML(helpers.dense(1, 1), mk.InnerLoop("mse", mk.SGD(0.1)))
     maml.export(tmp_path / "export", verbose=0)
     saved = tf.saved_model.load(str(tmp_path / "export"))
@@ -292,7 +290,7 @@ def test_what_changes_nothing_reports_nothing(tmp_path):
     assert saved.progress.numpy()[1] > 0.0
 
 
-def test_an_export_that_does_not_tell_is_fine_tuned_without_a_bar(at_once, capsys):
+def test_an_export_without_progress_is_fine_tuned_without_a_bar(at_once, capsys):
     calls = []
 
     class Earlier:

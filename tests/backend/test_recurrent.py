@@ -1,4 +1,4 @@
-"""Recurrent layers run step by step give what Keras's loop gives."""
+"""Recurrent layers that run step by step give the results of Keras's loop."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ def sequences(length=5):
     ids=str,
 )
 @pytest.mark.parametrize("name", CELLS)
-def test_step_by_step_is_what_the_loop_gives(name, options):
+def test_step_by_step_gives_the_results_of_the_loop(name, options):
     keras.utils.set_random_seed(0)
     layer, x = CELLS[name](**options), sequences()
     expected = layer(x)
@@ -76,10 +76,8 @@ def test_long_sequences_keep_kerass_loop():
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 @pytest.mark.parametrize("length", [5, LONGEST + 1])
-def test_kernels_without_a_second_derivative_are_never_asked_for(
-    kind, length, monkeypatch
-):
-    # On a GPU Keras tries cuDNN first; here it only asks, which is enough to see.
+def test_kernels_without_a_second_derivative_are_never_used(kind, length, monkeypatch):
+    # On a GPU, Keras tries cuDNN first. On a CPU, the call fails, but it is visible.
     asked = []
 
     def cudnn(*arguments, **options):

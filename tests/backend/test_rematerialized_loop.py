@@ -1,4 +1,4 @@
-"""Steps that are computed again give the numbers of steps that are kept."""
+"""Recomputed steps give the numbers of steps that keep their activations."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from maml_keras.learner.graph_survey import nodes_of
 
 
 class LearnedRate(UpdateRule):
-    """A rate for each call that is meta-learned, and momentum."""
+    """A rule with a meta-learned rate, and with momentum."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -73,7 +73,7 @@ def test_same_loss_and_gradients_to_rounding(steps, options, compiled):
         kept = meta_gradient(learner, steps, False, rule, compiled, **options)
         again = meta_gradient(learner, steps, True, rule, compiled, **options)
     np.testing.assert_allclose(again[0], kept[0], rtol=1e-12)
-    assert len(kept[1]) == 7  # Six of the model, and the rule's rate.
+    assert len(kept[1]) == 7  # Six variables of the model, and the rule's rate.
     assert abs(kept[1][-1]) > 1e-4
     for a, b in zip(again[1], kept[1]):
         np.testing.assert_allclose(a, b, atol=1e-12)
@@ -100,7 +100,7 @@ def test_graph_does_not_grow_with_the_steps():
     assert size(8) < 1.2 * size(2)
 
 
-def test_options_of_the_graph_optimiser_are_as_before():
+def test_options_of_the_graph_optimiser_do_not_change():
     before = tf.config.optimizer.get_experimental_options()
     wrapped = maml(keras.Sequential([keras.Input([3]), layers.Dense(2)]))
     wrapped.inner.rematerialize = True
@@ -113,14 +113,14 @@ def test_options_of_the_graph_optimiser_are_as_before():
     assert not after.get("disable_meta_optimizer")
 
 
-def test_choice_is_saved():
+def test_rematerialize_is_saved():
     inner = InnerLoop("mse", SGD(0.1), rematerialize=True)
     assert InnerLoop.from_config(inner.get_config()).rematerialize
 
 
 def test_tasks_do_not_wait_for_each_other():
-    # TensorFlow runs stateful calls one after the other, also those of two tasks that a
-    # parallel loop has begun: conv-4 then takes twice as long on two cores.
+    # TensorFlow runs stateful calls one after another, even calls of two tasks in a
+    # parallel loop. Then conv-4 takes twice as long on two cores.
     learner = MAML(
         dense(),
         InnerLoop("mse", SGD(RATE), steps=2, rematerialize=True),

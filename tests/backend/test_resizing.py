@@ -1,4 +1,4 @@
-"""Resizing: TensorFlow's numbers, and derivatives that TensorFlow does not have."""
+"""Resizing gives TensorFlow's numbers, and derivatives that TensorFlow lacks."""
 
 import itertools
 
@@ -22,7 +22,7 @@ X = np.random.default_rng(0).normal(size=[2, 8, 8, 3])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("antialias", [False, True])
 @pytest.mark.parametrize("known", [True, False])
-def test_numbers_are_those_of_tensorflow(method, antialias, known):
+def test_numbers_equal_the_numbers_of_tensorflow(method, antialias, known):
     for (height, width), size in SIZES:
         x = tf.constant(X[:, :height, :width], tf.float32)
         expected = tf.image.resize(x, size, method, antialias=antialias)
@@ -52,7 +52,7 @@ def test_corners_are_aligned_as_in_tensorflow(resize):
     np.testing.assert_allclose(got, expected, atol=2e-6)  # float32
 
 
-def test_whole_numbers_stay_with_tensorflow():
+def test_integer_images_use_tensorflows_kernels():
     x = tf.constant(X * 9, tf.uint8)
     with exact_resizing():
         for method in ("bilinear", "nearest"):
@@ -62,7 +62,7 @@ def test_whole_numbers_stay_with_tensorflow():
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "lanczos3"])
-def test_types_are_those_of_tensorflow(dtype, method):
+def test_types_equal_the_types_of_tensorflow(dtype, method):
     x = tf.cast(X, dtype)
     if dtype != "bfloat16" or method != "lanczos3":  # TensorFlow has no such kernel.
         expected = tf.image.resize(x, [3, 5], method).dtype
@@ -74,14 +74,17 @@ def test_types_are_those_of_tensorflow(dtype, method):
 def test_float64_is_resized_in_float64(method):
     with exact_resizing():
         resized = tf.image.resize(tf.constant(X), [3, 11], method)
-        # Linear to the precision of float64, which float32 is not.
+        # Linear to the precision of float64, so nothing was computed in float32.
         sums = tf.image.resize(tf.constant(X[:1] / 3 + X[1:] / 7), [3, 11], method)
     assert resized.dtype == tf.float64
     np.testing.assert_allclose(sums[0], resized[0] / 3 + resized[1] / 7, atol=1e-14)
 
 
 def network(middle, shape=(4, 4, 3)):
-    """Smooth, and curved behind the resize, so that its second derivative counts."""
+    """A smooth network with a curved layer after the resize.
+
+    The curvature makes the second derivative of the resize count.
+    """
     return keras.Sequential(
         [
             keras.Input([5]),
@@ -97,7 +100,7 @@ def network(middle, shape=(4, 4, 3)):
 
 @keras.saving.register_keras_serializable(package="tests")
 class Resize(layers.Layer):
-    """What a user's own layer may call."""
+    """A user's own layer that calls `tf.image.resize`."""
 
     def __init__(self, method="bilinear", antialias=False, **kwargs):
         super().__init__(**kwargs)
@@ -189,7 +192,7 @@ def test_a_file_and_an_export_give_the_same_numbers(tmp_path):
 
 
 def second_derivative(x):
-    """Along x, of a sum of resized pixels to the power of three."""
+    """The second derivative in x of a sum of cubed resized pixels."""
     with tf.GradientTape() as outer:
         outer.watch(x)
         with tf.GradientTape() as inner:
@@ -200,7 +203,7 @@ def second_derivative(x):
 
 
 def test_tensorflows_own_second_derivative_is_wrong():
-    # If this fails, TensorFlow was mended and `exact_resizing` may go.
+    # If this test fails, TensorFlow was fixed and `exact_resizing` can be removed.
     x = tf.constant(X[..., :1], tf.float32)
     with exact_resizing():
         right = second_derivative(x)
@@ -211,7 +214,7 @@ def test_tensorflows_own_second_derivative_is_wrong():
     assert own is None or np.abs(own - right).max() > 0.1
 
 
-def test_outside_tensorflow_is_untouched():
+def test_tensorflow_is_unchanged_outside_the_scope():
     names = ["resize_bilinear", "resize_bicubic", "resize_area"]
     names += ["resize_nearest_neighbor", "scale_and_translate"]
     before = [getattr(gen_image_ops, name) for name in names]

@@ -1,4 +1,4 @@
-"""Thread settings for tasks side by side."""
+"""Thread settings for parallel tasks."""
 
 import os
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 from maml_keras import use_one_thread_per_task
 
 
-def test_each_operation_has_a_core_to_itself(monkeypatch):
+def test_each_operation_gets_one_core(monkeypatch):
     found = {}
     for kind in ("intra", "inter"):
         monkeypatch.setattr(
@@ -20,7 +20,7 @@ def test_each_operation_has_a_core_to_itself(monkeypatch):
     assert found == {"intra": 1, "inter": os.cpu_count()}
 
 
-def test_too_late_is_said_with_what_to_do():
+def test_a_late_call_raises_with_advice():
     tf.add(1, 1)
     with pytest.raises(RuntimeError, match="right after the imports"):
         use_one_thread_per_task()

@@ -1,4 +1,4 @@
-"""Attention, layer norm and EinsumDense in other forms give what Keras gives."""
+"""Faster attention, layer norm and `EinsumDense` give the results of Keras."""
 
 import contextlib
 import functools
@@ -46,7 +46,7 @@ def normal(*shape, seed=0):
 
 
 def randomised(layer, *inputs, **options):
-    """The layer after a first call, with biases that are not zero."""
+    """The layer after a first call, with random weights and biases."""
     layer(*inputs, **options)
     for seed, variable in enumerate(layer.trainable_variables):
         variable.assign(0.5 * normal(*variable.shape, seed=seed + 10) + 0.3)
@@ -54,7 +54,7 @@ def randomised(layer, *inputs, **options):
 
 
 def results(layer, inputs, **options):
-    """Output, first and second derivatives in inputs and weights."""
+    """The output, and its first and second derivatives in inputs and weights."""
     of = [*inputs, *(v.value for v in layer.trainable_variables)]
     with tf.GradientTape() as outer:
         outer.watch(of)
@@ -77,13 +77,13 @@ def assert_same(layer, inputs, scope, *, reference=contextlib.nullcontext, **opt
         expected = tf.nest.flatten(results(layer, inputs, **options))
     with scope():
         got = tf.nest.flatten(results(layer, inputs, **options))
-    # Sums in another order: relative to the largest of each.
+    # Sums run in another order, so tolerances are relative to the largest entry.
     tolerance = TOLERANCE[keras.config.floatx()]
     for a, b in zip(got, expected, strict=True):
         assert (a.dtype, a.shape) == (b.dtype, b.shape)
         largest = np.abs(b).max()
         np.testing.assert_allclose(a, b, atol=tolerance * max(1.0, largest))
-    assert np.abs(expected[-1]).max() > 1e-3  # There is a second derivative.
+    assert np.abs(expected[-1]).max() > 1e-3  # The second derivative is not zero.
 
 
 def operations(layer, *inputs, **options):
@@ -96,7 +96,7 @@ def operations(layer, *inputs, **options):
 # Attention -------------------------------------------------------------------------
 
 LOWER = np.tril(np.ones([4, 4], bool))
-# The first query of the first sequence may attend to nothing.
+# The mask forbids all keys of the first query in the first sequence.
 SOME = np.random.default_rng(1).random([2, 4, 4]) > 0.4
 SOME[0, 0] = False
 
@@ -119,7 +119,7 @@ def test_self_attention(options, dtype):
     assert_same(layers.MultiHeadAttention(2, 3), [x, x], heads_first, **options)
 
 
-def test_a_mask_and_causality_both_hold():
+def test_a_mask_and_causality_apply_together():
     q, k, v = (normal(2, 4, 2, 3, seed=seed) for seed in range(3))
     got = attended(q, k, v, scale=1.0, mask=SOME, causal=True)
     expected = attended(q, k, v, scale=1.0, mask=SOME & LOWER)
@@ -173,10 +173,10 @@ def test_padding_is_not_attended_to():
         got = layer(tokens)
     np.testing.assert_allclose(got, layer(tokens), atol=1e-12)
     without = attention(*2 * [tf.gather(embedded.embeddings.value, tokens)])
-    assert np.abs(got - without).max() > 1e-3  # The mask counts.
+    assert np.abs(got - without).max() > 1e-3  # The mask changes the output.
 
 
-def test_heads_are_moved_once_and_no_einsum_is_left():
+def test_heads_are_moved_once_and_no_einsum_remains():
     x = normal(2, 4, 3)
     layer = randomised(layers.MultiHeadAttention(2, 3), x, x)
     assert "Einsum" in operations(layer, x, x)
@@ -186,7 +186,7 @@ def test_heads_are_moved_once_and_no_einsum_is_left():
     assert "Einsum" in operations(layer, x, x)
 
 
-def test_dropout_on_scores_is_kerass_with_its_seeds():
+def test_dropout_on_scores_keeps_kerass_code_and_seeds():
     x = normal(2, 4, 3)
     layer = randomised(layers.MultiHeadAttention(2, 3, dropout=0.5), x, x)
     generator = layer._dropout_layer.seed_generator.state
@@ -201,7 +201,7 @@ def test_dropout_on_scores_is_kerass_with_its_seeds():
     assert np.abs(expected - layer(x, x, use_causal_mask=True)).max() > 0.01
 
 
-def test_scores_that_are_asked_for_are_kerass():
+def test_returned_scores_come_from_kerass_code():
     x = normal(2, 4, 3)
     layer = randomised(layers.MultiHeadAttention(2, 3), x, x)
     expected = layer(x, x, return_attention_scores=True)
@@ -218,7 +218,7 @@ def test_images_and_other_axes_of_attention_are_left_to_keras(axes):
     assert_same(layer, [x, x], heads_first)
 
 
-def test_subclasses_may_wrap_the_method_and_name_its_arguments():
+def test_subclasses_may_wrap_the_method_and_pass_arguments_by_name():
     class Doubled(layers.MultiHeadAttention):
         def _compute_attention(
             self, query, key, value, attention_mask=None, *args, **kwargs
@@ -232,7 +232,7 @@ def test_subclasses_may_wrap_the_method_and_name_its_arguments():
     assert_same(Doubled(2, 3), [x, x], heads_first, attention_mask=LOWER)
 
 
-def test_flash_attention_is_refused_as_keras_refuses_it():
+def test_flash_attention_is_refused_as_in_keras():
     x = normal(2, 4, 3)
     layer = layers.MultiHeadAttention(2, 3, flash_attention=True)
     with heads_first(), pytest.raises(ValueError, match="not supported in tensorflow"):
@@ -344,7 +344,7 @@ def test_einsum_dense_of_unknown_sizes():
     np.testing.assert_allclose(function(x), expected, atol=1e-6)  # float32
 
 
-def test_low_rank_adapters_of_einsum_dense_count():
+def test_low_rank_adapters_of_einsum_dense_are_included():
     layer = layers.EinsumDense("abc,cde->abde", (None, 5, 2), bias_axes="de")
     x = normal(2, 4, 3)
     without = layer(x)
@@ -353,7 +353,7 @@ def test_low_rank_adapters_of_einsum_dense_count():
     assert np.abs(layer(x) - without).max() > 0.1
 
 
-def test_quantized_einsum_dense_is_kerass():
+def test_quantized_einsum_dense_keeps_kerass_code():
     layer = layers.EinsumDense("abc,cde->abde", (None, 5, 2), bias_axes="de")
     x = normal(2, 4, 3)
     layer(x)
@@ -379,7 +379,7 @@ def transformer():
 
 
 def plain_meta_gradient(model, batch):
-    """Nested tapes over Keras's own layers, with nothing of ours but the moments."""
+    """Nested tapes over Keras's layers; of our changes, only `exact_moments` is on."""
     theta = [v.value for v in model.trainable_variables]
 
     def loss(weights, x, y):
@@ -410,7 +410,7 @@ def plain_meta_gradient(model, batch):
         pytest.param("vectorized", True, marks=pytest.mark.slow),
     ],
 )
-def test_meta_gradient_is_that_of_kerass_own_layers(task_map, xla):
+def test_meta_gradient_equals_the_gradient_of_keras_layers(task_map, xla):
     model, batch = transformer(), regression((4,), integers=5)
     expected = plain_meta_gradient(model, batch)
     mapped = maml(model, task_map=task_map)
@@ -436,7 +436,7 @@ def test_half_precision(policy):
     got = learner(learner.weights(), learner.state(), tokens, training=True)
     expected = model(tokens, training=True)
     assert got.predictions.dtype == expected.dtype == model.compute_dtype
-    # A few roundings of numbers around one.
+    # The tolerance allows a few roundings of numbers around one.
     atol = 0.05 if "bfloat16" in policy else 0.01
     np.testing.assert_allclose(
         tf.cast(got.predictions, "float32"), tf.cast(expected, "float32"), atol=atol
@@ -450,7 +450,7 @@ METHODS = [
 ]
 
 
-def test_keras_is_itself_outside_a_pass_and_in_other_threads():
+def test_keras_is_unchanged_outside_a_pass_and_in_other_threads():
     originals = [getattr(kind, name) for kind, name in METHODS]
     model, tokens = transformer(), tf.zeros([3, 4], "int32")
     learner = Learner(model)
