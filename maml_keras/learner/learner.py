@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from maml_keras.backend.attention import heads_first
 from maml_keras.backend.autograph import as_written
+from maml_keras.backend.cross_entropy import exact_cross_entropy
 from maml_keras.backend.einsum_dense import as_products
 from maml_keras.backend.layer_norm import written_out
 from maml_keras.backend.moments import exact_moments
@@ -260,6 +261,7 @@ class Learner:
             ) as scope,
             exact_moments(),
             exact_resizing(),
+            exact_cross_entropy(),
             unrolled(),
             heads_first(),
             written_out(),

@@ -10,11 +10,18 @@ from typing import Any, TypeAlias
 import keras
 import tensorflow as tf
 
+from maml_keras.backend.cross_entropy import exact_cross_entropy
+from maml_keras.backend.moments import exact_moments
+from maml_keras.backend.resizing import exact_resizing
+
 ELEMENTWISE = (
     "binary_crossentropy huber huber_loss log_cosh mean_absolute_error "
     "mean_absolute_percentage_error mean_squared_error "
     "mean_squared_logarithmic_error poisson"
 ).split()
+
+# The name scope of a loss in a graph, by which an error names it.
+SCOPE = "loss"
 
 LossIdentifier: TypeAlias = (
     str | keras.losses.Loss | Callable[[Any, Any], Any] | dict[str, Any] | list[Any]
@@ -182,11 +189,16 @@ class PureLoss:
             )
         masks = [getattr(y_pred, "_keras_mask", None)]
         y_true, y_pred = _aligned(_cast_targets(y_true, y_pred), _wide(y_pred))
-        if isinstance(self._function, keras.losses.Loss):
-            values = self._function.call(y_true, y_pred)
-            reduction = self._function.reduction
-        else:
-            values, reduction = self._function(y_true, y_pred), "mean"
+        whole = isinstance(self._function, keras.losses.Loss)
+        with (
+            tf.name_scope(SCOPE),
+            exact_moments(),
+            exact_resizing(),
+            exact_cross_entropy(),
+        ):
+            function = self._function.call if whole else self._function
+            values = function(y_true, y_pred)
+        reduction = self._function.reduction if whole else "mean"
         masks.append(getattr(values, "_keras_mask", None))  # From `ignore_class`.
         return _reduced(_wide(values), sample_weight, masks, reduction)
 

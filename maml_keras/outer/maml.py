@@ -21,6 +21,7 @@ from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner, Output
 from maml_keras.learner.model_copies import copy_of
 from maml_keras.outer import fit_checks
+from maml_keras.outer.derivative_checks import with_every_derivative
 from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
@@ -284,7 +285,11 @@ class MAML(EpisodicModel):
             )
 
         task_map = self.task_map.fitted(learner, task)
-        (loss, gradients, averaged), (predictions, others) = task_map(one, elements)
+        (loss, gradients, averaged), (predictions, others) = with_every_derivative(
+            lambda: task_map(one, elements),
+            self.model,
+            losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
+        )
         # Integers, such as a counter, cannot be averaged: take the first task's.
         state = {**averaged, **{i: v[0] for i, v in others.items()}}
         variables = learner.state_variables
