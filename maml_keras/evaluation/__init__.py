@@ -1,4 +1,4 @@
-"""How well a model adapts: accuracy and loss step by step over many new tasks, with
+"""Evaluation of adaptation: accuracy and loss step by step over many new tasks, with
 intervals, tables and plots."""
 
 from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes, half_width

@@ -1,4 +1,4 @@
-"""How well a learned initialisation adapts to tasks it has never seen."""
+"""Measures how well a learned initialisation adapts to new tasks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from maml_keras.learner import episode_checks
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
 
-# A task whose query loss exceeds the mean loss before adaptation this many times has
-# run away: a legitimate failure stays near it, a divergence is far past it in one step.
+# A task diverged if its query loss exceeds the mean loss before adaptation by this
+# factor. A task that merely fails stays near that mean; a divergence passes the limit
+# in one step.
 DIVERGED_RATIO = 100.0
 
 
@@ -44,19 +45,19 @@ def half_width(values: Any) -> float:
 class Evaluation:
     """The metric on new tasks, after 0, 1, .. K adaptation steps.
 
-    A task counts as diverged at a step if its query loss is not finite there, or
-    above 100 times the mean loss of all tasks before adaptation, if that is positive.
-    Means are over the tasks that did not diverge, whose number is always given;
-    medians are over all.
+    A task counts as diverged at a step if its query loss is not finite there, or is
+    above 100 times the mean loss of all tasks before adaptation, if that mean is
+    positive. Means leave diverged tasks out, and their number is always given. Medians
+    are over all tasks.
 
     Attributes:
         metric: str, `"accuracy"`, `"loss"` or the function's name.
         per_episode: `[tasks, K + 1]`, the metric of each task at each step.
         diverged_tasks: bool `[tasks, K + 1]`.
         batch_norm: str, the policy.
-        queries: int, query examples of a task; `(fewest, most)` where tasks differ.
-        higher_is_better: bool; None where nobody said so of a function. Then there is
-            no median at a step where a task diverged.
+        queries: int, query examples of a task; `(fewest, most)` if tasks differ.
+        higher_is_better: bool; None if it is unknown. Then there is no median at a
+            step where a task diverged.
         asked: str, `"together"` if one pass predicted all queries of a task,
             `"alone"` if each query had a pass of its own.
     """
@@ -91,7 +92,7 @@ class Evaluation:
 
     @property
     def medians(self) -> Any:
-        """Median at each step over all tasks, a diverged one counting as the worst."""
+        """Median at each step over all tasks; a diverged task counts as the worst."""
         worst = {True: -np.inf, False: np.inf, None: np.nan}[self.higher_is_better]
         return np.median(np.where(self.diverged_tasks, worst, self.per_episode), axis=0)
 
@@ -112,7 +113,7 @@ class Evaluation:
 
     @property
     def caption(self) -> str:
-        """What every figure depends on, for the info button of its plot."""
+        """The conditions of every figure, for the info button of its plot."""
         return f"{self.queries_text}; batch norm: {self.batch_norm}"
 
     @property
@@ -126,7 +127,7 @@ class Evaluation:
         return float(self.half_widths[-1])
 
     def summary(self) -> dict[str, Any]:
-        """The figures and what they depend on, as plain data for a card."""
+        """The figures and their conditions, as plain data for a card."""
         return {
             "metric": self.metric,
             "tasks": self.num_tasks,
@@ -143,7 +144,7 @@ class Evaluation:
         }
 
     def table(self) -> str:
-        """A line a step: mean, half-width, median, diverged tasks, the policy."""
+        """A line for each step: mean, half-width, median, diverged tasks, policy."""
         head = (
             f"{'step':>4}  {self.metric:>10}  {'95% CI':>9}  {'median':>10}  diverged"
             "  batch norm"
@@ -170,7 +171,7 @@ class Evaluation:
         return self.per_episode[~self.diverged_tasks[:, step], step]
 
     def _form(self, value: float) -> str:
-        if np.isinf(value):  # The median where half of the tasks or more diverged.
+        if np.isinf(value):  # The median is infinite if half of the tasks diverged.
             return "diverged"
         return f"{value:.2%}" if self.metric == "accuracy" else f"{value:.4g}"
 
@@ -189,18 +190,19 @@ def evaluate_episodes(
     """The metric on `num_tasks` tasks at every adaptation step from 0 to `steps`.
 
     `m_i(k) = mean(metric(query_i; phi_k))`, averaged over tasks i. The model and its
-    moving statistics stay as they are.
+    moving statistics do not change.
 
     Args:
         maml: the model.
         episodes: batches `(task, query_y)`: a `tf.data.Dataset` or any iterable.
-            Queries count alike: sample weights in a third place are left out.
-        steps: int, K; None for as many as in training.
+            All queries count equally: sample weights, the third entry of a batch, are
+            ignored.
+        steps: int, K; None for the number in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: `"accuracy"`, `"loss"`, or `f(y_true, y_pred)` that returns a value for
-            each example. None: accuracy for class labels, else the outer loss.
-        higher_is_better: bool, for a function of your own. None: True of accuracies,
-            False of losses and errors.
+            each example. None for accuracy with class labels, else the outer loss.
+        higher_is_better: bool, for your own function. None decides by the metric's
+            name: True for accuracies, False for losses and errors.
         queries: `"together"`: one pass predicts all queries of a task. `"alone"`: each
             query has a pass of its own, as in a product that is asked one query at a
             time. The two differ only under a batch-norm policy whose queries see each
@@ -208,10 +210,10 @@ def evaluate_episodes(
         verbose: 0 for silence, else a progress bar.
 
     Returns:
-        An `Evaluation`; `str()` of it says all that the figure depends on.
+        An `Evaluation`; its `str()` states the figure and all its conditions.
 
     Raises:
-        ValueError: if there is no episode, or an argument does not fit.
+        ValueError: if there are no episodes, or an argument does not fit.
 
     >>> from maml_keras import InnerLoop
     >>> from maml_keras import SGD
@@ -249,7 +251,8 @@ def evaluate_episodes(
         losses.append(loss.numpy())
         counts.append(int(tf.nest.flatten(query_y)[0].shape[1]))
         done += len(values[-1])
-        # Of all tasks so far, as in the result: Keras's own would be of the last batch.
+        # The bar shows the mean of all tasks so far, as the result does. Keras's own
+        # bar would show the mean of the last batch.
         so_far, loss = np.concatenate(values), np.concatenate(losses)
         shown = [(name, mean_after(loss, so_far))]
         rest = batches_left(episodes, len(values))
@@ -257,7 +260,7 @@ def evaluate_episodes(
         bar.update(done, shown)
         if done >= num_tasks:
             break
-    if 0 < done < bar.target:  # The episodes ended: so does the line.
+    if 0 < done < bar.target:  # The episodes ended early, so the bar ends here.
         bar.target = done
         bar.update(done, shown, finalize=True)
     if not done:
@@ -274,15 +277,16 @@ def evaluate_episodes(
 
 
 def diverged_tasks(loss: Any, values: Any) -> Any:
-    """Which tasks ran away, at each step.
+    """Which tasks diverged, at each step.
 
     Args:
         loss: `[tasks, K + 1]`, the query loss.
         values: `[tasks, K + 1]`, the metric.
 
     Returns:
-        Bool `[tasks, K + 1]`: not finite, or a loss above 100 times the mean at step 0,
-        where that is positive: of a loss that falls below zero no ratio tells.
+        Bool `[tasks, K + 1]`: True if the loss or the metric is not finite, or the loss
+        is above 100 times the mean loss at step 0. The ratio only counts if that mean
+        is positive: a ratio to a negative loss means nothing.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         start = _mean(loss[:, 0][np.isfinite(loss[:, 0])])
@@ -291,7 +295,7 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
 
 
 def queries_of(counts: list[int]) -> int | tuple[int, int]:
-    """What `Evaluation.queries` says of batches with so many queries a task.
+    """`Evaluation.queries` for batches with these numbers of queries a task.
 
     >>> queries_of([15, 15]), queries_of([15, 1, 5])
     (15, (1, 15))
@@ -301,17 +305,17 @@ def queries_of(counts: list[int]) -> int | tuple[int, int]:
 
 
 def batches(episodes: Any) -> Any:
-    """`episodes`, which must not be a batch itself."""
+    """Checks that `episodes` is not a single batch; returns it."""
     if isinstance(episodes, tuple) and episodes and isinstance(episodes[0], dict):
         raise ValueError(
             "`episodes` must be a dataset or an iterable of batches (task, query_y). "
-            "Received: one batch itself. Put it into a list: `[batch]`."
+            "Received: a single batch. Put it into a list: `[batch]`."
         )
     return episodes
 
 
 def batches_left(episodes: Any, seen: int) -> int | None:
-    """How many batches come after those seen; None if nobody knows, or without end.
+    """The number of batches after those seen; None if it is unknown or infinite.
 
     >>> batches_left([None, None, None], 1)
     2
@@ -324,13 +328,13 @@ def batches_left(episodes: Any, seen: int) -> int | None:
 
 
 def expected(done: int, rest: int | None, batch_size: int, num_tasks: int) -> int:
-    """How many tasks a bar should count to.
+    """The number of tasks that a bar should count to.
 
     Args:
         done: int, tasks so far.
-        rest: int, batches that are left, or None.
+        rest: int, batches that are left, or None if that is unknown.
         batch_size: int, tasks of the last batch.
-        num_tasks: int, how many are wanted.
+        num_tasks: int, wanted number of tasks.
 
     >>> expected(4, 2, 4, 600), expected(4, 2, 4, 10), expected(4, None, 4, 600)
     (12, 10, 600)
@@ -344,16 +348,16 @@ def mean_after(loss: Any, values: Any) -> float:
 
 
 def check_repeatable(episodes: Any) -> None:
-    """Refuses what can be looked at only once, such as a generator.
+    """Refuses episodes that can be drawn only once, such as a generator.
 
     Raises:
-        ValueError: with what to do.
+        ValueError: if `episodes` is an iterator.
     """
     if isinstance(episodes, Iterator):
         raise ValueError(
             "`episodes` must be a dataset or a list of batches, which give the same "
-            f"tasks each time. Received: {type(episodes).__name__}, which ends or goes "
-            "on with others. Keep some: `list(itertools.islice(episodes, 5))`."
+            f"tasks each time. Received: {type(episodes).__name__}, which gives each "
+            "task only once. Keep some: `list(itertools.islice(episodes, 5))`."
         )
 
 
@@ -400,7 +404,8 @@ def _compiled_curve(
             losses, outputs = mapped[1]
             if function is None:
                 return losses, losses
-            # Not in the task map: a metric may do what has no form with a task axis.
+            # The metric stays out of the task map: it may use operations that have no
+            # form with a task axis.
             mean = functools.partial(mean_of_task, function)
             values = [
                 tf.map_fn(mean, (query_y, output), fn_output_signature=tf.float32)
@@ -417,5 +422,5 @@ def _mean(values: Any) -> float:
 
 
 def _plain(values: Any) -> list[float | None]:
-    # JSON has no infinity and no NaN: None says that no such figure exists.
+    # JSON has no infinity and no NaN, so None stands for a figure that does not exist.
     return [float(v) if np.isfinite(v) else None for v in values]

@@ -1,4 +1,4 @@
-"""Metrics of one task's predictions, by name or as a function."""
+"""Metrics of a task's predictions, given by name or as a function."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Metric = Callable[[Any, Any], Any]
 
 
 def mean_of_task(function: Metric, pair: Any) -> Any:
-    """A metric's mean over the examples of one task, of a pair `(y_true, y_pred)`."""
+    """A metric's mean over the examples of one task's pair `(y_true, y_pred)`."""
     return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
 
 def named_metric(
     loss: PureLoss, metric: str | Metric | None
 ) -> tuple[str, Metric | None]:
-    """A metric's name and its function; no function for the loss itself.
+    """A metric's name and its function; for the loss itself the function is None.
 
     Args:
-        loss: the outer loss, which says what targets are.
-        metric: `"accuracy"`, `"loss"` or a function `f(y_true, y_pred)`; None for the
-            accuracy of class numbers and one-hot rows, and the loss of all else.
+        loss: the outer loss, which tells the form of the targets.
+        metric: `"accuracy"`, `"loss"` or a function `f(y_true, y_pred)`; None for
+            accuracy with class numbers and one-hot rows, else the loss.
 
     Raises:
-        ValueError: if there is no such metric, or none for these targets.
+        ValueError: if the metric is unknown, or does not suit the targets.
 
     >>> named_metric(PureLoss("mse"), None)
     ('loss', None)
@@ -45,7 +45,7 @@ def named_metric(
     if isinstance(metric, keras.metrics.Metric):
         raise ValueError(
             "`metric` must be a function f(y_true, y_pred): a `keras.metrics.Metric` "
-            "adds up what it has seen, over all tasks and steps. Received: "
+            "would add up the values of all tasks and steps. Received: "
             f"{type(metric).__name__}. Pass its function, such as "
             "`keras.metrics.mean_absolute_error`."
         )
@@ -58,10 +58,10 @@ def named_metric(
 
 
 def class_numbers(loss: PureLoss, y: Any) -> Any:
-    """The classes of targets, as numbers, but those that the loss ignores.
+    """The class numbers of targets, without those that the loss ignores.
 
     Args:
-        loss: a categorical loss, which says what targets are.
+        loss: a categorical loss, which tells the form of the targets.
         y: array `[examples, ...]`.
 
     >>> import numpy as np
@@ -71,28 +71,29 @@ def class_numbers(loss: PureLoss, y: Any) -> Any:
     return y.argmax(axis=-1) if loss.is_categorical else y[y != loss.ignored_class]
 
 
-def direction(name: str, said: bool | None = None) -> bool | None:
-    """Whether more of a metric is better: of accuracies; of losses and errors less is.
+def direction(name: str, given: bool | None = None) -> bool | None:
+    """Whether a higher value of a metric is better.
 
     Args:
-        name: the metric's.
-        said: what a user says of a function of their own.
+        name: str, the metric's name.
+        given: the user's statement about their own function, or None.
 
     Returns:
-        A bool, or None where nobody can know.
+        `given`, or else True for accuracies, False for losses and errors, and None for
+        any other name.
 
     >>> direction("accuracy"), direction("loss"), direction("r2")
     (True, False, None)
     """
-    if said is not None:
-        return said
+    if given is not None:
+        return given
     if "accuracy" in name:
         return True
     return False if name == "loss" or "error" in name else None
 
 
 def _accuracy(loss: PureLoss) -> Metric:
-    """The share of right answers, of targets as the loss takes them."""
+    """The share of right predictions, for targets in the form that the loss takes."""
     if loss.is_sparse_categorical:
         return _sparse_accuracy(loss.ignored_class)
     if loss.is_categorical:
@@ -102,15 +103,16 @@ def _accuracy(loss: PureLoss) -> Metric:
         "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
         f"cross-entropy. Received: the loss {loss.name}. Pass a function: "
         "`keras.metrics.sparse_categorical_accuracy` for class numbers, or "
-        "`binary_accuracy`, which takes 0.5 of an output for the limit."
+        "`keras.metrics.binary_accuracy`, whose threshold is 0.5."
     )
 
 
 @functools.cache
 def _sparse_accuracy(ignored: int | None) -> Metric:
-    """One function for each ignored class: curves are cached by theirs.
+    """The accuracy function for an ignored class.
 
-    A task none of whose queries counts has nothing right.
+    The function is cached, because compiled curves are cached by their function. If no
+    query of a task counts, the task's accuracy is 0.
     """
     if ignored is None:
         function: Metric = keras.metrics.sparse_categorical_accuracy

@@ -1,4 +1,4 @@
-"""Pictures of adaptation; needs matplotlib (`pip install maml_keras[plot]`)."""
+"""Plots of adaptation; needs matplotlib (`pip install maml_keras[plot]`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plot_curves(
     Args:
         results: an `Evaluation` by name.
         path: the PNG to write.
-        log: bool, a logarithmic axis for the metric.
+        log: bool, whether the metric's axis is logarithmic.
 
     Returns:
         The path.
@@ -35,13 +35,13 @@ def plot_comparison(
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     path: str | pathlib.Path,
 ) -> pathlib.Path:
-    """Learning curves over training time, and adaptation of what was learned.
+    """Learning curves over training time, and adaptation of the trained models.
 
     Args:
         results: an `Evaluation` by name.
-        histories: by name, for each epoch `seconds`, `adapted_<metric>` on validation
-            tasks and `adapted_<metric>_half_width`, if it is known; empty for what
-            was not meta-trained.
+        histories: by name, the logs of each epoch: `seconds`, `adapted_<metric>` on
+            validation tasks and, if known, `adapted_<metric>_half_width`. Empty for a
+            model that was not meta-trained.
         path: the PNG to write.
 
     Returns:
@@ -87,7 +87,7 @@ def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> N
         axes.plot(steps, mean, markersize=4, label=name, **line)
         color = line["color"]
         axes.fill_between(steps, mean - half, mean + half, alpha=0.2, color=color)
-        # One task that runs away moves a mean; the median shows the others.
+        # A single diverging task moves a mean; the median shows the other tasks.
         axes.plot(steps, result.medians, "--", linewidth=1, color=color)
     first = next(iter(results.values()))
     axes.set_xlabel("adaptation steps on the support set")
@@ -104,12 +104,12 @@ def plot_fits(
     fits: Mapping[str, Sequence[tuple[int, Any]]],
     path: str | pathlib.Path,
 ) -> pathlib.Path:
-    """Fits of one regression task before and after adaptation, a panel a network.
+    """Fits of one regression task before and after adaptation, one panel a network.
 
     Args:
         support: `(x, y)` of the support set.
         truth: `(x, y)` of the true curve, x ascending.
-        fits: for each network a sequence of `(steps, y)` on the x of `truth`.
+        fits: by the network's name, a sequence of `(steps, y)` on the x of `truth`.
         path: the PNG to write.
 
     Returns:
@@ -137,12 +137,12 @@ def plot_fits(
 def plot_task(
     task: Mapping[str, Any], query_y: Any, path: str | pathlib.Path
 ) -> pathlib.Path:
-    """One task: the examples to learn from, and those to be graded on.
+    """One task: its support examples and its query examples.
 
     Args:
         task: `support_x`, `support_y` and `query_x`, arrays `[examples, ...]`: images
-            with class numbers, or numbers with numbers.
-        query_y: the query examples' targets.
+            with class numbers, or single numbers with single numbers.
+        query_y: targets of the query examples.
         path: the PNG to write.
 
     Returns:
@@ -176,7 +176,7 @@ def plot_task(
     return _saved(figure, path)
 
 
-# Of a class; a task may hold hundreds.
+# Limit for one class, because a task may hold hundreds of queries.
 MOST_QUERIES_DRAWN = 8
 
 
@@ -215,7 +215,7 @@ def _subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> Any:
     pyplot would choose a backend for the whole process: a notebook would stop to show
     the figures of its reader.
     """
-    # Heavy, and not needed to train: imported where it is used.
+    # Imported where it is used: matplotlib is heavy, and training does not need it.
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

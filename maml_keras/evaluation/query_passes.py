@@ -79,7 +79,7 @@ def get(name: str) -> Callable[[Answers, Any], Any]:
         name: `"together"` or `"alone"`.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if no function has that name.
     """
     if name not in PASSES:
         raise ValueError(

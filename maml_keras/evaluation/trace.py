@@ -1,4 +1,4 @@
-"""What happens in the inner loop on fixed tasks: losses, metrics and norms by step."""
+"""Traces the inner loop on fixed tasks: losses, metrics and norms at each step."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from maml_keras.learner.learner import Learner
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
 
-# So many tasks are kept whole, to be drawn.
+# Number of tasks that are kept completely, for pictures.
 EXAMPLES = 4
-# All maps give the same numbers. This one compiles five times as fast as a task axis
-# does, which looks are too few to win back.
+# All maps give the same numbers. This one compiles five times as fast as a map with a
+# task axis. A run has too few looks for faster steps to make up for compilation.
 TASK_MAP = parallel()
 
 
@@ -51,18 +51,19 @@ class InnerTrace:
         metric: str, `"accuracy"`, `"loss"` or the function's name.
         query_loss: `[tasks, K + 1]`, the outer loss of the query set.
         support_loss: `[tasks, K + 1]`, the same loss of the support set.
-        query_metric: `[tasks, K + 1]`.
-        support_metric: `[tasks, K + 1]`.
-        gradient_norms: `[tasks, K, layers]`, of the inner gradients, before clipping.
-        update_norms: `[tasks, K, layers]`, of the changes of the weights.
+        query_metric: `[tasks, K + 1]`, the metric of the query set.
+        support_metric: `[tasks, K + 1]`, the metric of the support set.
+        gradient_norms: `[tasks, K, layers]`, norms of the inner gradients, before
+            clipping.
+        update_norms: `[tasks, K, layers]`, norms of the weights' changes.
         layers: paths of the layers that adapt.
-        chance: the accuracy of a guess, the mean share of a task's most frequent class
-            in its query set; None where targets are no classes.
-        queries: int, query examples of a task; `(fewest, most)` where tasks differ.
+        chance: the accuracy of a guess: the mean over tasks of the most frequent
+            class's share of the query set; None if targets are not classes.
+        queries: int, query examples of a task; `(fewest, most)` if tasks differ.
         batch_norm: str, the policy.
         examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
             and `predictions` `[tasks, K + 1, query examples, ...]`.
-        higher_is_better: as in `Evaluation`, of `query_metric`.
+        higher_is_better: as in `Evaluation`, for `query_metric`.
     """
 
     metric: str
@@ -95,12 +96,12 @@ class InnerTrace:
         return diverged_tasks(self.query_loss, self.query_metric)
 
     def query(self, metric: str | None = None) -> Evaluation:
-        """What `evaluate_episodes` gives on these tasks; `"loss"` for the loss."""
+        """The `Evaluation` of the query sets; of their loss with `metric="loss"`."""
         values = self.query_loss if metric == "loss" else self.query_metric
         return self._evaluation(metric or self.metric, values)
 
     def support(self, metric: str | None = None) -> Evaluation:
-        """The same of the support sets; tasks that diverged there are left out."""
+        """The `Evaluation` of the support sets, without tasks that diverged there."""
         values = self.support_loss if metric == "loss" else self.support_metric
         return self._evaluation(metric or self.metric, values)
 
@@ -127,15 +128,15 @@ def trace_inner_loop(
     higher_is_better: bool | None = None,
     verbose: str | int = "auto",
 ) -> InnerTrace:
-    """Adapts to each task and notes what every inner step did.
+    """Adapts to each task and records the effect of every inner step.
 
     `loss_i(k) = L(query_i; phi_k)`, `|grad L(support_i; phi_k)|` and
-    `|phi_{k+1} - phi_k|` by layer. The model stays as it is.
+    `|phi_{k+1} - phi_k|` by layer. The model does not change.
 
     Args:
         maml: the model.
         episodes: batches `(task, query_y)`.
-        steps: int, K; None for as many as in training.
+        steps: int, K; None for the number in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: as in `evaluate_episodes`.
         higher_is_better: as in `evaluate_episodes`.
@@ -145,7 +146,7 @@ def trace_inner_loop(
         An `InnerTrace`.
 
     Raises:
-        ValueError: if there is no episode, or an argument does not fit.
+        ValueError: if there are no episodes, or an argument does not fit.
 
     >>> import maml_keras as mk
     >>> head = keras.layers.Dense(1, name="head")
@@ -184,7 +185,7 @@ def trace_inner_loop(
         if done < EXAMPLES:
             kept = {**task, "query_y": query_y, "predictions": predictions}
             drawn = first_tasks(EXAMPLES - done, kept)
-            # Tasks of another size are left out: the arrays would not join.
+            # Tasks of another size are left out, because their arrays do not stack.
             if not examples or _sizes(drawn) == _sizes(examples[0]):
                 examples.append(drawn)
         if maml._outer_loss.is_sparse_categorical or maml._outer_loss.is_categorical:
@@ -260,7 +261,7 @@ def _answer(learner: Learner, point: Point, task: Any, k: Any) -> Any:
 def _compiled(
     maml: MAML, steps: int, name: str, function: Metric | None
 ) -> tuple[Any, tuple[str, ...]]:
-    """`(task, query_y) -> numbers, predictions` of every step, traced once."""
+    """`(task, query_y) -> numbers, predictions` at every step, traced once."""
     cache = maml.__dict__.setdefault("_inner_traces", {})
     key = (steps, function or name, maml._outer_loss)
     if key in cache:
@@ -296,7 +297,8 @@ def _compiled(
             if function is None:
                 numbers[f"{part}_metric"] = numbers[f"{part}_loss"]
                 continue
-            # Not in the task map: a metric may do what has no form with a task axis.
+            # The metric stays out of the task map: it may use operations that have no
+            # form with a task axis.
             numbers[f"{part}_metric"] = tf.map_fn(
                 functools.partial(_means_of_task, function),
                 (y, outputs[part]),
@@ -310,7 +312,7 @@ def _compiled(
 
 
 def _means_of_task(function: Metric, pair: Any) -> Any:
-    """A metric's mean at each step of a task, of `(y, predictions [K + 1, ...])`."""
+    """A metric's mean at each step, from a task's `(y, predictions [K + 1, ...])`."""
     y, outputs = pair
     return tf.map_fn(
         lambda output: mean_of_task(function, (y, output)),

@@ -1,4 +1,4 @@
-"""The inner loop step by step, with the size of each layer's gradients and steps."""
+"""Runs the inner loop step by step and records each layer's gradients and updates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maml_keras.outer.maml import MAML
 
 
 class Norms(NamedTuple):
-    """What one inner step met in each layer.
+    """Norms of one inner step, by layer.
 
     Attributes:
         gradient: float32 `[layers]`, Euclidean norm of the gradient, before clipping.
@@ -27,17 +27,17 @@ class Norms(NamedTuple):
 
 
 class Recording(UpdateRule):
-    """Steps as another rule does; its state holds the norms of the last step as well.
+    """Steps as another rule does, and keeps the norms of the last step in its state.
 
-    The inner loop carries a rule's state from step to step, so that a trajectory with
-    this rule tells what each step did, and nothing else of it changes.
+    The inner loop passes a rule's state from step to step, so a trajectory with this
+    rule also holds the norms of each step. Nothing else of the trajectory changes.
 
     Args:
-        rule: the `UpdateRule` that takes the step.
+        rule: the `UpdateRule` that takes the steps.
         paths: list of the adapted weights' paths, such as `"dense/kernel"`.
 
     Attributes:
-        layers: the paths of the layers that own these weights, in their order.
+        layers: paths of the layers that own these weights, in the weights' order.
 
     >>> from maml_keras import SGD
     >>> rule, w = Recording(SGD(0.5), ["dense/kernel"]), [tf.zeros([2])]
@@ -94,7 +94,7 @@ def owners(paths: list[str]) -> tuple[str, ...]:
 
 
 def recorded(maml: MAML) -> InnerLoop:
-    """The model's inner loop, which tells what its steps do; not to differentiate."""
+    """A copy of the model's inner loop that records norms and is not differentiated."""
     loop = copy.copy(maml.inner)
     loop.second_order = False
     loop.rematerialize = False
@@ -110,17 +110,18 @@ def along(
     steps: int,
     look: Callable[[Point, Any], Any],
 ) -> tuple[Any, Norms]:
-    """What is seen at each point of a trajectory, and the norms of its steps.
+    """The results of `look` at each point of a trajectory, and the norms of its steps.
 
-    A loop in the graph, as nothing is differentiated after it: tracing it takes as long
-    for ten steps as for one.
+    The steps are a loop in the graph, because nothing is differentiated through them:
+    ten steps trace as fast as one.
 
     Args:
         loop: the result of `recorded`.
         learner: the model as a pure function.
-        task: one task, `support_x` and `support_y` among its entries.
+        task: a dict of one task with `support_x` and `support_y`.
         steps: int, K.
-        look: `look(point, k)`, a nest of tensors of the same shapes at every k.
+        look: `look(point, k)` returns a nest of tensors with the same shapes at every
+            step k.
 
     Returns:
         The nest with tensors `[K + 1, ...]`, and `Norms` of tensors `[K, layers]`.

@@ -1,4 +1,4 @@
-"""Evaluation on new tasks: the figure, its interval, and what it depends on."""
+"""Evaluation on new tasks: the figure, its interval, and its conditions."""
 
 import json
 
@@ -72,7 +72,7 @@ def test_curve_is_the_plain_query_loss_after_each_step(task_map):
 
 
 @pytest.mark.parametrize("sizes", [(5, 1), (1, 5), (5, 3, 1)])
-def test_queries_are_those_of_all_batches_not_of_the_last(sizes):
+def test_the_number_of_queries_covers_all_batches(sizes):
     batches = [regression(queries=n, seed=n) for n in sizes]
     model = maml(dense())
     result = evaluate_episodes(model, batches, verbose=0)
@@ -82,11 +82,11 @@ def test_queries_are_those_of_all_batches_not_of_the_last(sizes):
     assert json.loads(json.dumps(result.summary()))["queries_per_task"] == [1, 5]
     trace = trace_inner_loop(model, batches, verbose=0)
     assert trace.queries == (1, 5)
-    # The tasks that are drawn are all of the first batch's size.
+    # All tasks kept for pictures have the size of the first batch's.
     assert trace.examples["query_x"].shape[:2] == (2, sizes[0])
 
 
-def test_one_query_is_one_query():
+def test_one_query_is_written_in_the_singular():
     result = evaluate_episodes(maml(dense()), [regression(queries=1)], verbose=0)
     assert result.queries == 1
     assert "1 query a task" in str(result)
@@ -152,7 +152,7 @@ def test_queries_have_two_forms():
         evaluated(maml(dense()), regression(), queries="apart")
 
 
-def test_last_point_of_the_curve_is_what_evaluate_says():
+def test_last_point_of_the_curve_equals_evaluate():
     model, batch = maml(batch_normalised(), steps=2), regression()
     model.compile("sgd")
     result = evaluated(model, batch)
@@ -181,7 +181,7 @@ def test_accuracy_is_the_share_of_right_labels():
     assert result.higher_is_better
 
 
-def test_metric_of_ones_own():
+def test_a_users_own_metric():
     def largest_error(y_true, y_pred):
         return tf.reduce_max(tf.abs(y_true - y_pred), axis=-1)
 
@@ -240,7 +240,7 @@ def test_it_is_traced_once():
 
 
 def exploding():
-    """Two quiet tasks, and one whose inputs make every step overshoot."""
+    """Two ordinary tasks, and one whose inputs make every step overshoot."""
     task, query_y = regression(tasks=3, support=4, queries=3)
     task["support_x"][2] *= 1e3
     return task, query_y
@@ -257,7 +257,7 @@ def test_diverged_tasks_are_counted_and_left_out_of_the_mean():
     assert "1 of 3 tasks diverged" in str(result)
 
 
-def test_when_all_diverge_nothing_is_invented():
+def test_if_all_tasks_diverge_there_is_no_mean():
     net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
     result = evaluated(maml(net, rate=1e6), regression(), steps=20)
     assert result.diverged[-1] == 2
@@ -278,7 +278,7 @@ def fabricated(**kwargs):
     return Evaluation(**{**defaults, **kwargs})
 
 
-def test_figures_of_known_numbers():
+def test_figures_from_known_numbers():
     result = fabricated()
     np.testing.assert_allclose(result.curve, [0.2, 0.7])
     np.testing.assert_allclose(result.medians, [0.2, 0.6])
@@ -293,7 +293,7 @@ def test_diverged_task_counts_as_the_worst_in_the_median():
     np.testing.assert_allclose(lower.medians, [0.2, 0.8])
 
 
-def test_text_says_all_that_the_figure_depends_on():
+def test_text_states_all_conditions_of_the_figure():
     text = str(fabricated())
     for part in (
         "accuracy 70.00% ± ",
@@ -331,7 +331,7 @@ def test_no_episode_is_refused():
         evaluated(maml(dense()))
 
 
-def test_one_batch_in_place_of_many_is_told_apart():
+def test_one_batch_in_place_of_many_is_refused():
     with pytest.raises(ValueError, match=r"Put it into a list: `\[batch\]`"):
         evaluate_episodes(maml(dense()), regression(), verbose=0)
 
@@ -347,7 +347,7 @@ def test_batches_without_targets_are_refused():
         ({"num_tasks": 0}, "`num_tasks` must be positive. Received: 0"),
         ({"steps": -1}, "`steps` must be an integer"),
         ({"metric": "f1"}, "`metric` must be.*metric='f1'"),
-        ({"metric": keras.metrics.MeanSquaredError()}, "adds up what it has seen"),
+        ({"metric": keras.metrics.MeanSquaredError()}, "would add up the values"),
     ],
 )
 def test_wrong_argument_is_refused(kwargs, message):
@@ -355,7 +355,7 @@ def test_wrong_argument_is_refused(kwargs, message):
         evaluated(maml(dense()), regression(), **kwargs)
 
 
-def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
+def test_the_bar_ends_with_the_figure_and_a_line_break(capsys):
     batches = [regression(tasks=2, seed=seed) for seed in range(3)]
     result = evaluate_episodes(maml(dense()), batches, num_tasks=50, verbose=1)
     shown = capsys.readouterr().out
@@ -365,7 +365,7 @@ def test_the_bar_ends_on_the_figure_and_on_its_line(capsys):
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["list", "dataset"])
-def test_the_bar_counts_to_what_there_is(listed, capsys):
+def test_the_bar_counts_to_the_number_of_existing_tasks(listed, capsys):
     batches = [regression(tasks=2, seed=seed) for seed in range(3)]
     if not listed:
         whole = tf.nest.map_structure(lambda *a: np.concatenate(a), *batches)
@@ -377,7 +377,7 @@ def test_the_bar_counts_to_what_there_is(listed, capsys):
     assert shown.count("\n") == 1
 
 
-def test_the_bar_does_not_run_over_where_the_first_batch_is_the_smallest(capsys):
+def test_the_bar_stays_on_its_line_if_the_first_batch_is_the_smallest(capsys):
     batches = [regression(tasks=tasks) for tasks in (1, 3, 2)]
     evaluate_episodes(maml(dense()), batches, num_tasks=600, verbose=1)
     shown = capsys.readouterr().out
@@ -385,7 +385,7 @@ def test_the_bar_does_not_run_over_where_the_first_batch_is_the_smallest(capsys)
     assert shown.count("\n") == 1
 
 
-def test_a_run_of_nothing_but_nan_is_told_without_a_warning(recwarn):
+def test_only_nan_gives_no_warning(recwarn):
     learner = maml(dense())
     for variable in learner.model.trainable_variables:
         variable.assign(np.full(variable.shape, np.nan))
@@ -396,7 +396,7 @@ def test_a_run_of_nothing_but_nan_is_told_without_a_warning(recwarn):
 
 def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):
     task, query_y = regression(tasks=4)
-    task["support_y"][0] *= 1e6  # One step runs away, to a finite loss.
+    task["support_y"][0] *= 1e6  # One step diverges, with a finite loss.
     result = evaluate_episodes(maml(dense()), [(task, query_y)], verbose=1)
     assert result.diverged[-1] == 1
     assert np.isfinite(result.per_episode).all()
@@ -420,7 +420,7 @@ def test_accuracy_takes_targets_as_the_loss_does():
         evaluated(maml(dense()), regression(), metric="accuracy")
 
 
-def test_ignored_labels_are_not_wrong():
+def test_ignored_labels_do_not_count():
     task, labels = classification(ways=3, queries=4)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
     model = maml(dense(outputs=3), loss=loss)
@@ -433,10 +433,10 @@ def test_ignored_labels_are_not_wrong():
     np.testing.assert_allclose(whole[:, -1], right.mean(axis=1), rtol=1e-6)
 
 
-def test_a_loss_below_zero_diverges_only_where_it_is_no_number():
+def test_a_negative_loss_diverges_only_if_it_is_not_finite():
     task, query_y = regression(tasks=5)
     model = maml(dense(), loss=keras.losses.CosineSimilarity())
-    # Targets in the direction of what it predicts before adaptation.
+    # The targets are the model's predictions before adaptation.
     query_y = np.stack([model.model.predict(x, verbose=0) for x in task["query_x"]])
     result = evaluated(model, (task, query_y))
     np.testing.assert_allclose(result.curve[0], -1.0, rtol=1e-5)
@@ -453,7 +453,7 @@ def test_bytes_are_refused():
         evaluated(maml(dense()), (task, query_y))
 
 
-def test_a_class_that_the_head_has_not_is_refused():
+def test_a_class_without_an_output_is_refused():
     task, labels = classification(ways=5)
     model = maml(dense(outputs=3), loss=SCCE)
     with pytest.raises(ValueError, match=r"must hold labels 0\.\.2.*0\.\.4"):
@@ -462,14 +462,14 @@ def test_a_class_that_the_head_has_not_is_refused():
         trace_inner_loop(model, [(*classification(ways=3)[:1], labels[:, :6] + 1)])
 
 
-def test_which_way_is_better_is_known_or_said():
+def test_the_direction_of_a_metric_is_known_or_given():
     def score(y_true, y_pred):
         return -keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
 
     model, batch = maml(dense()), regression()
     found = {
-        said: evaluated(model, batch, metric=score, higher_is_better=said)
-        for said in (None, True, False)
+        given: evaluated(model, batch, metric=score, higher_is_better=given)
+        for given in (None, True, False)
     }
     assert [f.higher_is_better for f in found.values()] == [None, True, False]
     error = keras.metrics.mean_absolute_error
@@ -479,7 +479,7 @@ def test_which_way_is_better_is_known_or_said():
     assert trace.query("loss").higher_is_better is False
 
 
-def test_there_is_no_median_where_nobody_knows_what_is_worst():
+def test_without_a_direction_a_diverged_task_leaves_no_median():
     unknown = fabricated(metric="score", higher_is_better=None)
     assert unknown.medians[0] == pytest.approx(0.2)
     assert np.isnan(unknown.medians[1])

@@ -1,4 +1,4 @@
-"""Pictures are written, with what they promise on them."""
+"""Plots are written, with their lines, bands and panels."""
 
 import numpy as np
 import pytest

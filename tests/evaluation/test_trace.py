@@ -1,4 +1,4 @@
-"""The numbers of a look at the inner loop, computed again by hand."""
+"""The numbers of a trace of the inner loop, computed again by hand."""
 
 import helpers
 import keras
@@ -29,7 +29,7 @@ def by_hand(model, task, query_y, clip=None):
         if k == STEPS:
             break
         grads = tape.gradient(loss, copy.trainable_variables)
-        # Two variables a layer: kernel and bias.
+        # Each layer has two variables, kernel and bias.
         gradients.append([tf.linalg.global_norm(grads[i : i + 2]) for i in (0, 2)])
         scale = 1.0
         if clip is not None:
@@ -41,7 +41,7 @@ def by_hand(model, task, query_y, clip=None):
 
 
 @pytest.mark.parametrize("clip", [None, 0.5])
-def test_losses_and_norms_are_those_of_a_plain_loop(clip):
+def test_losses_and_norms_equal_those_of_a_plain_loop(clip):
     model = helpers.dense()
     rule = mk.SGD(RATE) if clip is None else mk.ClipByNorm(mk.SGD(RATE), clip)
     maml = mk.MAML(model, mk.InnerLoop("mse", rule, steps=1))
@@ -65,7 +65,7 @@ def test_losses_and_norms_are_those_of_a_plain_loop(clip):
         np.testing.assert_array_equal(old, new.numpy())
 
 
-def test_it_says_what_evaluate_episodes_says_of_classes():
+def test_a_trace_equals_evaluate_episodes_on_classes():
     maml = mk.recipes.meta_sgd(
         helpers.batch_normalised(outputs=3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -80,7 +80,7 @@ def test_it_says_what_evaluate_episodes_says_of_classes():
     assert str(ours) == str(expected)
     assert trace.chance == pytest.approx(1 / 3)
     assert trace.gradient_norms.shape == (4, 2, 3)
-    # The first tasks of the first batches are kept whole.
+    # The first tasks are kept completely.
     assert trace.examples["predictions"].shape == (EXAMPLES, 3, 6, 3)
     drawn = {k: trace.examples[k] for k in ("support_x", "support_y", "query_x")}
     np.testing.assert_allclose(
@@ -91,7 +91,7 @@ def test_it_says_what_evaluate_episodes_says_of_classes():
     )
 
 
-def test_one_hot_rows_are_classes_as_numbers_are():
+def test_one_hot_rows_count_as_classes():
     model = helpers.dense(outputs=3)
     task, labels = helpers.classification(tasks=3)
     rows = np.eye(3, dtype="float32")
@@ -107,7 +107,7 @@ def test_one_hot_rows_are_classes_as_numbers_are():
     np.testing.assert_array_equal(by_row.query_metric, by_number.query_metric)
 
 
-def test_only_layers_that_adapt_have_norms_and_no_step_has_none():
+def test_only_layers_that_adapt_have_norms_and_zero_steps_give_none():
     inner = mk.InnerLoop("mse", mk.SGD(RATE), adapt=mk.last_layer())
     maml = mk.MAML(helpers.dense(), inner)
     batch = helpers.regression()
@@ -139,7 +139,7 @@ def rated(rule, steps=1):
     return mk.MAML(helpers.dense(), mk.InnerLoop("mse", rule, steps=steps))
 
 
-def test_learned_rates_by_layer_are_means_over_weights():
+def test_a_layers_learned_rate_is_the_mean_over_its_weights():
     maml = rated(mk.MetaSGD(0.5))
     first, _bias = maml.rule.rates[:2]  # A kernel of 12 weights and 4 biases.
     first.assign(tf.fill(first.shape, 1.0))
@@ -154,7 +154,7 @@ def test_learned_rates_of_each_step_and_through_clipping():
     np.testing.assert_allclose(learned_rates(maml).table, [[0.1, 0.2], [0.3, 0.4]])
 
 
-def test_learned_rates_of_matrices_are_their_gain():
+def test_the_learned_rate_of_matrices_is_their_gain():
     maml = rated(mk.MetaCurvature(0.5))
     np.testing.assert_allclose(learned_rates(maml).table, [[0.5, 0.5]], rtol=1e-6)
     for matrices in maml.rule.matrices[:2]:  # The first layer's.
@@ -164,7 +164,7 @@ def test_learned_rates_of_matrices_are_their_gain():
     np.testing.assert_allclose(learned_rates(maml).table, [[1.5, 0.5]], rtol=1e-6)
 
 
-def test_a_fixed_rate_is_none_that_was_learned():
+def test_a_fixed_rate_does_not_count_as_learned():
     assert learned_rates(rated(mk.SGD(0.5))) is None
 
 
