@@ -26,7 +26,7 @@ def test_half_precision_is_summed_in_float32():
     with exact_moments():
         mean, variance = tf.nn.moments(x, [0])
     assert (mean.dtype, variance.dtype) == (tf.float16, tf.float16)
-    # The sum 4096 * 3 would be inexact in float16.
+    # Adding 4096 threes in float16 would not be exact.
     assert (float(mean), float(variance)) == (3.0, 0.0)
 
 
