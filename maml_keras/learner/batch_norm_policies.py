@@ -53,12 +53,12 @@ class Support(BatchNormPolicy):
 
 
 class Inductive(BatchNormPolicy):
-    """Trains as `transductive`, predicts as `support`.
+    """Trains like `transductive` and predicts like `support`.
 
-    In training every pass normalises by its own batch. In adaptation and evaluation
-    the query pass normalises by the support set's statistics, so a query's prediction
-    depends on no other query, and weights that were trained under `transductive` serve
-    one query at a time.
+    In training, each pass normalises by its own batch. In adaptation and evaluation,
+    the query pass normalises by the support set's statistics, so the prediction of a
+    query does not depend on other queries. With this policy, weights that were trained
+    under `transductive` can serve one query at a time.
     """
 
     name = "inductive"

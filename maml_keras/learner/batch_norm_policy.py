@@ -56,10 +56,10 @@ class BatchNormPolicy(Configured, abc.ABC):
         return []
 
     def settled(self, examples: Any) -> dict[int, Any]:
-        """Values of its own variables once a support set was seen, by their `id`.
+        """New values of the policy's variables after a support pass, by variable `id`.
 
         Args:
-            examples: int or int tensor, size of the support set.
+            examples: int or int tensor, number of examples in the support set.
         """
         return {}
 

@@ -1,4 +1,4 @@
-"""Batch normalisation of each query beside the support set, one query at a time."""
+"""Batch normalisation of each query together with the support set, one by one."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Beside(BatchNormPolicy, keras.layers.Layer):
     + s (variance_q + (mean_q - mean)^2)`, `s = 1 / (n + 1)`
 
     `mean_S` and `variance_S` are the statistics of the n support examples at the same
-    weights, `mean_q` and `variance_q` those of the one query over its positions. These
-    are the statistics of a batch that holds the support set and the query. A query's
-    prediction depends on no other query, in training as in evaluation. Costs one more
-    support pass for each query pass.
+    weights. `mean_q` and `variance_q` are the statistics of the one query over its
+    positions. So `mean` and `variance` are the statistics of a batch that holds the
+    support set and the query. In training and in evaluation, the prediction of a query
+    does not depend on other queries. Each query pass costs one more support pass.
 
-    The support examples of that pass are normalised by the support set alone, so that
-    one pass serves all queries. TaskNorm (Bronskill et al., 2020,
-    https://arxiv.org/abs/2003.03284) has the same form with a share s that is learned.
+    In this support pass, the support set alone gives the statistics, so that one pass
+    serves all queries. TaskNorm (Bronskill et al., 2020,
+    https://arxiv.org/abs/2003.03284) has the same form with a learned share s.
     """
 
     name = "beside"
@@ -34,7 +34,7 @@ class Beside(BatchNormPolicy, keras.layers.Layer):
 
     def __init__(self) -> None:
         keras.layers.Layer.__init__(self, name=self.name)
-        # Zero until a support set was seen: the moving statistics alone, as in Keras.
+        # Zero before the first support set: moving statistics only, as in Keras.
         self.query_share = self.add_weight(
             shape=(),
             initializer="zeros",
@@ -76,11 +76,11 @@ class Beside(BatchNormPolicy, keras.layers.Layer):
 
 
 def mixed(one: tuple[Any, Any], other: tuple[Any, Any], share: Any) -> tuple[Any, Any]:
-    """Mean and variance of two sets together, of which `other` has that share.
+    """Mean and variance of two sets together, where `share` is the share of `other`.
 
     >>> mean, variance = mixed((tf.constant(1.0), tf.constant(1.0)),
     ...                        (tf.constant(5.0), tf.constant(1.0)), 0.5)
-    >>> float(mean), float(variance)  # Of 0, 2 and 4, 6.
+    >>> float(mean), float(variance)  # The sets {0, 2} and {4, 6} together.
     (3.0, 5.0)
     """
     (mean, variance), (other_mean, other_variance) = one, other
@@ -114,7 +114,7 @@ def _of_each_example(x: Any, axis: int, mask: Any) -> tuple[Any, Any]:
 
 
 def _broadcast(layer: Any, x: Any) -> list[Any]:
-    """The layer's statistics, scale and offset in a shape that meets `x`."""
+    """The layer's statistics, scale and offset in a shape that broadcasts to `x`."""
     shape = [1] * len(x.shape)
     shape[layer.axis] = x.shape[layer.axis]
     own = [

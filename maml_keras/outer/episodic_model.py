@@ -307,19 +307,19 @@ class EpisodicModel(keras.Model, abc.ABC):
         return self.train_function
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; refuses weights that are NaN or infinite.
+        """Like `keras.Model.save`, but refuses weights that are NaN or infinite.
 
         Raises:
-            ValueError: if a weight is not finite. A file that is there stays as it is.
+            ValueError: if a weight is not finite. An existing file stays unchanged.
         """
         check_writable(self, f"The file {filepath}")
         super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save_weights`; refuses weights that are NaN or infinite.
+        """Like `keras.Model.save_weights`, but refuses NaN and infinite weights.
 
         Raises:
-            ValueError: if a weight is not finite. A file that is there stays as it is.
+            ValueError: if a weight is not finite. An existing file stays unchanged.
         """
         check_writable(self, f"The file {filepath}")
         super().save_weights(filepath, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""Weights that are NaN or infinite are not written to a file."""
+"""Refuses to write weights that are NaN or infinite to a file."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 
 def check_writable(model: keras.Model, what: str) -> None:
-    """Refuses to write a model whose weights, or its optimizer's, are not finite.
+    """Refuses a model with weights or optimizer variables that are not finite.
 
     Args:
         model: any `keras.Model`.
-        what: str, what would be written, for the message.
+        what: str, the file or folder to write, for the message.
 
     Raises:
-        ValueError: naming the first such variable. Nothing was written then.
+        ValueError: with the first variable that is not finite.
 
     >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, name="head")])
     >>> check_writable(model, "A backup")
@@ -36,21 +36,21 @@ def check_writable(model: keras.Model, what: str) -> None:
     count = int(value.size - np.isfinite(value).sum())
     raise ValueError(
         f"{what} must hold finite numbers only. Received: {count} of {value.size} "
-        f"values of '{bad.path}' are NaN or infinite. Nothing was written: the files "
-        "of before are as they were. Go on from the last backup, with a smaller outer "
-        "rate or `clipnorm`."
+        f"values of '{bad.path}' are NaN or infinite. Nothing was written, and earlier "
+        "files are unchanged. Resume from the last backup with a smaller outer "
+        "learning rate or with `clipnorm`."
     )
 
 
 def first_not_finite(variables: Sequence[Any]) -> Any:
-    """The first variable with a value that is NaN or infinite; None if there is none.
+    """The first variable with a NaN or infinite value, or None.
 
     Args:
         variables: `keras.Variable`s.
     """
     for variable in variables:
         value = keras.ops.convert_to_numpy(variable)
-        # `bfloat16` is no kind of float to NumPy.
+        # NumPy does not count `bfloat16` among its floats, so ask Keras.
         floats = keras.backend.is_float_dtype(variable.dtype)
         if floats and not np.isfinite(value.astype("float64")).all():
             return variable

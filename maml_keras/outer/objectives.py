@@ -54,7 +54,7 @@ class TaskProblem(NamedTuple):
         )
 
     def query(self, point: Point, *, step: int) -> Output:
-        """The query pass in training at a point, after so many inner steps."""
+        """The query pass in training at the point after `step` inner steps."""
         return self.learner.query(
             point.weights,
             point.state,

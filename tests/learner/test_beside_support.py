@@ -1,4 +1,4 @@
-"""Each query normalised beside the support set, one at a time."""
+"""The policy that normalises each query together with the support set, one by one."""
 
 import keras
 import numpy as np
@@ -13,13 +13,13 @@ layers = keras.layers
 
 
 def alone(learner, task):
-    """Predictions of each query in a batch of its own."""
+    """Predictions of the queries, each in a separate batch."""
     count = task["query_x"].shape[1]
     parts = [{**task, "query_x": task["query_x"][:, i : i + 1]} for i in range(count)]
     return np.concatenate([learner.predict_on_batch(part) for part in parts], axis=1)
 
 
-def test_statistics_of_two_sets_are_those_of_the_set_of_both():
+def test_mixed_statistics_equal_the_statistics_of_the_union():
     rows = np.random.default_rng(0).normal(size=[5, 3])
     parts = [(r.mean(axis=0), r.var(axis=0)) for r in (rows[:4], rows[4:])]
     mean, variance = mixed(*parts, 1 / 5)
@@ -29,8 +29,8 @@ def test_statistics_of_two_sets_are_those_of_the_set_of_both():
 
 @pytest.mark.parametrize("kind", ["dense", "images", "channels_first"])
 def test_a_query_is_normalised_in_a_batch_of_the_support_set_and_itself(kind):
-    # By hand: adapt, put each query behind the support set, run that batch through the
-    # one batch norm layer as Keras does in training, and take the last row.
+    # By hand: adapt, append each query to the support set, run this batch through
+    # Keras's model in training mode, and take the last row.
     if kind == "dense":
         model, batch = batch_normalised(), regression()
     else:
@@ -71,9 +71,9 @@ def test_no_other_query_changes_a_prediction(task_map):
     learner = maml(deep(), steps=2, batch_norm="beside", task_map=task_map)
     task, _ = regression((6, 6, 1), queries=5)
     together = learner.predict_on_batch(task)
-    # float32: kernels may add up in another order for another number of rows.
+    # float32: kernels may add in another order for another number of rows.
     np.testing.assert_allclose(alone(learner, task), together, rtol=1e-5, atol=1e-6)
-    # Whatever the others are, the first one's prediction is the same to the bit.
+    # The first prediction stays equal bit for bit if the other queries change.
     others = {**task, "query_x": task["query_x"].copy()}
     others["query_x"][:, 1:] *= 100.0
     found = learner.predict_on_batch(others)
@@ -90,17 +90,17 @@ def test_meta_gradient_through_several_layers_is_exact():
 def test_the_share_of_a_query_follows_the_size_of_the_support_set():
     learner = maml(batch_normalised(), batch_norm="beside")
     share = learner.batch_norm.query_share
-    assert float(share) == 0.0  # No support set was seen yet.
+    assert float(share) == 0.0  # There was no support set yet.
     learner.compile("sgd")
     learner.train_on_batch(*regression(support=4))
     assert float(share) == pytest.approx(1 / 5)
     task, _ = regression(support=9)
     learner.predict_on_batch(task)
-    assert float(share) == pytest.approx(1 / 5)  # Evaluation moves nothing.
+    assert float(share) == pytest.approx(1 / 5)  # Evaluation changes no statistics.
 
 
-def test_a_long_support_set_leaves_the_support_policy():
-    # With n support examples a query counts for 1 / (n + 1) of the statistics.
+def test_with_a_large_support_set_the_policy_approaches_support():
+    # With n support examples, the share of a query is 1 / (n + 1).
     model, gaps = batch_normalised(), []
     for support in (4, 400):
         task, _ = regression(support=support)
@@ -114,7 +114,7 @@ def test_a_long_support_set_leaves_the_support_policy():
 
 
 @pytest.mark.parametrize("keep", ["frozen", "momentum"])
-def test_a_layer_whose_statistics_no_batch_moves_keeps_them(keep):
+def test_a_layer_with_fixed_statistics_keeps_them(keep):
     model = batch_normalised(momentum=1.0 if keep == "momentum" else 0.9)
     model.layers[1].moving_mean.assign(np.linspace(-0.4, 0.4, 6))
     model.layers[1].trainable = keep != "frozen"
@@ -133,7 +133,7 @@ def test_masked_positions_do_not_count():
     model = keras.Model(x, layers.Dense(2)(layers.LSTM(4)(h)))
     task, _ = regression((5, 3), outputs=2)
     short = {**task, "query_x": task["query_x"].copy()}
-    short["query_x"][:, :, 3:] = 0.0  # What `Masking` leaves out.
+    short["query_x"][:, :, 3:] = 0.0  # `Masking` masks these positions.
     learner = maml(model, batch_norm="beside")
     state = learner.learner
     task_x = [tf.constant(t[0]) for t in (task["support_x"], short["query_x"])]

@@ -1,4 +1,4 @@
-"""Files hold finite weights, or are not written at all."""
+"""Files with weights that are not finite are never written."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from maml_keras.experiments.registry import get
 from maml_keras.outer.finite_weights import first_not_finite
 
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
-SAID = "must hold finite numbers only. Received: 1 of "
+MESSAGE = "must hold finite numbers only. Received: 1 of "
 
 
 def trained():
@@ -38,7 +38,7 @@ def backed_up(callback):
     def write(model, folder):
         made = callback(folder / "backup")
         made.set_model(model)
-        # What Keras calls at the end of an epoch.
+        # Keras makes these calls at the end of an epoch.
         made._current_epoch = made._last_batch_seen = 0
         made._save_model()
 
@@ -68,13 +68,13 @@ WRITERS = {
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("writer", WRITERS)
-def test_nothing_writes_weights_that_are_not_finite(writer, value, tmp_path):
+def test_no_writer_writes_weights_that_are_not_finite(writer, value, tmp_path):
     model = trained()
     WRITERS[writer](model, tmp_path)
     before = contents(tmp_path)
     assert before
     spoiled(model.model.trainable_variables[0], value)
-    with pytest.raises(ValueError, match=SAID):
+    with pytest.raises(ValueError, match=MESSAGE):
         WRITERS[writer](model, tmp_path)
     assert contents(tmp_path) == before
 
@@ -82,19 +82,19 @@ def test_nothing_writes_weights_that_are_not_finite(writer, value, tmp_path):
 def test_an_optimizer_that_is_not_finite_is_not_written_either(tmp_path):
     model = trained()
     spoiled(model.optimizer.variables[-1], np.inf)
-    with pytest.raises(ValueError, match=SAID):
+    with pytest.raises(ValueError, match=MESSAGE):
         model.save(tmp_path / "maml.keras")
     assert not contents(tmp_path)
 
 
-def test_a_metric_that_is_not_finite_spoils_no_file(tmp_path):
+def test_a_metric_that_is_not_finite_does_not_prevent_saving(tmp_path):
     model = trained()
     loss = next(metric for metric in model.metrics if metric.name == "loss")
     spoiled(loss.variables[0], np.nan)
     model.save(tmp_path / "maml.keras")
 
 
-def test_half_precision_is_looked_at():
+def test_half_precision_is_checked():
     variable = keras.Variable(np.ones([2]), dtype="bfloat16")
     assert first_not_finite([variable]) is None
     variable.assign([1.0, np.inf])
@@ -110,7 +110,7 @@ def test_a_run_keeps_its_backup_and_writes_no_model(tmp_path, monkeypatch):
         return history
 
     monkeypatch.setattr(runs.MAML, "fit", spoiling)
-    with pytest.raises(ValueError, match=SAID):
+    with pytest.raises(ValueError, match=MESSAGE):
         runs.train(get("sinusoid"), tmp_path / "run", iterations=2, verbose=0)
     assert not (tmp_path / "run" / runs.MODEL).exists()
     backup = pathlib.Path(tmp_path / "run" / runs.BACKUP)
