@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow tables bench lint docs build lock clean
+.PHONY: demo test test-journeys test-slow tables bench lint docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
 	@echo "make lint           run ruff and mypy"
 	@echo "make docs           build the documentation site into site/"
+	@echo "make notebooks      execute the example notebooks and write their pages (3 minutes)"
 	@echo "make build          build and check wheel and sdist in dist/"
 	@echo "make lock           update requirements.lock"
 	@echo "make clean          remove the virtual environment, runs and built files"
@@ -68,6 +69,9 @@ docs: $(VENV)/.installed
 	$(BIN)/python scripts/draw_architecture.py
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
+
+notebooks: $(VENV)/.installed
+	$(BIN)/python scripts/notebooks.py
 
 build: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --group release

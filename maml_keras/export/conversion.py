@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
+from maml_keras.backend.tensorflow_log import without_announcements
 from maml_keras.export import reading
 from maml_keras.export.runtimes import FORMATS, Format
 from maml_keras.learner.learner import Learner
@@ -224,7 +225,8 @@ def _converted(
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as folder:
         new = pathlib.Path(folder) / path.name
         try:
-            kind.write(network, specs, new)
+            with without_announcements():
+                kind.write(network, specs, new)
         except Exception as error:
             raise ValueError(
                 f"Model '{model.name}' could not be written in the format "

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from maml_keras.backend import custom_gradient
 from maml_keras.backend.progress import Bar
+from maml_keras.backend.tensorflow_log import without_announcements
 from maml_keras.backend.versions import versions
 from maml_keras.export import signature
 from maml_keras.export.module import ExportedLearner
@@ -70,7 +71,7 @@ def write(
     # export.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         new = pathlib.Path(folder) / path.name
-        with custom_gradient.saving():
+        with custom_gradient.saving(), without_announcements():
             tf.saved_model.save(root, str(new), signatures=root.signatures())
         done()
         learner.model.save(new / "learner.keras")
