@@ -35,20 +35,20 @@ def without_idle_passes(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return function
 
     def called(argument: Any) -> Any:
-        with _short():
+        with _with_fewer_passes():
             return function(argument)
 
     return called
 
 
 @contextlib.contextmanager
-def _short() -> Iterator[None]:
+def _with_fewer_passes() -> Iterator[None]:
     # TensorFlow's public setting changes the whole process, cannot be undone, and lacks
     # the options for rounds and memory. This setting changes the thread only.
     here = context.context()
     before = here.function_call_options
     ours = context.FunctionCallOptions(
-        before.executor_type, _shortened(before.config_proto_serialized)
+        before.executor_type, _without_idle(before.config_proto_serialized)
     )
     here.function_call_options = ours
     try:
@@ -59,7 +59,7 @@ def _short() -> Iterator[None]:
             here.function_call_options = before
 
 
-def _shortened(serialized: bytes) -> Any:
+def _without_idle(serialized: bytes) -> Any:
     config = tf.compat.v1.ConfigProto.FromString(serialized)
     passes = config.graph_options.rewrite_options
     for name in IDLE:

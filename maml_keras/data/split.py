@@ -60,9 +60,9 @@ def split_classes(
         )
     unit_of = pool.class_names if by == "class" else (pool.groups or ())
     parts = {"train": train, "validation": validation, "test": test}
-    dealt = _deal(sorted(set(unit_of)), parts, seed, by)
+    assigned = _assign(sorted(set(unit_of)), parts, seed, by)
     for name in ("train", "test"):
-        if not dealt[name]:
+        if not assigned[name]:
             raise ValueError(
                 f"`{name}` must get at least one {by}. Received: {name}="
                 f"{parts[name]!r} of {len(set(unit_of))}. Raise this part, or lower "
@@ -70,12 +70,13 @@ def split_classes(
             )
     by_name = np.argsort(np.array(pool.class_names, dtype=object))
     pools = [
-        pool.select([c for c in by_name if unit_of[c] in dealt[name]]) for name in parts
+        pool.select([c for c in by_name if unit_of[c] in assigned[name]])
+        for name in parts
     ]
     return pools[0], pools[1], pools[2]
 
 
-def _deal(
+def _assign(
     units: list[str], parts: dict[str, Part], seed: int, by: str
 ) -> dict[str, set[str]]:
     listed = {n: _listed(n, p, units, by) for n, p in parts.items() if _is_list(p)}
@@ -89,7 +90,9 @@ def _deal(
                 )
             taken[unit] = name
     sizes = _sizes({n: p for n, p in parts.items() if n not in listed}, len(units))
-    free = sorted((u for u in units if u not in taken), key=lambda u: _rank(seed, u))
+    free = sorted(
+        (u for u in units if u not in taken), key=lambda u: _order_key(seed, u)
+    )
     wanted = sum(size for size in sizes.values() if size is not None)
     if wanted > len(free):
         raise ValueError(
@@ -97,14 +100,14 @@ def _deal(
             f"{wanted} wanted, but {len(free)} of {len(units)} are left when splitting "
             f"by {by}. Lower the parts."
         )
-    dealt = {name: set(members) for name, members in listed.items()}
+    assigned = {name: set(members) for name, members in listed.items()}
     for name, size in sizes.items():
         if size is not None:
-            dealt[name], free = set(free[:size]), free[size:]
+            assigned[name], free = set(free[:size]), free[size:]
     for name, size in sizes.items():
         if size is None:
-            dealt[name] = set(free)
-    return dealt
+            assigned[name] = set(free)
+    return assigned
 
 
 def _is_list(part: Any) -> bool:
@@ -162,5 +165,5 @@ def _sizes(parts: dict[str, Any], total: int) -> dict[str, int | None]:
     return sizes
 
 
-def _rank(seed: int, unit: str) -> bytes:
+def _order_key(seed: int, unit: str) -> bytes:
     return hashlib.sha256(f"{seed}\0{unit}".encode()).digest()

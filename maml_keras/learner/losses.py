@@ -66,7 +66,7 @@ class PureLoss:
             self._function = keras.losses.get(identifier)
             # One loss for several outputs applies to each output. But a function gets
             # all outputs at once.
-            self._of_each = isinstance(identifier, (str, keras.losses.Loss))
+            self._per_output = isinstance(identifier, (str, keras.losses.Loss))
 
     @property
     def name(self) -> str:
@@ -110,7 +110,7 @@ class PureLoss:
     @property
     def is_elementwise(self) -> bool:
         """True for losses of Keras that compare each output with a target."""
-        return self._parts is None and self._of_each and self.name in ELEMENTWISE
+        return self._parts is None and self._per_output and self.name in ELEMENTWISE
 
     @property
     def ignored_class(self) -> int | None:
@@ -139,7 +139,7 @@ class PureLoss:
                 for key in keys
                 for found in self._parts[key].class_numbers(y_true[key], y_pred[key])
             ]
-        all_at_once = tf.nest.is_nested(y_pred) and not self._of_each
+        all_at_once = tf.nest.is_nested(y_pred) and not self._per_output
         if all_at_once or not self.is_sparse_categorical:
             return []
         pairs = zip(tf.nest.flatten(y_true), tf.nest.flatten(y_pred))
@@ -174,7 +174,7 @@ class PureLoss:
                 for key in keys
             ]
             return tf.add_n(terms)
-        if self._of_each and tf.nest.is_nested(y_pred):
+        if self._per_output and tf.nest.is_nested(y_pred):
             leaves = tf.nest.flatten(y_pred)
             weights = tf.nest.flatten(sample_weight)
             if len(weights) != len(leaves):
@@ -188,7 +188,9 @@ class PureLoss:
                 ]
             )
         masks = [getattr(y_pred, "_keras_mask", None)]
-        y_true, y_pred = _aligned(_cast_targets(y_true, y_pred), _wide(y_pred))
+        y_true, y_pred = _aligned(
+            _cast_targets(y_true, y_pred), _at_least_float32(y_pred)
+        )
         whole = isinstance(self._function, keras.losses.Loss)
         with (
             tf.name_scope(SCOPE),
@@ -200,7 +202,7 @@ class PureLoss:
             values = function(y_true, y_pred)
         reduction = self._function.reduction if whole else "mean"
         masks.append(getattr(values, "_keras_mask", None))  # From `ignore_class`.
-        return _reduced(_wide(values), sample_weight, masks, reduction)
+        return _reduce(_at_least_float32(values), sample_weight, masks, reduction)
 
     def serialize(self) -> Any:
         """The identifier as plain data, for `get_config`."""
@@ -227,7 +229,7 @@ class PureLoss:
         return cls(keras.saving.deserialize_keras_object(config))
 
 
-def _wide(x: Any) -> Any:
+def _at_least_float32(x: Any) -> Any:
     return tf.nest.map_structure(
         lambda t: tf.cast(t, tf.float32) if t.dtype.size < 4 else t,
         tf.nest.map_structure(tf.convert_to_tensor, x),
@@ -238,7 +240,7 @@ def _cast_targets(y_true: Any, y_pred: Any) -> Any:
     """Casts float targets to the float type of the predictions, as Keras's `fit`."""
     if tf.nest.is_nested(y_true) or tf.nest.is_nested(y_pred):
         return y_true
-    y_true, wide = tf.convert_to_tensor(y_true), _wide(y_pred).dtype
+    y_true, wide = tf.convert_to_tensor(y_true), _at_least_float32(y_pred).dtype
     return tf.cast(y_true, wide) if y_true.dtype.is_floating else y_true
 
 
@@ -257,7 +259,7 @@ def _aligned(a: Any, b: Any) -> tuple[Any, Any]:
     return a, b
 
 
-def _reduced(
+def _reduce(
     values: Any, sample_weight: Any, masks: list[Any], reduction: str
 ) -> tf.Tensor:
     total = tf.cast(tf.size(values), values.dtype)

@@ -101,10 +101,10 @@ def with_low_rank_adapters(
             f"Model '{model.name}' must have a Dense or EinsumDense layer to adapt "
             "that `layers` accepts. None was found"
             + (f" among {', '.join(asked)}." if asked else ".")
-            + (f" {_unreached(unreached)}" if unreached else "")
+            + (f" {_unreached_message(unreached)}" if unreached else "")
         )
     if unreached:
-        warnings.warn(_unreached(unreached), stacklevel=2)
+        warnings.warn(_unreached_message(unreached), stacklevel=2)
     _take_weights(adapted, model)
     settle(adapted)
     return adapted
@@ -144,7 +144,7 @@ def _inside(layer: Any) -> list[keras.layers.Layer]:
     return list(layer._flatten_layers(include_self=False))
 
 
-def _unreached(names: list[str]) -> str:
+def _unreached_message(names: list[str]) -> str:
     return (
         f"Layers inside {', '.join(names)} are copied without adapters: only layers of "
         "the model, and of models inside it, get adapters. Use `LowRank` layers in "

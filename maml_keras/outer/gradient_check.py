@@ -82,7 +82,7 @@ def check_meta_gradient(
     [True, True]
     """
     twin = _twin(maml)
-    task, query_y = tf.nest.map_structure(_wide, tuple(batch[:2]))
+    task, query_y = tf.nest.map_structure(_as_float64, tuple(batch[:2]))
     fixed = tf.constant([seed, 1])
 
     def losses_and_gradients() -> Any:
@@ -180,6 +180,6 @@ def _twin(maml: MAML) -> MAML:
     return twin
 
 
-def _wide(value: Any) -> Any:
+def _as_float64(value: Any) -> Any:
     tensor = tf.convert_to_tensor(value)
     return tf.cast(tensor, tf.float64) if tensor.dtype.is_floating else tensor
