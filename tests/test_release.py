@@ -129,3 +129,17 @@ def test_dependencies_are_kept_up_to_date():
     config = yaml.safe_load((GITHUB / "dependabot.yml").read_text("utf-8"))
     kinds = [update["package-ecosystem"] for update in config["updates"]]
     assert kinds == ["pip", "github-actions"]
+
+
+def test_the_lock_pins_every_development_package_and_names_no_host():
+    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+    assert [
+        line for line in lines if not re.match(r"[a-z0-9-]+==[\w.+!-]+", line)
+    ] == []
+    assert not any("://" in line or line.startswith("-") for line in lines)
+    pinned = {line.partition("==")[0] for line in lines}
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *extras["dev"]]
+    wanted += [r for name in ("plot", "onnx", "litert") for r in extras[name]]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in wanted}
+    assert names - pinned == {"maml_keras"}
