@@ -14,7 +14,7 @@ from benchmarks.workloads import WORKLOADS
 
 
 def main() -> None:
-    """Runs the workloads that were asked for, one after the other."""
+    """Runs the chosen workloads, one after the other."""
     arguments = _arguments()
     if not arguments.report_only:
         plan = runner.Plan(
@@ -54,10 +54,14 @@ def _arguments() -> argparse.Namespace:
         "--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS)
     )
     parser.add_argument("--peers", nargs="+", choices=PEERS, default=list(PEERS))
-    parser.add_argument("--rounds", type=int, default=5, help="slices of each peer")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument(
-        "--cap", type=float, default=300.0, help="seconds to try one setting"
+        "--rounds", type=int, default=5, help="number of time slices of each peer"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=3.0, help="length of a time slice"
+    )
+    parser.add_argument(
+        "--cap", type=float, default=300.0, help="seconds allowed to try one setting"
     )
     parser.add_argument(
         "--peer-python",
@@ -66,7 +70,7 @@ def _arguments() -> argparse.Namespace:
         help="interpreter of the peers, if they are installed elsewhere",
     )
     parser.add_argument(
-        "--report-only", action="store_true", help="writes RESULTS.md anew"
+        "--report-only", action="store_true", help="only write RESULTS.md again"
     )
     return parser.parse_args()
 

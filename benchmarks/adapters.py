@@ -1,15 +1,16 @@
-"""What a frozen pretrained network needs to meta-learn: few weights, little memory.
+"""Measures how few weights a frozen pretrained network needs to meta-learn.
 
     python -m benchmarks.adapters       # ten minutes; writes results/adapters.json
                                         # and prints the table of docs/howto/adapters.md
 
-Real Omniglot, its splits small1 and small2. A dense network learns to read the training
-alphabets, an ordinary classifier. It is then meta-learned 5-way 1-shot on the same
-alphabets in three ways, and tested on 600 tasks of the two held-out alphabets: all of
-its weights (MAML), its head alone on a frozen body (ANIL), low-rank adapters and the
-head on a frozen body (LoRA). The network and each way's inner rate are chosen on the
-validation alphabet. Every training has a process of its own, whose peak memory is
-counted; the first line is that of a process which only loads network and data.
+The data are the splits small1 and small2 of Omniglot. First a network is pretrained as
+an ordinary classifier of the training alphabets' characters. Then it is meta-learned on
+5-way 1-shot tasks of the same alphabets in three ways: all weights (MAML), the head
+alone on a frozen body (ANIL), and low-rank adapters with the head on a frozen body
+(LoRA). Each is tested on 600 tasks of the two held-out alphabets. The network and each
+way's inner rate are chosen on the validation alphabet. Every training runs in a
+separate process, whose peak memory is measured. Memory is counted beyond that of a
+process which only loads network and data.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def main() -> None:
     """Pretrains, chooses on validation tasks, trains, tests, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--iterations", type=int, default=800, help="meta-steps")
-    parser.add_argument("--epochs", type=int, default=15, help="of the pretraining")
+    parser.add_argument("--epochs", type=int, default=15, help="pretraining epochs")
     parser.add_argument("--data-dir", default=os.environ.get("TFDS_DATA_DIR"))
     options = parser.parse_args()
     given = {"data_dir": options.data_dir}
@@ -90,7 +91,7 @@ def _apart(stage: str, **options: Any) -> dict[str, Any]:
 
 
 def _last_accuracy(row: dict[str, Any]) -> float:
-    # JSON has no NaN: where every task diverged there is no accuracy.
+    # JSON has no NaN, so the accuracy is None if every task diverged.
     return -1.0 if row["accuracy"][-1] is None else float(row["accuracy"][-1])
 
 
@@ -99,7 +100,7 @@ def _say(line: str) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown, a line for each way."""
+    """A Markdown table with a line for each way."""
     base = rows[0]["peak_mb"]
     lines = [
         "| | meta-trained | adapted | Adam's state | memory beyond loading | "
@@ -117,11 +118,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-# In a process of its own -------------------------------------------------------------
+# In a separate process ---------------------------------------------------------------
 
 
 def _network(name: str, outputs: int) -> Any:
-    """A network of dense layers alone, because those are what adapters go beside."""
+    """A network with dense layers only, because adapters go beside dense layers."""
     import keras
     from keras import layers
 
@@ -131,7 +132,7 @@ def _network(name: str, outputs: int) -> Any:
         return keras.Sequential(
             [keras.Input([28, 28, 1]), *body, layers.Dense(outputs, name="head")]
         )
-    # MLP-Mixer: 16 patches of 7x7; dense layers along the patches, then the channels.
+    # MLP-Mixer: 16 patches of 7x7, with dense layers along patches, then channels.
     image = keras.Input([28, 28, 1])
     x = layers.Reshape([4, 7, 4, 7])(image)
     x = layers.Reshape([16, 49])(layers.Permute([1, 3, 2, 4])(x))
@@ -149,13 +150,13 @@ def _network(name: str, outputs: int) -> Any:
 def pretrain(
     *, network: str, epochs: int, folder: str, data_dir: str | None
 ) -> dict[str, Any]:
-    """Trains a classifier of the training alphabets' characters, turned ones apart."""
+    """Trains a classifier of the training alphabets' characters and their rotations."""
     import keras
     import numpy as np
 
     pool = _families(data_dir).train.pool
     labels = np.repeat(np.arange(pool.num_classes), pool.counts)
-    # As usual with Omniglot, a character turned is another: four times the classes.
+    # As usual with Omniglot, a rotated character is a class of its own.
     images = [np.rot90(pool.examples, k, axes=(1, 2)) for k in range(4)]
     x = np.concatenate(images).astype("float32") / 255.0
     y = np.concatenate([labels + k * pool.num_classes for k in range(4)])
@@ -183,7 +184,7 @@ def pretrain(
 
 
 def _prototypes(model: Any, families: Any, on: str) -> tuple[float, float]:
-    """The nearest prototype by the network's features, which are not meta-learned."""
+    """Accuracy of the nearest prototype in the pretrained network's features."""
     import keras
 
     import maml_keras as mk
@@ -242,7 +243,7 @@ def meta_train(
         "rate": rate,
         "iterations": iterations,
         "seconds": time.perf_counter() - begun,
-        # Before the evaluation, which has a memory of its own.
+        # Measured before the evaluation, which needs memory, too.
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "meta_trained": _size(maml.trainable_variables),
         "adapted": _size(adapted),

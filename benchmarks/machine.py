@@ -1,4 +1,4 @@
-"""What the figures were measured on: processor, cores and its matmul peak."""
+"""Describes the machine of the figures: processor, cores and peak of its matmul."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 
 def describe() -> dict[str, Any]:
-    """Processor model and cores."""
+    """Processor, cores, system and NumPy's best float32 GFLOP/s."""
     model = platform.processor() or platform.machine()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as lines:
@@ -30,8 +30,8 @@ def matmul_gflops(multiply: Callable[[Any, Any], Any], seconds: float = 0.5) -> 
     """Best float32 GFLOP/s of a matrix product over a few sizes.
 
     Args:
-        multiply: takes two square arrays; returns when the product is there.
-        seconds: float, how long each size is tried.
+        multiply: takes two square arrays; returns when the product is computed.
+        seconds: float, time for each size.
     """
     best = 0.0
     rng = np.random.default_rng(0)

@@ -1,7 +1,7 @@
-"""The networks that are timed: weights, data and FLOPs, without any framework.
+"""The timed networks: weights, data and FLOPs, without any framework.
 
-Each is a frozen dataclass with `kind`, by which a peer finds its own code for it.
-Weights are listed in the order and layout of Keras; a peer converts them.
+Each network is a frozen dataclass with a `kind`, by which a peer finds its own code for
+the network. Weights are in the order and layout of Keras; a peer converts them.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-EPSILON = 1e-3  # Of every normalisation layer.
+EPSILON = 1e-3  # The epsilon of every normalisation layer.
 WAYS = 5
 
 
 class Network(abc.ABC):
-    """A network's weights, its data and what a forward pass costs."""
+    """A network's weights, its data and the cost of a forward pass."""
 
     kind: str
     classifies: bool
@@ -31,10 +31,10 @@ class Network(abc.ABC):
 
     @abc.abstractmethod
     def forward_flops(self) -> tuple[float, float]:
-        """FLOPs per example of matrix products: on constant inputs, and the rest."""
+        """FLOPs of the matrix products per example: on data, and on all else."""
 
     def weights(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """He-like random kernels; biases and scales a little off 0 and 1."""
+        """He-like random kernels; biases near 0 and scales near 1."""
         values = []
         for kind, shape in self.shapes():
             noise = rng.normal(size=shape)
@@ -45,7 +45,7 @@ class Network(abc.ABC):
         return values
 
     def targets(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-        """Class of each example, all equally frequent, in order."""
+        """Class numbers of the examples in order, all equally frequent."""
         return np.tile(np.arange(x.shape[1], dtype=np.int32) % WAYS, (x.shape[0], 1))
 
 
@@ -63,15 +63,15 @@ class Mlp(Network):
         return [*_dense(1, n), *_dense(n, n), *_dense(n, 1)]
 
     def inputs(self, rng: np.random.Generator, tasks: int, examples: int) -> np.ndarray:
-        """Points of an interval."""
+        """Random points in [-5, 5]."""
         return rng.uniform(-5, 5, (tasks, examples, 1))
 
     def targets(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-        """A sinusoid of the task's own amplitude."""
+        """A sinusoid with a random amplitude for each task."""
         return rng.uniform(0.1, 5, (len(x), 1, 1)) * np.sin(x)
 
     def forward_flops(self) -> tuple[float, float]:
-        """Two for each weight of a kernel."""
+        """Two FLOPs for each weight of a kernel."""
         return 2.0 * self.units, 2.0 * (self.units**2 + self.units)
 
 
@@ -80,8 +80,8 @@ class Conv(Network):
     """Four blocks of 3x3 convolution, batch norm and ReLU, then a dense head.
 
     Batch norm always uses the batch's own statistics (biased variance). Without
-    pooling the stride is 2 and the head sees the spatial mean; with 2x2 max-pooling
-    the stride is 1 and the head sees what is left, flattened.
+    pooling the stride is 2 and the head gets the spatial mean. With 2x2 max-pooling
+    the stride is 1 and the head gets the flattened features.
     """
 
     side: int
@@ -102,11 +102,11 @@ class Conv(Network):
         return [*shapes, *_dense(features, WAYS)]
 
     def inputs(self, rng: np.random.Generator, tasks: int, examples: int) -> np.ndarray:
-        """Noise for images."""
+        """Noise in the shape of images."""
         return rng.random((tasks, examples, self.side, self.side, self.channels))
 
     def forward_flops(self) -> tuple[float, float]:
-        """`2 * 9 * channels * filters` at each place where a filter is applied."""
+        """`2 * 9 * channels * filters` FLOPs at each position of a filter."""
         sides = self._sides()
         at = sides[:4] if self.max_pool else sides[1:]
         widths = [self.channels, *[self.filters] * 3]
@@ -147,7 +147,7 @@ class Transformer(Network):
         return [*tables, *shapes, *_dense(width, WAYS)]
 
     def weights(self, rng: np.random.Generator) -> list[np.ndarray]:
-        """Kernels of a variance of one over the width."""
+        """He-like kernels, except attention kernels, of variance `1 / width`."""
         values = super().weights(rng)
         return [v / v.std() / self.width**0.5 if v.ndim == 3 else v for v in values]
 
@@ -157,7 +157,7 @@ class Transformer(Network):
         return rng.integers(0, self.vocabulary, size, dtype=np.int32)
 
     def forward_flops(self) -> tuple[float, float]:
-        """Projections, scores and mixtures, and the two dense layers, per token."""
+        """FLOPs of projections, attention and the two dense layers for all tokens."""
         projections = 4 * self.width**2
         attention = 2 * self.length * self.width
         dense = 2 * self.width * self.hidden
@@ -181,16 +181,16 @@ class Lstm(Network):
         return [*kernels, ("bias", (4 * n,)), *_dense(n, 1)]
 
     def inputs(self, rng: np.random.Generator, tasks: int, examples: int) -> np.ndarray:
-        """Noise for time series."""
+        """Noise in the shape of time series."""
         return rng.normal(size=(tasks, examples, self.time, self.features))
 
     def targets(self, rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
-        """The mean over time of a feature mixture of the task's own."""
+        """The mean over time of the features, in a mixture that the task draws."""
         mixture = rng.normal(size=(len(x), 1, x.shape[-1]))
         return (x.mean(2) * mixture).sum(-1, keepdims=True)
 
     def forward_flops(self) -> tuple[float, float]:
-        """The gates of each time step: from the input, and from the hidden state."""
+        """FLOPs of the gates at all time steps: from inputs, and from hidden states."""
         each = 2.0 * self.time * 4 * self.units
         return each * self.features, each * self.units
 

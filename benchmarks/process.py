@@ -1,4 +1,4 @@
-"""The runner's end of a worker: starts it, asks it, and knows how it ended."""
+"""Starts a worker process, sends it commands, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class NotInstalledError(PeerError):
 
 
 class OverTimeError(PeerError):
-    """A peer took longer than it was given."""
+    """A peer used up its time."""
 
 
 class Process:
@@ -33,11 +33,11 @@ class Process:
         peer: str, key of `PEERS`.
         workload: str.
         variant: dict.
-        limit: float, seconds that all its answers together may take.
+        limit: float, seconds that all its answers may take together.
 
     Raises:
         NotInstalledError: if the peer cannot be imported.
-        PeerError: if it fails otherwise.
+        PeerError: if the worker fails for another reason.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Process:
         *,
         limit: float,
     ) -> None:
-        # Closed with the process: it outlives this method.
+        # The file outlives this method; `close` closes it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._limit = limit
         command = [python, "-m", "benchmarks.worker"]
@@ -76,7 +76,7 @@ class Process:
         """Calls a method of the worker.
 
         Raises:
-            OverTimeError: if the limit is used up; the process is ended.
+            OverTimeError: if the limit is used up.
             PeerError: if the peer raised or died.
         """
         try:
@@ -132,5 +132,5 @@ class Process:
 
 
 def python_of(peer: str, peer_python: str) -> str:
-    """The interpreter of a peer: this one for our own."""
+    """The interpreter of a peer; our own library runs in this interpreter."""
     return sys.executable if peer.startswith("ours") else peer_python

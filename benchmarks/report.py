@@ -1,4 +1,4 @@
-"""`RESULTS.md` from the results that `results/*.json` hold."""
+"""Writes `RESULTS.md` from the measurements in `results/*.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RESULTS = FOLDER / "results"
 
 
 def write() -> None:
-    """Writes the report of all workloads that have been measured."""
+    """Writes the report of all measured workloads."""
     paths = [RESULTS / f"{name}.json" for name in WORKLOADS]
     measured = [json.loads(p.read_text()) for p in paths if p.exists()]
     if not measured:

@@ -1,4 +1,4 @@
-"""One workload for all peers: the same gradient first, then settings, then time."""
+"""Measures a workload for all peers: checks gradients, picks settings, takes times."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from benchmarks.process import (
 
 TOLERANCE = 1e-6  # Relative, in float64 on a smooth network.
 TUNING_SLICE = 2.0  # Seconds.
-AS_FAST = 0.97  # A later setting has to be faster than by noise.
+AS_FAST = 0.97  # A later setting must be faster by more than noise.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does with each workload.
+    """Settings of a run.
 
     Attributes:
         peers: keys of `PEERS`.
         peer_python: path of the interpreter for all peers but our own.
-        rounds: int, slices of each peer.
-        seconds: float, of a slice.
-        cap: float, seconds that one setting's trial may take, all included.
-        log: called with a line when something is known.
+        rounds: int, number of time slices of each peer.
+        seconds: float, length of a time slice.
+        cap: float, seconds allowed for the trial of one setting, start included.
+        log: called with each line of news.
     """
 
     peers: list[str]
@@ -56,8 +56,9 @@ def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
     """Measures one workload.
 
     Returns:
-        For each peer a dict with `title`, `status` ("timed", or why not), and what is
-        known: `versions`, `check`, `variants`, `chosen`, `ms`, `first_seconds`, ...
+        For each peer a dict with `title`, `status` ("timed", or the reason why not),
+        and as far as known `versions`, `check`, `variants`, `chosen`, `ms`,
+        `first_seconds`, ...
     """
     results: dict[str, dict[str, Any]] = {
         peer: {"title": PEERS[peer][2], "status": "timed"} for peer in plan.peers
@@ -164,7 +165,7 @@ def _fastest(trials: list[dict[str, Any]]) -> dict[str, Any]:
 def _compare(
     results: dict[str, dict[str, Any]], gradients: dict[str, np.ndarray]
 ) -> None:
-    """Refuses who differs from the majority; notes everyone's largest difference."""
+    """Refuses peers that differ from the majority; records the largest differences."""
     peers = [p for p in gradients if results[p]["status"] == "timed"]
     losses = {p: results[p]["check"]["loss"] for p in peers}
 

@@ -3,10 +3,10 @@
     python -m benchmarks.scaling        # seven minutes; writes results/scaling.json
                                         # and docs/scaling.png
 
-Omniglot's conv-4 (28x28, stride 2, batch norm), 5-way 1-shot with one query a class,
-second order, Adam; every point in a process of its own, whose peak memory is counted
-from before the model is built. Of the time, the median of twenty meta-steps, with the
-quartiles as a band.
+The network is Omniglot's conv-4 (28x28, stride 2, batch norm), on 5-way 1-shot tasks
+with one query a class, second order, with Adam. Every point has a separate process,
+whose peak memory is counted from before the model is built. The time is the median of
+twenty meta-steps, with the quartiles as a band.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _apart(**changes: Any) -> dict[str, Any]:
 
 
 def measure(point: dict[str, Any]) -> dict[str, Any]:
-    """The point with what was measured: times, memory, and how many parameters."""
+    """The point with its measured times and memory, and the number of parameters."""
     import keras
     import numpy as np
     import tensorflow as tf

@@ -1,11 +1,12 @@
-"""What a run costs beside its meta-steps: start, data, evaluation, memory.
+"""Measures the costs of a run beside its meta-steps: start, data, evaluation, memory.
 
     python -m benchmarks.whole_run      # five minutes; writes results/whole_run.json
 
-Omniglot's conv-4 (28x28, 64 filters), 5-way 1-shot with 15 queries a class, 32 tasks,
-second order, Adam, on random images; for memory the 84x84 conv-4 with max-pooling, one
-task of 5 shots and 15 queries a class. Each line in a process of its own, imports not
-counted. What `fit` adds to a meta-step is in RESULTS.md: "ours" beside "bare step".
+The network is Omniglot's conv-4 (28x28, 64 filters) on random images, with 32 tasks of
+5-way 1-shot and 15 queries a class, second order, with Adam. For memory the network is
+the 84x84 conv-4 with max-pooling, with one task of 5 shots and 15 queries a class. Each
+measurement has a separate process; imports do not count. RESULTS.md shows the cost that
+`fit` adds to a meta-step: compare "ours" with "bare step".
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def first_step() -> dict[str, float]:
     step = maml.train_step
     maml.train_step = lambda data: (traces.append(1), step(data))[1]
     batches = _characters().take(1).cache()
-    list(batches)  # The pipeline's own start is the data's affair.
+    list(batches)  # Fills the cache, so that the start of the pipeline does not count.
     begun = time.perf_counter()
     maml.fit(batches, verbose=0)
     return {"seconds": time.perf_counter() - begun, "traces": len(traces)}
@@ -66,7 +67,7 @@ def omniglot_data() -> dict[str, float]:
 
 
 def sinusoid_data() -> dict[str, float]:
-    """The same of sinusoids; `fit` takes a hundred batches at a time."""
+    """As `omniglot_data`, for sinusoids; `fit` takes a hundred batches at a time."""
     import keras
 
     import maml_keras as mk
@@ -160,12 +161,12 @@ def _characters(batch: int = TASKS) -> Any:
 
 
 def _supply(maml: Any, batches: Any, steps: int) -> dict[str, float]:
-    maml.fit(batches, steps_per_epoch=steps, verbose=0)  # Traced.
+    maml.fit(batches, steps_per_epoch=steps, verbose=0)  # Traces the step.
     begun = time.perf_counter()
     maml.fit(batches, steps_per_epoch=steps, epochs=2, verbose=0)
     consumed = 2 * steps / (time.perf_counter() - begun)
     delivered, begun = 0, time.perf_counter()
-    # Stacked as `fit` stacks them where it runs many meta-steps a call.
+    # Batches are stacked as in a `fit` that runs many meta-steps a call.
     group = 100 if steps > 100 else 1
     for _ in batches.batch(group).take(500):
         delivered += group

@@ -1,6 +1,6 @@
-"""A peer in a process of its own: commands on stdin, one line of JSON for each.
+"""Runs a peer in a separate process: a JSON command a line on stdin, a JSON reply each.
 
-Between commands the process waits for its input and takes no processor time.
+Between commands the process waits for input and uses no processor time.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ class Worker:
         self.estimate = 0.0
 
     def versions(self) -> dict[str, str]:
-        """Of the packages that the peer names, and of Python."""
+        """Versions of Python and of the packages that the peer names."""
         found = {p: importlib.metadata.version(p) for p in self.module.PACKAGES}
         return {"python": ".".join(map(str, sys.version_info[:3])), **found}
 
     def variants(self) -> list[dict[str, Any]]:
-        """What the peer would like tried."""
+        """The settings that the peer wants to try."""
         listed: list[dict[str, Any]] = self.cls.variants(self.workload)
         return listed
 
     def check(self, path: str) -> float:
-        """The smooth twin's loss; its meta-gradient goes to a file."""
+        """The loss of the smooth twin; writes its meta-gradient to a file."""
         loss, gradients = self.cls(self.workload.twin(), self.variant).check()
         np.save(path, np.concatenate([np.ravel(g) for g in gradients]))
         return loss
 
     def start(self) -> dict[str, float]:
-        """The first call: traces, compiles and runs."""
+        """Makes the first call, which traces, compiles and runs."""
         self.peer = self.cls(self.workload, self.variant)
         return {"first_seconds": self.peer.first()}
 
     def slice(self, seconds: float) -> dict[str, float]:
-        """As many meta-steps as fit into that time, two or more."""
+        """Runs meta-steps for about the given time, at least two of them."""
         if not self.estimate:
             self.estimate = self.peer.seconds(1)
         each = self.estimate * self.peer.chunk
@@ -65,7 +65,7 @@ class Worker:
         return {"ms": 1e3 * self.estimate, "steps": calls * self.peer.chunk}
 
     def memory(self) -> dict[str, float]:
-        """Peak of the process, and how much of it came after the imports."""
+        """Peak memory of the process, and the part of it after the imports."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {"peak_mb": peak, "over_import_mb": peak - self.imported_mb}
 
@@ -80,13 +80,13 @@ def _resident_mb() -> float:
 
 
 def main() -> None:
-    """Serves until stdin ends."""
+    """Answers commands until stdin ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("workload", choices=WORKLOADS)
     parser.add_argument("variant", type=json.loads)
     arguments = parser.parse_args()
-    # Frameworks print to stdout, which here belongs to the protocol.
+    # The replies use stdout, so prints of the frameworks are sent to stderr.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 

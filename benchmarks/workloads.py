@@ -1,4 +1,4 @@
-"""What is timed: networks, weights, data and inner loops, the same for every peer."""
+"""The timed workloads: networks, weights, data and inner loops, equal for all peers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class Workload:
     """One meta-learning problem.
 
-    The inner loop is SGD on all weights, on the mean squared error or the mean softmax
-    cross-entropy; the outer optimizer is Adam as Keras writes it, rate 1e-3.
+    The inner loop is SGD on all weights. The loss is the mean squared error or the mean
+    softmax cross-entropy. The outer optimizer is Adam in Keras's form, with rate 1e-3.
 
     Attributes:
         about: str, one line.
@@ -24,10 +24,10 @@ class Workload:
         tasks, support, query: ints, tasks of a batch and examples of each task.
         steps: int, inner steps.
         learning_rate: float, of the inner loop.
-        batches: int, different batches to cycle through, so that nothing of a batch
-            can be computed once for all.
-        smooth: bool, softplus for ReLU and average pooling for max-pooling.
-        double: bool, float64.
+        batches: int, number of different batches to cycle through, so that no result
+            of a batch can be reused.
+        smooth: bool, whether softplus replaces ReLU, and average pooling max-pooling.
+        double: bool, whether everything is float64.
     """
 
     about: str
@@ -44,14 +44,14 @@ class Workload:
     def twin(self) -> Workload:
         """The smooth network on two tasks in float64, for comparing gradients.
 
-        Through kinks a meta-gradient jumps with the rounding of its input: two correct
-        implementations of five steps through ReLU and max-pooling can differ by tenths.
+        At a kink a meta-gradient jumps with the rounding of its input. With five steps
+        through ReLU and max-pooling, two correct implementations can differ by tenths.
         """
         return replace(self, tasks=2, batches=1, smooth=True, double=True)
 
     @property
     def dtype(self) -> str:
-        """Of weights and of data that is not integer."""
+        """The type of weights and of data that is not integer."""
         return "float64" if self.double else "float32"
 
     def weights(self) -> list[np.ndarray]:
@@ -65,14 +65,14 @@ class Workload:
         return [self._batch(rng) for _ in range(self.batches)]
 
     def flops(self) -> float:
-        """FLOPs of a meta-step: of matrix products and convolutions alone.
+        """FLOPs of a meta-step, counting matrix products and convolutions only.
 
         `tasks * ((9 K s + 3 q) rest + (4 K s + 2 q) first)`
 
         with K inner steps on s support examples, q query examples, and the forward
-        FLOPs of an example: `first` where the input is data, `rest` elsewhere. A
+        FLOPs of an example: `first` for products with data, `rest` for all others. A
         product costs 1 forward and 2 backward, for its two factors; the gradient of
-        these 3 costs 6 more. Where one factor is data it is 1, 1 and 2.
+        these 3 costs 6 more. If one factor is data, the costs are 1, 1 and 2.
         """
         first, rest = self.network.forward_flops()
         support, query = self.steps * self.support, self.query

@@ -5,15 +5,15 @@ from typing import Any
 
 import griffe
 
-# From `>>>` to the next blank line: what doctest takes for one example.
+# An example reaches from `>>>` to the next blank line, as in doctest.
 EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.MULTILINE)
 
 
 class DocstringExamples(griffe.Extension):
-    """Fences examples, which Markdown would take for quotations."""
+    """Puts code fences around examples, which Markdown would show as quotations."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Rewrites one docstring."""
+        """Rewrites the docstring of one object."""
         if obj.docstring is not None:
             obj.docstring.value = EXAMPLE.sub(
                 r"```pycon\n\g<0>\n```", obj.docstring.value

@@ -1,4 +1,4 @@
-"""One implementation a file, each run in a process of its own.
+"""Peers: one implementation a file, each run in a separate process.
 
 A peer's module has `PACKAGES`, whose versions are told, `prepare(variant)`, called
 before the framework is imported, and a subclass of `Peer`.
@@ -42,7 +42,7 @@ class Peer(abc.ABC):
     @staticmethod
     @abc.abstractmethod
     def variants(workload: Workload) -> list[dict[str, Any]]:
-        """Settings to try; of settings equally fast the first is taken."""
+        """Settings to try; among equally fast ones the first is taken."""
 
     @abc.abstractmethod
     def check(self) -> tuple[float, list[np.ndarray]]:
@@ -50,7 +50,7 @@ class Peer(abc.ABC):
 
     @abc.abstractmethod
     def run(self, calls: int) -> None:
-        """Runs that many calls of `chunk` meta-steps and waits for the last."""
+        """Runs `calls` calls of `chunk` meta-steps each and waits for the last."""
 
     def first(self) -> float:
         """Seconds of the first call, which traces and compiles."""
@@ -59,7 +59,7 @@ class Peer(abc.ABC):
         return time.perf_counter() - begun
 
     def seconds(self, calls: int) -> float:
-        """Seconds of one meta-step, over that many calls and one before them."""
+        """Seconds of a meta-step, averaged over `calls` calls after an untimed one."""
         self.run(1)
         begun = time.perf_counter()
         self.run(calls)

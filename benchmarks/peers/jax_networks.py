@@ -78,7 +78,7 @@ def transformer(
 def lstm(
     weights: list[Any], x: Any, activation: Any, workload: Workload, variant: Any
 ) -> Any:
-    """Gates i, f, c, o; the input's share of them is computed for all time steps."""
+    """LSTM with gates i, f, c, o; the inputs' part is computed for all steps first."""
     kernel, recurrent, bias, head, head_bias = weights
 
     def cell(carry: Any, projected: Any) -> Any:
@@ -88,7 +88,7 @@ def lstm(
         return (jax.nn.sigmoid(o) * jnp.tanh(memory), memory), None
 
     zero = jnp.zeros([x.shape[0], recurrent.shape[0]], x.dtype)
-    # Unrolled whole, it compiles for minutes.
+    # A loop that is unrolled completely compiles for minutes.
     unroll = variant.get("unroll", 1)
     inputs = (x @ kernel + bias).swapaxes(0, 1)
     (hidden, _), _ = jax.lax.scan(cell, (zero, zero), inputs, unroll=unroll)

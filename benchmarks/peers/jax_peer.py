@@ -45,7 +45,7 @@ class Jax(Peer):
                 {"map": "vmap", "conv": "slices"},
                 {"map": "scan", "conv": "patches"},
             ]
-            # Native convolutions were 20 times slower; tried where that is bearable.
+            # Native convolutions were 20 times slower, so only small cases try them.
             native = [{"map": "scan", "conv": "native"}] if workload.query == 5 else []
             return tried + native
         if kind == "mlp":
@@ -83,7 +83,7 @@ class Jax(Peer):
         step, batches = self._step, workload.data()
         self.first_batch = jax.tree.map(jnp.asarray, batches[0])
         if self.chunk > 1:
-            # Several meta-steps in one program, each on a batch of its own.
+            # Several meta-steps run in one program, each on its own batch.
             step = functools.partial(jax.lax.scan, self._step)
             taken = itertools.islice(itertools.cycle(batches), self.chunk)
             batches = [tuple(map(np.stack, zip(*taken, strict=True)))]
@@ -91,14 +91,14 @@ class Jax(Peer):
         self.step = jax.jit(step, donate_argnums=0)
 
     def check(self) -> tuple[float, list[np.ndarray]]:
-        """Of the function that `step` differentiates."""
+        """Loss and gradient of the function that `step` differentiates."""
         import jax
 
         loss, gradients = jax.jit(self._value_and_grad)(self.state[0], self.first_batch)
         return float(loss), [np.asarray(g) for g in gradients]
 
     def run(self, calls: int) -> None:
-        """Calls are dispatched ahead; the last loss is waited for."""
+        """Dispatches all calls and waits for the last loss."""
         for _ in range(calls):
             self.state, loss = self.step(self.state, next(self.batches))
         loss.block_until_ready()

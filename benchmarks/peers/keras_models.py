@@ -32,7 +32,7 @@ def mlp(network: Mlp, activation: str, variant: dict[str, Any]) -> keras.Model:
 
 def conv(network: Conv, activation: str, variant: dict[str, Any]) -> keras.Model:
     """Convolution, batch norm, activation and perhaps pooling, four times."""
-    # The smooth twin is told by its activation; its pooling has no kinks either.
+    # The activation tells whether this is the smooth twin, with smooth pooling.
     smooth = activation == "softplus"
     pooling = layers.AveragePooling2D if smooth else layers.MaxPooling2D
     stack: list[layers.Layer] = []

@@ -77,7 +77,7 @@ class Ours(Peer):
         ]
 
     def check(self) -> tuple[float, list[np.ndarray]]:
-        """Of `compute_meta_gradients`, in a graph."""
+        """Loss and gradient of `compute_meta_gradients`, in a graph."""
         import tensorflow as tf
 
         function = tf.function(self.maml.compute_meta_gradients)
@@ -86,7 +86,7 @@ class Ours(Peer):
 
 
 class Fit(Ours):
-    """`maml.fit` on a `tf.data` pipeline, with all that it does for each step."""
+    """`maml.fit` on a `tf.data` pipeline, with all its work for each step."""
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import tensorflow as tf
@@ -97,14 +97,14 @@ class Fit(Ours):
         for dataset in datasets[1:]:
             pool = pool.concatenate(dataset)
         self.dataset = pool.cache().repeat().prefetch(2)
-        # `fit` chooses how many meta-steps make a call: a divisor of the epoch's. With
-        # epochs of hundreds it always has the same choice. Where it takes one, and for
-        # convolutions, whose steps are long, an epoch may have any length.
+        # `fit` chooses the number of meta-steps in a call, which divides the epoch.
+        # Epochs of hundreds always allow the same choice. With one meta-step a call, as
+        # for convolutions, whose steps are long, an epoch may have any length.
         free = 1 if workload.network.kind == "conv" else 100
         self.chunk = variant.get("steps_per_execution", free)
 
     def first(self) -> float:
-        """Until the end of the first call; it tells how many meta-steps that was."""
+        """Seconds of the first call, which also shows the meta-steps in a call."""
         begun = time.perf_counter()
         ended, step = self._fit(1, only_first=True)[0]
         self.chunk = step + 1
@@ -115,7 +115,7 @@ class Fit(Ours):
         self._fit(calls)
 
     def seconds(self, calls: int) -> float:
-        """Between the ends of the first and the last call of the compiled function.
+        """Seconds a step between the ends of the first and the last compiled call.
 
         What `fit` does once, before its first step, is left out.
         """
@@ -147,7 +147,7 @@ class BareStep(Ours):
 
     @staticmethod
     def variants(workload: Workload) -> list[dict[str, Any]]:
-        """As through `fit`; where nothing is said XLA is not used."""
+        """The settings of `fit`; without a setting XLA is not used."""
         tried = Ours.variants(workload)
         tried = [v for v in tried if v.get("jit_compile") is not False]
         return [{k: v[k] for k in v if k != "steps_per_execution"} for v in tried]

@@ -13,7 +13,7 @@ PACKAGES = ["torch", "numpy"]
 
 
 def prepare(variant: dict[str, Any]) -> None:
-    """Without the compiler's cache on disk: the first call is to be the first."""
+    """Turns the compiler's disk cache off, so that the first call really compiles."""
     os.environ["TORCHINDUCTOR_FORCE_DISABLE_CACHES"] = "1"
     torch_peer.prepare(variant)
 
@@ -23,7 +23,7 @@ class TorchFunc(TorchPeer):
 
     @staticmethod
     def variants(workload: Workload) -> list[dict[str, Any]]:
-        """`vmap` makes a convolution with weights of its own a grouped one."""
+        """Settings; `vmap` turns convolutions with weights a task into grouped ones."""
         kind = workload.network.kind
         loops = [{"map": "loop", **v} for v in torch_peer.loop_variants(workload)]
         one: dict[str, Any] = {"map": "vmap", "threads": 1}
@@ -35,7 +35,7 @@ class TorchFunc(TorchPeer):
         if kind == "transformer":
             return [one, two, {**two, "compile": True}, *loops]
         tried = [*loops, one, two, {**one, "conv": "unfold"}]
-        # More inner steps of convolutions compile for many minutes.
+        # With more inner steps, convolutions compile for many minutes.
         return [*tried, {**two, "compile": True}] if workload.steps == 1 else tried
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
@@ -54,7 +54,7 @@ class TorchFunc(TorchPeer):
         """All tasks at once, or one after the other."""
         import torch
 
-        # Values of their own, so that autograd itself records nothing.
+        # Detached values, so that autograd itself records nothing.
         weights = tuple(p.detach() for p in self.parameters)
         if self.variant["map"] == "vmap":
             gradients, loss = self.all(weights, *batch)

@@ -26,8 +26,8 @@ class Network(nn.Module):
         networks = {"mlp": mlp, "conv": conv, "transformer": transformer, "lstm": lstm}
         self.function = networks[workload.network.kind]
         self.activation = F.softplus if workload.smooth else F.relu
-        # Under `vmap` the second derivative of PyTorch's own normalisations leaves out
-        # a term (the check finds 3e-3 to 7e-3): there they are written out.
+        # Under `vmap` the second derivative of PyTorch's own normalisations lacks a
+        # term (the check finds 3e-3 to 7e-3), so they are written out there.
         written_out = variant.get("map") == "vmap"
         self.batch_norm = _batch_norm if written_out else _native_batch_norm
         self.layer_norm = _layer_norm if written_out else _native_layer_norm
@@ -50,7 +50,7 @@ def loss_of(workload: Workload) -> Any:
 
 
 def from_keras(value: np.ndarray) -> torch.Tensor:
-    """A weight in PyTorch's layout: convolutions OIHW, all else as it is."""
+    """A weight in PyTorch's layout: convolutions OIHW, all others unchanged."""
     if value.ndim == 4:
         value = value.transpose(3, 2, 0, 1)
     return torch.from_numpy(np.array(value, order="C"))
@@ -68,7 +68,7 @@ def inputs(x: np.ndarray, variant: dict[str, Any]) -> torch.Tensor:
     if tensor.ndim != 5:
         return tensor.long() if x.dtype.kind == "i" else tensor
     tensor = tensor.permute(0, 1, 4, 2, 3)
-    # As a view it is channels-last.
+    # The view keeps the memory format channels-last.
     return tensor if variant.get("layout") == "channels_last" else tensor.contiguous()
 
 
@@ -117,7 +117,7 @@ def transformer(weights: list[Any], x: Any, net: Network) -> Any:
 
 
 def lstm(weights: list[Any], x: Any, net: Network) -> Any:
-    """Gates i, f, c, o in a Python loop, or PyTorch's own LSTM, whose are the same."""
+    """LSTM with gates i, f, c, o in a Python loop, or PyTorch's own, which is equal."""
     kernel, recurrent, bias, head, head_bias = weights
     hidden = memory = x.new_zeros(x.shape[0], recurrent.shape[0])
     if net.variant.get("lstm") == "native":
@@ -155,7 +155,7 @@ def _layer_norm(x: Any, scale: Any, offset: Any) -> Any:
 
 
 def _edges(side: int, stride: int) -> tuple[int, int]:
-    """TensorFlow's SAME padding, which puts the odd one last."""
+    """TensorFlow's SAME padding, which puts an odd pixel last."""
     total = max((-(-side // stride) - 1) * stride + 3 - side, 0)
     return total // 2, total - total // 2
 

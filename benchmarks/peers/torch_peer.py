@@ -1,4 +1,4 @@
-"""What the PyTorch peers share: data, threads, Adam and the settings to try."""
+"""The shared base of the PyTorch peers: data, threads, Adam and settings to try."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ class TorchPeer(Peer):
         """Mean query loss of the tasks, and its gradient for each parameter."""
 
     def check(self) -> tuple[float, list[np.ndarray]]:
-        """Of the function that `run` calls."""
+        """Loss and gradient of the function that `run` calls."""
         from benchmarks.peers import torch_networks
 
         loss, gradients = self.meta_gradient(self.batches[0])
         return float(loss), [torch_networks.to_keras(g) for g in gradients]
 
     def run(self, calls: int) -> None:
-        """PyTorch returns when it is done."""
+        """Runs the calls; PyTorch returns when its work is done."""
         for _ in range(calls):
             loss, gradients = self.meta_gradient(next(self.cycle))
             self._adam([g.detach() for g in gradients])
@@ -79,7 +79,7 @@ class TorchPeer(Peer):
         return list(zip(*(part.unbind(0) for part in batch), strict=True))
 
     def _adam(self, gradients: list[Any]) -> None:
-        """Keras's form, on all weights at once: less than half of `torch.optim`'s."""
+        """Adam in Keras's form on all weights at once: faster than `torch.optim`."""
         import torch
 
         self.count += 1
