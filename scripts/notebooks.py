@@ -59,7 +59,7 @@ def page(path: pathlib.Path) -> dict[str, bytes]:
     # Links lead from the folder of the pages, and to pages in place of notebooks.
     text = text.replace("](../../docs/", "](../")
     text = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", text)
-    text = text.replace("![png](", "![What the cell above drew](")
+    text = text.replace("![png](", "![Picture drawn by the cell above](")
     source = path.relative_to(ROOT).as_posix()
     title, _, rest = text.strip().partition("\n")
     text = f"{title}\n\nThe notebook `{source}`, as it was executed.\n{rest}\n"
