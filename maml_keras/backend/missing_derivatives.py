@@ -12,8 +12,9 @@ from tensorflow.python.framework import op_def_registry, ops, registry
 from maml_keras.backend.overrides import ScopedOverride
 from maml_keras.backend.supplied_derivatives import SUPPLIED
 
-# TensorFlow marks these as "not differentiable" and takes their derivative for zero in
-# silence, though it is not zero. `scripts/gradient_survey.py` lists all marked ones.
+# TensorFlow marks these operations as "not differentiable" and silently uses zero as
+# their derivative, although it is not zero. `scripts/gradient_survey.py` lists all
+# marked operations.
 DROPPED = frozenset(
     {
         "CTCBeamSearchDecoder",
@@ -38,37 +39,38 @@ DROPPED = frozenset(
         "SparseConcat",
     }
 )
-# The registered derivative is that of another map: it samples the upstream gradient
-# with the inverse transform, and the transpose of a sampling is no sampling.
+# The registered derivative is wrong: it samples the upstream gradient with the inverse
+# transform, but the transpose of a sampling is not a sampling.
 INEXACT = frozenset({"ImageProjectiveTransformV2", "ImageProjectiveTransformV3"})
 
 
-# Operations that compute a gradient: whoever differentiates them wants a second one.
+# Words in the names of operations that compute a gradient. Their derivative is a second
+# derivative of the model.
 _OF_A_GRADIENT = ("Grad", "Backprop")
 
 
 class MissingDerivativeError(ValueError):
-    """A derivative is needed that TensorFlow does not have."""
+    """The gradient needs a derivative that TensorFlow does not have."""
 
-    # Autograph, which `tf.vectorized_map` uses, would make another error of it.
+    # Autograph, which `tf.vectorized_map` uses, would raise another error instead.
     ag_pass_through = True
 
 
 @contextlib.contextmanager
 def no_derivative_missing(name: Callable[[str], str]) -> Iterator[None]:
-    """A scope in which a missing derivative is an error that says where.
+    """A scope in which a missing derivative raises an error that names the place.
 
-    TensorFlow answers a missing derivative with zero in silence, with NaN, or with
+    Without the scope, TensorFlow silently uses zero, gives NaN, or raises
     `LookupError: gradient registry has no entry for ...`, depending on the operation.
-    Derivatives that `supplied_derivatives` has are taken from there.
+    The scope takes derivatives from `supplied_derivatives` if they are there.
 
     Args:
-        name: maps the name scope of an operation to what contains the operation, such
-            as `"layer 'lrn' (LRN)"`.
+        name: function that maps the name scope of an operation to the part of the model
+            that contains the operation, such as `"layer 'lrn' (LRN)"`.
 
     Raises:
-        MissingDerivativeError: while a gradient is built that needs the derivative,
-            naming the place and the operation, with what to do.
+        MissingDerivativeError: when a gradient that needs the derivative is built. The
+            message names the place and the operation, and says what to do.
 
     >>> x = tf.ones([1, 1, 3])
     >>> with no_derivative_missing(lambda scope: "the example"):
@@ -99,7 +101,7 @@ def _looked_up(
     try:
         found = original(of, operation)
     except LookupError:
-        # TensorFlow looks up functions, too, and differentiates what it does not find.
+        # TensorFlow also looks up functions, and differentiates those without an entry.
         if op_def_registry.get(operation) is None:
             raise
         return _refusal(name, operation)
@@ -110,7 +112,7 @@ def _looked_up(
 
 def _refusal(name: Callable[[str], str], operation: str) -> Callable[..., Any]:
     def refuse(op: Any, *upstream: Any) -> Any:
-        # A tape opens the operation's scope; an operation of a graph knows it, too.
+        # A tape opens the scope of the operation; in a graph, its name holds the scope.
         scope = f"{tf.get_current_name_scope()}/{getattr(op, 'name', '')}"
         raise MissingDerivativeError(_sentence(name(scope), operation))
 
@@ -128,8 +130,8 @@ def _sentence(place: str, operation: str) -> str:
     kind = "only an approximate" if operation in INEXACT else "no"
     return (
         f"The gradient needs the derivative of {place}, and TensorFlow has {kind} "
-        f"derivative there (operation {operation}). Replace the operation. If its "
-        "derivative is to count as zero, put `tf.stop_gradient` around its result."
+        f"derivative there (operation {operation}). Replace the operation. If the "
+        "derivative should count as zero, put `tf.stop_gradient` around the result."
     )
 
 
@@ -141,7 +143,7 @@ def _ctc_loss(
     *rest: Any,
     **more: Any,
 ) -> Any:
-    """CTC loss whose second derivative is an error: TensorFlow's own is NaN."""
+    """CTC loss that raises for its second derivative, which is NaN in TensorFlow."""
     scope = tf.get_current_name_scope()
     refuse = _refusal(lambda _: name(scope), "CTCLossGrad")
 

@@ -1,10 +1,10 @@
-"""Derivatives that TensorFlow lacks and that one of its operations computes.
+"""Derivatives that TensorFlow lacks, computed by TensorFlow's own operations.
 
 Most gradients are linear in the upstream gradient. The derivative of a linear map is
 its transpose, and the transpose of a gradient is the forward operation.
 
-This serves operations that TensorFlow knows no gradient of. A tape does not keep the
-inputs of those that TensorFlow marks as not differentiable.
+This works for operations without a registered gradient. It does not work for operations
+that TensorFlow marks as not differentiable, because a tape does not keep their inputs.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# By the name of the operation without a derivative. Each function takes the operation
-# and the gradients of its outputs, and returns the gradients of its inputs.
+# The derivatives by the name of their operation. Each function takes the operation and
+# the gradients of its outputs, and returns the gradients of its inputs.
 SUPPLIED: dict[str, Callable[..., list[Any]]] = {}
 
 
@@ -53,9 +53,9 @@ def _crop(op: Any, upstream: Any) -> list[Any]:
 
 @_supplies("MaxPoolGradWithArgmax")
 def _pool(op: Any, upstream: Any) -> list[Any]:
-    """What each pool takes, from the place of its largest input."""
+    """The upstream gradient at the largest input of each pool."""
     x, gradients, largest = op.inputs
-    # The places are counted within an example, or within the batch.
+    # Indices count within an example, or within the batch.
     examples = 1 if op.get_attr("include_batch_in_index") else tf.shape(x)[0]
     taken = tf.gather(
         tf.reshape(upstream, [examples, -1]),

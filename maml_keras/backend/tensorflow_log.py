@@ -1,4 +1,4 @@
-"""TensorFlow's log, without what its own functions announce."""
+"""Hides announcements of TensorFlow's own functions from its log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def without_announcements() -> Iterator[None]:
-    """A scope in which TensorFlow logs warnings and errors, and nothing below them.
+    """A scope in which TensorFlow logs only warnings and errors.
 
-    In notebooks TensorFlow logs `INFO`, too. It would announce the temporary folder in
-    which an export is written, and that folder is gone a moment later.
+    In notebooks, TensorFlow also logs `INFO`. It would announce the temporary folder of
+    an export, which no longer exists a moment later.
     """
     logger = tf.get_logger()
     level = logger.level

@@ -214,7 +214,7 @@ class Learner:
         return self._pass(self.model, weights, state, x, scope, training=training)
 
     def settled_variables(self) -> list[Any]:
-        """The `state_variables` that `settled` sets for an answer after training."""
+        """The `state_variables` that `settled` sets outside training."""
         if not self.batch_norm.query_sees_support(training=False):
             return []
         momenta = moving_statistics.momenta(self.model)

@@ -16,13 +16,12 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
 
     Works like Keras's `BackupAndRestore`, but Ctrl-C or a crash during writing keeps
     the previous backup: the new backup is written beside the old one and then
-    replaces it.
+    replaces it. Weights that are NaN or infinite raise a `ValueError`, and the last
+    backup stays.
 
     Args:
         backup_dir: str or path of the folder.
         delete_checkpoint: bool, whether to remove the backup when training ends.
-
-    Weights that are NaN or infinite raise a `ValueError`, and the last backup stays.
 
     >>> import tempfile
     >>> import numpy as np

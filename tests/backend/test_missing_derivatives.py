@@ -1,4 +1,4 @@
-"""A missing derivative is supplied, or an error that says where; never silence."""
+"""A missing derivative is supplied, or raises an error that names the place."""
 
 import runpy
 from pathlib import Path
@@ -22,8 +22,8 @@ SURVEY = runpy.run_path(
     str(Path(__file__).parents[2] / "scripts" / "gradient_survey.py")
 )
 
-# Marked as not differentiable, and rightly so: the derivative is zero, or meant to be,
-# or the floats are sizes, keys, handles or counts.
+# Operations that are rightly marked as not differentiable: the derivative is zero, or
+# should count as zero, or the floats are sizes, keys, handles or counts.
 RIGHTLY_ZERO = {
     "EditDistance",
     "GenerateBoundingBoxProposals",
@@ -46,7 +46,7 @@ RIGHTLY_ZERO = {
     "XlaVariadicReduce",
     "ZerosLike",
 }
-# What TensorFlow 2.21 has no second derivative of.
+# Operations without a second derivative in TensorFlow 2.21.
 MISSING = {
     "BatchNormWithGlobalNormalizationGrad",
     "BlockLSTMGrad",
@@ -79,16 +79,16 @@ MISSING = {
 
 
 def test_every_derivative_that_tensorflow_drops_is_refused_or_rightly_zero():
-    # A new name here: decide which of the two it is.
+    # If a new name appears here, decide which of the two sets it belongs to.
     assert set(SURVEY["dropped"]()) == DROPPED | RIGHTLY_ZERO
 
 
-def test_what_has_no_second_derivative_is_as_it_was():
-    # A new name here is refused by itself. A name that has gone need not be any more.
+def test_the_list_of_missing_second_derivatives_is_complete():
+    # A new name here is refused already. Remove a name that TensorFlow has supplied.
     assert set(SURVEY["missing"]()) == MISSING
 
 
-def test_what_is_supplied_is_missing_in_tensorflow():
+def test_supplied_derivatives_are_missing_in_tensorflow():
     assert not set(SUPPLIED) & set(gradient_registry.list())
     assert set(SUPPLIED) <= MISSING
 
@@ -132,7 +132,7 @@ def segment_sum(x):
 
 
 def gradient(function, x):
-    """Of a sum that curves behind the function."""
+    """The gradient of a non-linear sum of the function's output."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         value = tf.reduce_sum(tf.sin(tf.cast(function(x), x.dtype)))
@@ -140,7 +140,7 @@ def gradient(function, x):
 
 
 def second(function, x, along):
-    """The gradient of the gradient's part `along` a direction."""
+    """The gradient of the directional derivative along `along`."""
     with tf.GradientTape() as tape:
         tape.watch(x)
         slope = tf.reduce_sum(gradient(function, x) * along)
@@ -246,7 +246,7 @@ def test_a_missing_second_derivative_is_refused(function, operation, graph):
     x = tf.constant(X, tf.float32)
     call = tf.function(second, autograph=False) if graph else second
     with no_derivative_missing(lambda scope: "layer 'a'"):
-        gradient(function, x)  # The first one is there.
+        gradient(function, x)  # The first derivative exists.
         with pytest.raises(
             MissingDerivativeError,
             match=f"second derivative of layer 'a', .*{operation}.*FirstOrder",
@@ -273,7 +273,7 @@ def numpy_sine(x):
         (lambda x: tf.function(numpy_sine)(x), "PyFunc"),
     ],
 )
-def test_a_first_derivative_that_is_dropped_is_refused(function, words, graph):
+def test_a_dropped_first_derivative_is_refused(function, words, graph):
     x = tf.constant(X, tf.float32)
     call = tf.function(gradient, autograph=False) if graph else gradient
     with (
@@ -283,15 +283,15 @@ def test_a_first_derivative_that_is_dropped_is_refused(function, words, graph):
         call(function, x)
 
 
-def test_a_stopped_gradient_is_meant_to_be_zero():
+def test_a_stopped_gradient_is_zero_without_an_error():
     x = tf.constant(X, tf.float32)
     with no_derivative_missing(str):
         found = gradient(lambda x: tf.stop_gradient(tf.random.shuffle(x)) + 0 * x, x)
     assert not np.any(found)
 
 
-def test_tensorflows_derivative_of_a_projective_transform_is_no_transpose():
-    # If this fails, TensorFlow was mended, and INEXACT may be empty.
+def test_tensorflows_derivative_of_a_projective_transform_is_wrong():
+    # If this test fails, TensorFlow was fixed, and INEXACT may be empty.
     assert set(gradient_registry.list()) >= INEXACT
     transform = np.array([1.0, 0.1, 0.2, 0.0, 1.0, 0.3, 0.0, 0.0], "float32")
     x, y = (tf.constant(a, tf.float32) for a in (X[:1], X[1:2]))
@@ -303,7 +303,7 @@ def test_tensorflows_derivative_of_a_projective_transform_is_no_transpose():
     assert abs(float(product - transposed)) > 0.01 * abs(float(product))
 
 
-def test_outside_tensorflow_is_as_it_was():
+def test_tensorflow_is_unchanged_outside_the_scope():
     before = tf.nn.ctc_loss
     with no_derivative_missing(str):
         pass
@@ -319,16 +319,15 @@ def entropy(x):
     return tf.nn.softmax_cross_entropy_with_logits(tf.nn.softmax(1.3 * x), x)
 
 
-def test_cross_entropy_is_that_of_tensorflow():
+def test_cross_entropy_equals_the_value_in_tensorflow():
     logits = tf.constant(X)
-    labels = tf.nn.softmax(tf.constant(X[::-1]))
     for axis in (-1, 1):
+        labels = tf.nn.softmax(tf.constant(X[::-1]), axis)
         expected = tf.nn.softmax_cross_entropy_with_logits(labels, logits, axis)
         with exact_cross_entropy():
             got = tf.nn.softmax_cross_entropy_with_logits(labels, logits, axis)
-        labels = tf.nn.softmax(labels, 1)
-        if axis == -1:  # float64, the same sums in another order.
-            np.testing.assert_allclose(got, expected, rtol=1e-12)
+        # float64, the same sums in another order.
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
     half = tf.cast(logits, tf.float16)
     with exact_cross_entropy():
         got = tf.nn.softmax_cross_entropy_with_logits(tf.cast(labels, half.dtype), half)
@@ -349,7 +348,7 @@ def test_second_derivative_of_soft_labels_is_right():
     np.testing.assert_allclose(found, expected, rtol=1e-7)
 
 
-def test_tensorflows_own_is_wrong():
-    # If this fails, TensorFlow was mended, and `exact_cross_entropy` may go.
+def test_tensorflows_own_second_derivative_of_soft_labels_is_wrong():
+    # If this test fails, TensorFlow was fixed and `exact_cross_entropy` can be removed.
     found, expected = differences_of_entropy()
     assert abs(found - expected) > 0.01 * abs(expected)

@@ -1,4 +1,4 @@
-"""TensorFlow announces nothing in the scope, and warns as before."""
+"""In the scope, TensorFlow logs no announcements, but still logs warnings."""
 
 import logging
 
@@ -10,14 +10,14 @@ from maml_keras.backend.tensorflow_log import without_announcements
 
 @pytest.fixture(params=[logging.INFO, logging.ERROR])
 def level(request):
-    """The level of TensorFlow's log, the first as in a notebook."""
+    """The level of TensorFlow's log; the first is the level in a notebook."""
     before = tf.get_logger().level
     tf.get_logger().setLevel(request.param)
     yield request.param
     tf.get_logger().setLevel(before)
 
 
-def test_the_level_comes_back_after_an_error_too(level):
+def test_the_level_is_restored_after_an_error(level):
     def fail():
         assert tf.get_logger().level == max(level, logging.WARNING)
         raise KeyError
@@ -28,7 +28,7 @@ def test_the_level_comes_back_after_an_error_too(level):
 
 
 @pytest.mark.parametrize("level", [logging.INFO], indirect=True)
-def test_a_save_announces_nothing(level, tmp_path, caplog):
+def test_a_save_logs_no_announcement(level, tmp_path, caplog):
     tf.saved_model.save(tf.Module(), str(tmp_path / "announced"))
     assert "announced" in caplog.text
     with without_announcements():

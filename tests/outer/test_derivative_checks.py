@@ -1,4 +1,4 @@
-"""A derivative that TensorFlow lacks is refused with the layer's or the loss's name."""
+"""A missing derivative is refused with the name of the layer or the loss."""
 
 import keras
 import numpy as np
@@ -15,16 +15,16 @@ layers = keras.layers
 
 @keras.saving.register_keras_serializable(package="tests")
 class LocalResponse(layers.Layer):
-    """TensorFlow has no second derivative of it."""
+    """A layer without a second derivative in TensorFlow."""
 
     def call(self, x):
-        wide = tf.cast(x[:, None, None], tf.float32)  # TensorFlow has no other kernel.
+        wide = tf.cast(x[:, None, None], tf.float32)  # The only type with a kernel.
         return tf.cast(tf.nn.local_response_normalization(wide)[:, 0, 0], x.dtype)
 
 
 @keras.saving.register_keras_serializable(package="tests")
 class Shuffled(layers.Layer):
-    """TensorFlow drops its first derivative."""
+    """A layer whose first derivative TensorFlow drops."""
 
     def call(self, x):
         return tf.random.shuffle(x)
@@ -65,21 +65,21 @@ def test_second_derivative_is_refused_with_the_layers_name(run, steps, task_map)
         {"inner": {"proximal": 1.0}, "meta_gradient": mk.Implicit()},
     ],
 )
-def test_other_estimates_refuse_it_too(options):
+def test_other_estimators_refuse_a_missing_second_derivative(options):
     inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2, **options.pop("inner"))
     wrapped = mk.MAML(network(LocalResponse(name="lrn")), inner, **options)
     with pytest.raises(MissingDerivativeError, match=SECOND):
         fitted(wrapped, regression())
 
 
-def test_the_way_out_is_one():
+def test_first_order_needs_no_second_derivative():
     inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2)
     model = network(LocalResponse(name="lrn"))
     wrapped = mk.MAML(model, inner, meta_gradient=mk.FirstOrder())
     assert np.isfinite(fitted(wrapped, regression()))
 
 
-def test_check_refuses_it_with_the_layers_name():
+def test_check_meta_gradient_names_the_layer_without_a_derivative():
     with pytest.raises(MissingDerivativeError, match=SECOND):
         mk.check_meta_gradient(maml(network(LocalResponse(name="lrn"))), regression())
 
@@ -95,7 +95,7 @@ def test_a_dropped_first_derivative_is_refused_in_every_order(run):
             run(wrapped, regression())
 
 
-def test_what_is_dropped_before_the_first_weight_is_fine():
+def test_a_dropped_derivative_before_the_first_weight_is_accepted():
     model = keras.Sequential([keras.Input([3]), Shuffled(), layers.Dense(2)])
     assert np.isfinite(fitted(maml(model), regression()))
 
@@ -115,7 +115,7 @@ def ctc(**options):
 
 @pytest.mark.parametrize("run", [fitted, eager])
 def test_ctc_is_refused_with_its_name(run):
-    # TensorFlow's own answer is a finite loss with a gradient of NaN.
+    # TensorFlow alone gives a finite loss with a gradient of NaN.
     words = "second derivative of the loss 'ctc'.*FirstOrder"
     with pytest.raises(MissingDerivativeError, match=words):
         run(*ctc())
@@ -130,7 +130,7 @@ def test_ctc_trains_to_first_order():
 
 @keras.saving.register_keras_serializable(package="tests")
 def entropy(y_true, y_pred):
-    """What adapts without labels minimises: the labels depend on the weights."""
+    """The entropy, for adaptation without labels: its labels depend on the weights."""
     return keras.losses.categorical_crossentropy(
         tf.nn.softmax(y_pred), y_pred, from_logits=True
     )
@@ -144,7 +144,7 @@ def test_meta_gradient_of_an_entropy_matches_differences():
 
 
 def test_meta_gradient_of_softsign_matches_differences():
-    # Handed over before the scope opens, as `Dense` keeps it.
+    # `Dense` keeps the function, so the function is from before the scope opens.
     for activation in ("softsign", tf.nn.softsign):
         wrapped = maml(dense(activation=activation), steps=2)
         checks = mk.check_meta_gradient(wrapped, regression(), verbose=0)
