@@ -12,6 +12,7 @@ from maml_keras.execution.task_maps import (
     LARGEST_PRODUCT,
     TaskFunction,
     TaskMap,
+    Vectorized,
     one_support,
     parallel,
     sequential,
@@ -31,24 +32,40 @@ class Auto(TaskMap):
     Large operations are as fast one by one, and a task that ends before the next task
     begins stays in the processor's cache. `Auto` decides from the layers and from the
     operations of one forward pass, which is traced when the first tasks arrive. The
-    trace takes under a second; no timing run is needed. `str()` names the chosen map
-    and the reason.
+    trace takes under a second; no timing run is needed. A loss, an activation or an
+    update rule of your own may hold an operation without a form with a task axis: then
+    `Auto` falls back to the loop. `str()` names the chosen map and the reason.
     """
 
     name = "auto"
 
     def __init__(self) -> None:
         self.reason = "chosen when the first tasks arrive"
+        self._refused = ""
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         return parallel()(function, tasks)
 
     def fitted(self, learner: Learner, task: Any) -> TaskMap:
         chosen, reason = _chosen(learner, task)
+        if isinstance(chosen, Vectorized):
+            chosen = Vectorized(otherwise=self._refuse)
+            if self._refused:
+                chosen, reason = parallel(), self._refused
         if self.reason != f"{chosen}: {reason}":
             self.reason = f"{chosen}: {reason}"
             logger.info("task map: %s", self)
         return chosen
+
+    def _refuse(self, operation: str) -> TaskMap:
+        """The loop, from now on, because an operation has no form with a task axis."""
+        self._refused = f"{operation} has no form with a task axis"
+        self.reason = f"{parallel()}: {self._refused}"
+        logger.info("task map: %s", self)
+        return parallel()
+
+    def forget(self) -> None:
+        self._refused = ""
 
     def compiles(self, learner: Learner, task: Any) -> bool:
         return self.fitted(learner, task).compiles(learner, task)

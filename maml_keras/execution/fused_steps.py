@@ -7,13 +7,19 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.execution.xla_choice import refused_by_xla
+
 # One call costs a third of a millisecond, as much as a whole meta-step of a small
 # network. With a hundred steps in a call this cost no longer matters.
 STEPS_PER_CALL = 100
 
 
 def fuse(
-    step: Callable[[Any], Any], steps: int, otherwise: Callable[[Any], Any]
+    step: Callable[[Any], Any],
+    steps: int,
+    otherwise: Callable[[Any], Any],
+    *,
+    report: Callable[[Exception], None] | None = None,
 ) -> Any:
     """A Keras train function that runs `steps` steps in one XLA program.
 
@@ -25,6 +31,8 @@ def fuse(
         step: a training step, maps a batch to a dict of scalar logs.
         steps: int, batches in one call.
         otherwise: a train function for iterators whose batches have no fixed shape.
+        report: called with the error if XLA cannot compile the program, which then
+            runs without XLA; None raises the error.
 
     Returns:
         A function of an iterator over batches, or over the stacks of `stacked`. The
@@ -41,7 +49,7 @@ def fuse(
             return otherwise(iterator)
         key = str(spec)
         if key not in built:
-            built[key] = _program(step, steps, spec)
+            built[key] = _working_program(step, steps, spec, report)
         count, logs = built[key](iterator)
         if count == 0:
             raise StopIteration
@@ -70,13 +78,41 @@ def stacked(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset:
     return stacks.map(lambda *batch: Stack(batch)).prefetch(2)
 
 
-def _program(step: Callable[[Any], Any], steps: int, spec: Any) -> Any:
-    if isinstance(spec, Stack):
-        one = tf.nest.map_structure(
-            lambda t: tf.TensorSpec(t.shape[1:], t.dtype), spec.batches
-        )
-    else:
-        one = spec
+def _working_program(
+    step: Callable[[Any], Any],
+    steps: int,
+    spec: Any,
+    report: Callable[[Exception], None] | None,
+) -> Any:
+    """The program under XLA, or without XLA where XLA cannot compile the program."""
+    run, program = _program(step, steps, spec, jit_compile=True)
+    if report is not None:
+        try:
+            # The loop over no batches compiles the program and changes nothing.
+            nothing = [tf.zeros([steps, *t.shape], t.dtype) for t in _one(spec)]
+            run(nothing, tf.constant(0))
+        except tf.errors.OpError as error:
+            if not refused_by_xla(error):
+                raise
+            report(error)
+            _, program = _program(step, steps, spec, jit_compile=False)
+    return program
+
+
+def _one(spec: Any) -> list[Any]:
+    """The specs of one batch, flat."""
+    if not isinstance(spec, Stack):
+        return list(tf.nest.flatten(spec))
+    stacks = tf.nest.flatten(spec.batches)
+    return [tf.TensorSpec(t.shape[1:], t.dtype) for t in stacks]
+
+
+def _program(
+    step: Callable[[Any], Any], steps: int, spec: Any, *, jit_compile: bool
+) -> tuple[Any, Any]:
+    """The loop over stacked batches, and the function that reads and runs them."""
+    nest = spec.batches if isinstance(spec, Stack) else spec
+    one = tf.nest.pack_sequence_as(nest, _one(spec))
     # The step is traced alone first, because its outputs give the types of the loop's
     # variables.
     traced = tf.function(step, autograph=False).get_concrete_function(one)
@@ -92,7 +128,7 @@ def _program(step: Callable[[Any], Any], steps: int, spec: Any) -> Any:
         )
         return list(logs)
 
-    run: Any = tf.function(walk, jit_compile=True, autograph=False)
+    run: Any = tf.function(walk, jit_compile=jit_compile, autograph=False)
 
     def read_and_run(iterator: Any) -> tuple[Any, Any]:
         if isinstance(spec, Stack):
@@ -104,7 +140,7 @@ def _program(step: Callable[[Any], Any], steps: int, spec: Any) -> Any:
         logs = run(stacks, count)
         return count, tf.nest.pack_sequence_as(traced.structured_outputs, logs)
 
-    return tf.function(read_and_run, autograph=False)
+    return run, tf.function(read_and_run, autograph=False)
 
 
 def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import abc
+import contextlib
+import logging
 import os
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -53,6 +57,9 @@ class TaskMap(Configured, abc.ABC):
     def compiles(self, learner: Learner, task: Any) -> bool:
         """True if `compile(jit_compile="auto")` should use XLA for tasks like these."""
         return False
+
+    def forget(self) -> None:
+        """Drops what the map found out about the loss; `compile` calls this method."""
 
     def __repr__(self) -> str:
         return self.name
@@ -127,13 +134,20 @@ class Vectorized(TaskMap):
     This map is the fastest for small dense networks, whose cost is the number of
     operations. `Vectorized` refuses operations that would silently fall back to a
     serial loop, such as a convolution with a different filter for each task.
+
+    Args:
+        otherwise: function of the refused operation's name that returns the map to
+            use in place of this one; None raises an error.
     """
 
     name = "vectorized"
 
+    def __init__(self, *, otherwise: Callable[[str], TaskMap] | None = None) -> None:
+        self._otherwise = otherwise
+
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         try:
-            with traced_steps.in_python():
+            with traced_steps.in_python(), _quiet():
                 averaged, stacked = tf.vectorized_map(
                     function, tasks, fallback_to_while_loop=False
                 )
@@ -141,10 +155,14 @@ class Vectorized(TaskMap):
             # A TypeError comes from the stacks of a loop, which have no task axis.
             if not any(word in str(error) for word in _NO_TASK_AXIS):
                 raise
+            operation = _refused_operation(error)
+            if self._otherwise is not None:
+                return self._otherwise(operation)(function, tasks)
             raise ValueError(
-                "`task_map='vectorized'` does not fit this model: one of its "
-                "operations has no form with a task axis (as convolutions, dropout "
-                "and recurrent loops). Use task_map='auto' or 'parallel'."
+                "`task_map='vectorized'` must be able to give every operation of the "
+                "model, the loss and the update rule a task axis. Received: "
+                f"{operation}, which has none (as convolutions, dropout and recurrent "
+                "loops). Use task_map='auto' or 'parallel'."
             ) from error
         return tf.nest.map_structure(
             lambda t: tf.reduce_mean(t, axis=0), averaged
@@ -227,6 +245,28 @@ class Chunked(TaskMap):
 
     def __repr__(self) -> str:
         return f"chunked ({self.tasks} tasks at a time, {self.task_map})"
+
+
+def _refused_operation(error: Exception) -> str:
+    """The operation that TensorFlow's error names, in words for a message."""
+    named = re.search(r'op: "(\w+)"', str(error))
+    return f"the operation {named.group(1)}" if named else "a loop"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow from logging the refusal of an operation in this thread."""
+    here = threading.get_ident()
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.thread != here
+
+    logger = tf.get_logger()
+    logger.addFilter(passes)
+    try:
+        yield
+    finally:
+        logger.removeFilter(passes)
 
 
 def sequential() -> TaskMap:

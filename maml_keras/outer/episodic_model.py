@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.graph_passes import without_idle_passes
-from maml_keras.execution import fused_steps
+from maml_keras.execution import fused_steps, xla_choice
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import UpdateRule
@@ -21,6 +22,8 @@ from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
 from maml_keras.outer import fit_checks
 from maml_keras.outer.finite_weights import check_writable
+
+logger = logging.getLogger(__name__)
 
 # Functions that other modules trace for a model and keep in the model's `__dict__`.
 TRACED = ("_curves", "_inner_traces", "_predictions_along")
@@ -49,6 +52,8 @@ class EpisodicModel(keras.Model, abc.ABC):
     episodes_seen: Any
 
     _outer_loss: PureLoss
+    # Whether XLA could not compile the training step, since the last `compile`.
+    _xla_refused: bool
     # The result of `frozen_or_not` when the cached functions were traced.
     _traced_with: tuple[bool, ...]
 
@@ -67,7 +72,9 @@ class EpisodicModel(keras.Model, abc.ABC):
             optimizer: a Keras optimizer or its identifier.
             loss: the outer loss, on the query sets; None reuses the inner loss.
             jit_compile: bool, whether XLA compiles a training step. With `"auto"`,
-                `fit` compiles if the tasks are small enough to gain from XLA.
+                `fit` compiles if the tasks are small enough to gain from XLA, and if
+                the training is so long that it earns the compilation back: from
+                1,000 meta-steps on.
             steps_per_execution: int, meta-steps in one call; under XLA these steps
                 are one program. Callbacks and the progress bar see only the last of
                 these steps. `"auto"`: up to 100, a divisor of an epoch, if XLA
@@ -93,6 +100,8 @@ class EpisodicModel(keras.Model, abc.ABC):
             )
         # As in Keras, a layer that was frozen meanwhile counts from this call on.
         self._renew(force=True)
+        self.task_map.forget()
+        self._xla_refused = False
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
         super().compile(
             optimizer=optimizer,
@@ -185,7 +194,8 @@ class EpisodicModel(keras.Model, abc.ABC):
                 "the model outside the scope of the strategy."
             )
         batch = fit_checks.check_training_data(self.learner, self.inner, x, y)
-        self._settle(batch, _steps_of_epoch(x, **kwargs))
+        steps = _steps_of_epoch(x, **kwargs)
+        self._settle(batch, steps, steps and steps * kwargs.get("epochs", 1))
         if batch is not None:
             self._create_variables(*batch)
         starting_at = getattr(x, "starting_at", None)
@@ -210,10 +220,17 @@ class EpisodicModel(keras.Model, abc.ABC):
         _refuse_class_weight(class_weight)
         return super().train_on_batch(*args, **kwargs)
 
-    def _settle(self, batch: Any, steps_per_epoch: int | None) -> None:
+    def _settle(
+        self, batch: Any, steps_per_epoch: int | None, total: int | None
+    ) -> None:
         """Chooses the settings that `compile` left to `"auto"`, for these tasks.
 
         A generator cannot be inspected, so its steps are neither joined nor compiled.
+
+        Args:
+            batch: the first batch; None if the data cannot be inspected.
+            steps_per_epoch: int, or None if unknown.
+            total: int, meta-steps of this `fit`; None if unknown.
         """
         jit_compile, steps = self.jit_compile, self.steps_per_execution
         if self._asked["jit_compile"] == "auto":
@@ -221,6 +238,9 @@ class EpisodicModel(keras.Model, abc.ABC):
             jit_compile = (
                 batch is not None
                 and not (self.run_eagerly or self.inner.rematerialize)
+                and not self._xla_refused
+                # A step that was compiled in an earlier `fit` is paid for.
+                and (self.jit_compile or xla_choice.pays(self._with_earlier(total)))
                 and self.task_map.compiles(self.learner, batch[0])
             )
         if self._asked["steps_per_execution"] == "auto":
@@ -229,6 +249,15 @@ class EpisodicModel(keras.Model, abc.ABC):
         if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
             self.jit_compile, self.steps_per_execution = jit_compile, steps
             self.train_function = self.test_function = self.predict_function = None
+
+    def _with_earlier(self, total: int | None) -> int | None:
+        """Meta-steps of a `fit` and of all earlier ones."""
+        return None if total is None else total + int(self.optimizer.iterations)
+
+    def _without_xla(self, error: Exception) -> None:
+        """Notes that XLA cannot compile the step, so that nothing tries again."""
+        logger.info("XLA cannot compile the training step of %s: %s", self.name, error)
+        self._xla_refused, self.jit_compile = True, False
 
     def _create_variables(self, task: Any, query_y: Any) -> None:
         """Creates the variables of the optimizer and the metrics before tracing.
@@ -300,11 +329,24 @@ class EpisodicModel(keras.Model, abc.ABC):
             super().make_train_function(force=True)
             if not (self.run_eagerly or self.jit_compile):
                 self.train_function = without_idle_passes(self.train_function)
+            automatic = self._asked["jit_compile"] == "auto"
+            if self.jit_compile and automatic:
+                self.train_function = xla_choice.with_fallback(
+                    self.train_function, self._plain_train_function, self._without_xla
+                )
             if self._fuses:
                 self.train_function = fused_steps.fuse(
-                    self.train_step, self.steps_per_execution, self.train_function
+                    self.train_step,
+                    self.steps_per_execution,
+                    self.train_function,
+                    report=self._without_xla if automatic else None,
                 )
         return self.train_function
+
+    def _plain_train_function(self) -> Any:
+        """The train function without XLA."""
+        super().make_train_function(force=True)
+        return without_idle_passes(self.train_function)
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Like `keras.Model.save`, but refuses weights that are NaN or infinite.

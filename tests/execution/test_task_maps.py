@@ -1,4 +1,4 @@
-"""All maps give the same numbers, and `auto` vectorises only where that is exact."""
+"""All maps give the same numbers."""
 
 import itertools
 import time
@@ -8,19 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import (
-    FAMILIES,
     CountedMSE,
-    batch_normalised,
     dense,
     family,
-    images,
     maml,
     regression,
     tensors,
-    with_dropout,
 )
 
-from maml_keras import with_low_rank_adapters
 from maml_keras.execution import auto_task_map, task_maps
 
 layers = keras.layers
@@ -92,201 +87,14 @@ def test_function_runs_once_for_all_tasks_in_a_graph():
         assert counted.calls <= 2  # pfor may trace once more before it converts.
 
 
-# Layers listed as vectorising --------------------------------------------------------
-
-
-def merged(layer):
-    x = keras.Input([3])
-    return keras.Model(x, layer([layers.Dense(4)(x), layers.Dense(4)(x)]))
-
-
-def after_dense(layer):
-    return keras.Sequential([keras.Input([3]), layers.Dense(4), layer, layers.Dense(2)])
-
-
-def on_sequence(*middle):
-    return keras.Sequential(
-        [keras.Input([4, 3]), layers.Dense(4, activation="tanh"), *middle]
-    )
-
-
-def on_grid(*middle):
-    return keras.Sequential(
-        [keras.Input([2, 2, 3]), layers.Dense(4, activation="tanh"), *middle]
-    )
-
-
-VECTORIZING = {
-    "Activation": lambda: after_dense(layers.Activation("tanh")),
-    "Add": lambda: merged(layers.Add()),
-    "Average": lambda: merged(layers.Average()),
-    "BatchNormalization": lambda: after_dense(layers.BatchNormalization()),
-    "Concatenate": lambda: merged(layers.Concatenate()),
-    "Dense": lambda: after_dense(layers.Dense(3)),
-    "Dropout": lambda: after_dense(layers.Dropout(0.0)),
-    "ELU": lambda: after_dense(layers.ELU()),
-    "EinsumDense": lambda: after_dense(layers.EinsumDense("ab,bc->ac", [3])),
-    "Embedding": lambda: FAMILIES["embedding"].build(),
-    "GRU": FAMILIES["gru"].build,
-    "GRUCell": FAMILIES["gru"].build,
-    "LSTM": FAMILIES["lstm"].build,
-    "LSTMCell": FAMILIES["lstm"].build,
-    "SimpleRNN": lambda: on_sequence(layers.SimpleRNN(3)),
-    "SimpleRNNCell": lambda: on_sequence(layers.SimpleRNN(3)),
-    "Flatten": lambda: on_sequence(layers.Flatten()),
-    "Functional": FAMILIES["shared"].build,
-    "GlobalAveragePooling1D": lambda: on_sequence(layers.GlobalAveragePooling1D()),
-    "GlobalAveragePooling2D": lambda: on_grid(layers.GlobalAveragePooling2D()),
-    "GroupNormalization": lambda: after_dense(layers.GroupNormalization(2)),
-    "InputLayer": dense,
-    "LayerNormalization": lambda: after_dense(layers.LayerNormalization()),
-    "LeakyReLU": lambda: after_dense(layers.LeakyReLU()),
-    "MultiHeadAttention": FAMILIES["attention"].build,
-    "Multiply": lambda: merged(layers.Multiply()),
-    "Normalization": lambda: after_dense(
-        layers.Normalization(mean=[0.1] * 4, variance=[2.0] * 4)
-    ),
-    "PReLU": lambda: after_dense(layers.PReLU()),
-    "Permute": lambda: on_sequence(layers.Permute([2, 1]), layers.Flatten()),
-    "RMSNormalization": lambda: after_dense(layers.RMSNormalization()),
-    "ReLU": lambda: after_dense(layers.ReLU()),
-    "Rescaling": lambda: after_dense(layers.Rescaling(0.5)),
-    "Reshape": lambda: after_dense(layers.Reshape([4])),
-    "Sequential": dense,
-    "Softmax": lambda: after_dense(layers.Softmax()),
-    "Subtract": lambda: merged(layers.Subtract()),
-}
-
-
-def check_vectorised(model, batch, **order):
-    """`auto` vectorises, and gives the gradients of the sequential map."""
-    sequential = maml(model, task_map="sequential", **order)
-    loss, expected = sequential.compute_meta_gradients(batch)
-    wrapped = maml(model, task_map="auto", **order)
-    assert isinstance(
-        wrapped.task_map.fitted(wrapped.learner, batch[0]), task_maps.Vectorized
-    )
-    got_loss, got = wrapped.compute_meta_gradients(batch)
-    np.testing.assert_allclose(got_loss, loss, rtol=1e-5)  # float32
-    for a, b in zip(got, expected):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-
-
-def test_every_layer_that_auto_vectorises_is_tested():
-    assert set(VECTORIZING) == set(auto_task_map._VECTORIZING)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        # A cell and its layer are tested with the same network.
-        pytest.param(name, marks=pytest.mark.slow if name.endswith("Cell") else ())
-        for name in VECTORIZING
-    ],
-)
-@pytest.mark.parametrize(
-    "second_order", [True, pytest.param(False, marks=pytest.mark.slow)]
-)
-def test_layer_vectorises_and_matches_sequential(name, second_order):
-    model = VECTORIZING[name]()
-    assert any(type(layer).__name__ == name for layer in model._flatten_layers())
-    shape = tuple(model.input_shape[1:])
-    outputs = tuple(model.output_shape[1:])
-    integers = 5 if name == "Embedding" else None
-    task, _ = regression(shape, integers=integers)
-    generator = np.random.default_rng(1)
-    task["support_y"] = generator.normal(size=[2, 4, *outputs]).astype("float32")
-    batch = tensors((task, generator.normal(size=[2, 3, *outputs]).astype("float32")))
-    check_vectorised(model, batch, second_order=second_order)
-
-
-@pytest.mark.parametrize("name", ["dense", "attention"])
-def test_adapters_vectorise_and_match_sequential(name):
-    model = with_low_rank_adapters(FAMILIES[name].build(), 2)
-    generator = np.random.default_rng(0)
-    for variable in model.trainable_variables:  # Non-zero, so that both factors count.
-        variable.assign(generator.normal(size=variable.shape))
-    shape = tuple(model.input_shape[1:])
-    check_vectorised(model, tensors(regression(shape)))
-
-
-# Auto ------------------------------------------------------------------------------
-
-
-def fitted(model, examples=5, **options):
-    wrapped = maml(model, **{"task_map": "auto", **options})
-    shape = getattr(model, "input_shape", [None, 3])[1:]
-    task = {"support_x": tf.TensorSpec([2, examples, *shape], "float32")}
-    chosen = wrapped.task_map.fitted(wrapped.learner, task)
-    return chosen, wrapped.task_map, wrapped.task_map.compiles(wrapped.learner, task)
-
-
-def wide(units):
-    return keras.Sequential(
-        [keras.Input([units]), layers.Dense(units, "relu"), layers.Dense(1)]
-    )
-
-
-def test_auto_says_that_everything_vectorises():
-    chosen, mapping, compiles = fitted(batch_normalised())
-    assert isinstance(chosen, task_maps.Vectorized)
-    assert compiles
-    assert str(mapping).startswith("auto (vectorized: every layer vectorises over")
-
-
-@pytest.mark.parametrize(("units", "examples"), [(512, 10), (128, 100)])
-def test_auto_does_not_vectorise_large_products(units, examples):
-    # Measured: 512 units and 10 examples take 1.6 times as long if vectorised.
-    chosen, mapping, compiles = fitted(wide(units), examples)
-    assert isinstance(chosen, task_maps.Loop)
-    assert not compiles
-    assert f"{2 * units * units * examples / 1e6:.1f} million" in str(mapping)
-
-
-def test_auto_does_not_use_xla_where_xla_is_slower_or_fails():
-    assert fitted(wide(40), 10, task_map="vectorized")[2]
-    # Measured: 512 units take 1.5 times as long under XLA.
-    assert not fitted(wide(512), 10, task_map="vectorized")[2]
-    assert not fitted(merged(layers.Concatenate()), task_map="vectorized")[2]
-    assert not fitted(wide(40), 10, task_map="parallel")[2]
-
-
-@pytest.mark.parametrize(
-    ("build", "reason"),
-    [
-        (images, "parallel: Conv2D may not vectorise"),
-        (with_dropout, "parallel: Stateless.*Random.* does not vectorise"),
-        (FAMILIES["subclassed"].build, "Subclassed"),
-        (FAMILIES["own_norm"].build, "OwnNormalization"),
-    ],
-)
-def test_auto_names_the_layer_or_operation_that_does_not_vectorise(build, reason):
-    chosen, mapping, compiles = fitted(build())
-    assert isinstance(chosen, task_maps.Loop)
-    assert not compiles
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(mapping)
-
-
-def test_auto_vectorises_short_sequences_and_not_long_ones():
-    def recurrent(length):
-        return keras.Sequential(
-            [keras.Input([length, 2]), layers.LSTM(3), layers.Dense(1)]
-        )
-
-    chosen, _, compiles = fitted(recurrent(20))
-    assert isinstance(chosen, task_maps.Vectorized)
-    assert not compiles  # XLA takes minutes over an unrolled recurrence.
-    chosen, mapping, _ = fitted(recurrent(65))
-    assert isinstance(chosen, task_maps.Loop)
-    assert "While" in str(mapping)
+# What has no form with a task axis ---------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["conv", "dropout"])
 def test_vectorized_refuses_operations_that_would_become_a_loop(name):
     model, batch = family(name)
     wrapped = maml(model, task_map="vectorized")
-    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+    with pytest.raises(ValueError, match="which has none.*task_map='auto'"):
         wrapped.compute_meta_gradients(batch)
 
 
@@ -302,7 +110,7 @@ def test_vectorized_refuses_a_masked_recurrence():
     words = np.ones([2, 3, 4], "int32")
     task = {"support_x": words, "support_y": np.ones([2, 3, 1]), "query_x": words}
     wrapped = maml(model, task_map="vectorized")
-    with pytest.raises(ValueError, match="does not fit this model.*task_map='auto'"):
+    with pytest.raises(ValueError, match="which has none.*task_map='auto'"):
         wrapped.compute_meta_gradients((task, task["support_y"]))
 
 
@@ -325,16 +133,6 @@ def test_batches_of_equal_shape_are_traced_once(name):
         if seed == 0:
             traced = counted.calls
     assert counted.calls == traced > 0
-
-
-def test_a_task_map_object_is_used_unchanged():
-    mapping = task_maps.sequential()
-    assert auto_task_map.get(mapping) is mapping
-
-
-def test_unknown_name_is_refused():
-    with pytest.raises(ValueError, match=r"auto.*parallel.*task_map='chunky'"):
-        auto_task_map.get("chunky")
 
 
 # Chunks ----------------------------------------------------------------------------
@@ -397,7 +195,9 @@ def test_vectorized_is_worth_it_on_small_networks():
 @pytest.mark.slow
 def test_parallel_is_worth_it_on_large_products():
     # Measured on 256 units and 100 examples: 1.4 times as fast.
-    model = wide(256)
+    model = keras.Sequential(
+        [keras.Input([256]), layers.Dense(256, "relu"), layers.Dense(1)]
+    )
     x = np.random.default_rng(0).normal(size=[8, 100, 256]).astype("float32")
     batch = tensors(
         ({"support_x": x, "support_y": x[..., :1], "query_x": x}, x[..., :1])
