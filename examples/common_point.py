@@ -1,12 +1,14 @@
-"""The point common to all tasks: computed, not drawn.
+"""Meta-learning in pictures: the initialisation moves to a point common to all tasks.
 
-First with two weights, so that every place the weights go to can be seen: three tasks
-and their best weights, the long ways to them from random weights, the meta-learned
-start as it moves to the point common to all, and a task it has never met, learned in a
-few steps. Then the same with a network that learns sinusoids. Prints how many steps,
-examples and seconds a new task takes from each start, and draws `common_point` and
-`sinusoid`, each as PNG and as GIF, `gradient_descent.png`, `two_loops.png` and, of
-those numbers, `convergence.png`.
+All pictures show computed values. The first problem has two weights, so that every
+value of the weights is a point in a plane. The pictures show three tasks with their
+best weights, the long paths to these from random weights, the meta-learned
+initialisation on its way to the common point, and a new task that is learned in a few
+steps. The second problem is a network that learns sinusoids.
+
+The script prints how many steps, examples and seconds a new task takes from each start.
+It draws `common_point` and `sinusoid`, each as PNG and GIF, `gradient_descent.png`,
+`two_loops.png` and, for the printed numbers, `convergence.png`.
 
     python examples/common_point.py    # a minute
 """
@@ -27,18 +29,18 @@ from maml_keras.experiments.baselines import train_jointly
 
 
 class Problem(NamedTuple):
-    """What is learned, and how a new task is judged."""
+    """A problem to learn, and the criterion for a learned task."""
 
     name: str
     family: mk.data.TaskFamily  # 20 support examples a task.
-    network: Any  # Makes one with random weights.
+    network: Any  # Function that returns a network with random weights.
     inner: mk.InnerLoop
     optimizer: keras.optimizers.Optimizer
     epochs: int
     steps_per_epoch: int
     joint: tuple[int, float]  # Updates and rate of training on all tasks together.
-    threshold: float  # Query loss below which a task is learned.
-    limit: int  # Inner steps after which we give up.
+    threshold: float  # A task is learned if its query loss is below this.
+    limit: int  # Largest number of inner steps to try.
 
 
 def lines() -> Problem:
@@ -80,7 +82,7 @@ def network() -> keras.Model:
 
 
 class Recorder(keras.callbacks.Callback):
-    """Keeps the weights that are meta-learned, at first and after every epoch."""
+    """Keeps the meta-learned weights, at the start and after every epoch."""
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.weights = [self.model.model.get_weights()]
@@ -90,7 +92,10 @@ class Recorder(keras.callbacks.Callback):
 
 
 def train(problem: Problem, seed: int) -> tuple[mk.MAML, keras.Model, list[Any]]:
-    """The meta-learned model, the jointly trained one, and the former's way."""
+    """The meta-learned model, the jointly trained one, and the former's weights.
+
+    The weights are those at the start of meta-training and after every epoch.
+    """
     keras.utils.set_random_seed(seed)
     maml = mk.MAML(problem.network(), problem.inner)
     maml.compile(problem.optimizer)
@@ -101,7 +106,7 @@ def train(problem: Problem, seed: int) -> tuple[mk.MAML, keras.Model, list[Any]]
         epochs=problem.epochs,
         steps_per_epoch=problem.steps_per_epoch,
         callbacks=[recorder],
-        # A bar for each of many short epochs says nothing.
+        # A bar for each of many short epochs would tell nothing.
         verbose="auto" if problem.epochs == 1 else 0,
     )
     joint, (updates, rate) = problem.network(), problem.joint
@@ -117,7 +122,10 @@ def ten_of_each(task: Any, query_y: Any) -> Any:
 def race(
     problem: Problem, maml: mk.MAML, joint: keras.Model, *, tasks: int, seed: int
 ) -> dict[str, convergence.Convergence]:
-    """The same new tasks from random weights, new ones for each, and from the two."""
+    """The same new tasks from three starts: random weights and both trained models.
+
+    Each task has its own random weights.
+    """
     new = mk.data.episodes(problem.family, batch_size=tasks, seed=seed + 2)
     starts = {
         RANDOM: convergence.from_many([problem.network() for _ in range(tasks)]),
@@ -132,7 +140,7 @@ def race(
 def in_the_plane(
     problem: Problem, maml: mk.MAML, joint: Any, path: Any, results: Any
 ) -> plane.Scene:
-    """Losses, ways and meta-training in the plane of the two weights."""
+    """Losses, paths and meta-training in the plane of the two weights."""
     walk, (_, losses_of) = convergence.walker(maml), convergence.judge(maml)
     slopes, offsets = np.linspace(-1.6, 9.0, 213), np.linspace(-1.0, 6.5, 151)
     grid = np.meshgrid(slopes, offsets)
@@ -179,7 +187,7 @@ def points(weights: Any) -> Any:
 def one_wave(
     problem: Problem, maml: mk.MAML, results: Any, *, amplitude: float, phase: float
 ) -> waves.Scene:
-    """A sinusoid that is new, as it is fitted step by step."""
+    """The fits of a new sinusoid, step by step."""
     x = np.linspace(-5, 5, 200, dtype="float32")[:, None]
     support_x = np.random.default_rng(3).uniform(-5, 5, [10, 1]).astype("float32")
 
@@ -201,7 +209,11 @@ def one_wave(
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    """Prints both tables and draws; returns a `Convergence` by problem and start."""
+    """Prints both tables and draws the pictures.
+
+    Returns:
+        A `Convergence` by problem and start.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--iterations", type=int, default=10_000, help="meta-steps on sinusoids"

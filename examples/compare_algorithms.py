@@ -1,8 +1,8 @@
-"""Several algorithms on the same tasks, in Python: sinusoids, differences task by task.
+"""Compares several algorithms on sinusoids in Python, with differences task by task.
 
-Each trains for the same number of meta-steps. All are tested on the same new tasks, so
-that differences are taken task by task: what makes a task hard for all cancels. With
-the same training time instead, and with baselines: `maml-keras compare`.
+Each algorithm trains for the same number of meta-steps and is tested on the same new
+tasks. The differences are taken task by task, so that the difficulty of a task cancels.
+`maml-keras compare` also compares baselines, and algorithms with equal training time.
 
     python examples/compare_algorithms.py    # a minute
 """
@@ -16,7 +16,7 @@ from maml_keras.evaluation.evaluate import half_width
 
 
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
-    """Trains and tests each; returns the evaluations by name."""
+    """Trains and tests each algorithm; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algorithms", default="maml,fomaml,anil,meta_sgd")
     parser.add_argument("--meta-steps", type=int, default=3000)
@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     tasks = mk.data.Sinusoid(shots=10, queries=10)
     results = {}
     for name in options.algorithms.split(","):
-        keras.utils.set_random_seed(0)  # The same first weights for all.
+        keras.utils.set_random_seed(0)  # All algorithms start with the same weights.
         maml = mk.recipes.get(name)(mk.models.mlp(), "mse", 0.01)
         maml.compile("adam")
         episodes = mk.data.episodes(tasks, batch_size=25, seed=1)

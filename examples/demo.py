@@ -1,8 +1,8 @@
 """Watch a network learn to learn: sinusoids, from nothing to a SavedModel.
 
-Trains the sinusoid preset for a short while, and compares on new tasks what it
-reaches after 0 to 10 gradient steps with a randomly initialised network and with one
-that was pretrained on all tasks together.
+Trains the sinusoid preset for a short while. Then adapts the result to new tasks with 0
+to 10 gradient steps, beside a randomly initialised network and one that was pretrained
+on all tasks together.
 
     python examples/demo.py                      # 3 minutes
     python examples/demo.py --iterations 70000   # the paper's full protocol
@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
         "--out",
         type=pathlib.Path,
         default=pathlib.Path("runs/demo"),
-        help="folder of the run; if there is one, the first free of -2, -3, ..",
+        help="folder of the run; if it exists, the first free name with -2, -3, ...",
     )
     options = parser.parse_args(arguments)
     typed = sys.argv[1:] if arguments is None else arguments
@@ -103,7 +103,7 @@ def table(results: dict[str, mk.Evaluation]) -> str:
 
 
 def plot_one_task(networks: dict[str, mk.MAML], path: pathlib.Path) -> pathlib.Path:
-    """One new sinusoid, as each network fits it after 0, 1 and 10 steps."""
+    """The fits of each network to one new sinusoid after 0, 1 and 10 steps."""
     amplitude, phase = 3.5, 0.8
     x = np.linspace(-5, 5, 200, dtype="float32")[:, None]
     support_x = np.random.default_rng(3).uniform(-5, 5, [10, 1]).astype("float32")

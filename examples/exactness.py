@@ -1,8 +1,8 @@
-"""How wrong meta-gradients through normalisation are, with and without exact moments.
+"""Errors of meta-gradients through normalisation, with and without exact moments.
 
-Prints, for each layer, the relative error of a small network's meta-gradient against
-central differences in float64, along a random direction in each variable, 2 inner
-steps.
+Compares the meta-gradient of a small network with central differences, in float64,
+along a random direction in each variable, with 2 inner steps. Prints the relative error
+for each layer.
 
     python examples/exactness.py
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 import maml_keras as mk
 
-# The module whose passes open the scopes of exact moments.
+# The module that opens the scopes of exact moments.
 PASS = "maml_keras.learner.learner"
 LAYERS = {
     "BatchNormalization": [keras.layers.BatchNormalization],
@@ -27,7 +27,7 @@ LAYERS = {
 
 
 def main() -> dict[str, tuple[float, float]]:
-    """Prints the table; returns (as Keras ships it, here) by layer."""
+    """Prints the table; returns the errors (as Keras ships it, here) by layer."""
     print(f"| {'layer':<20} | as Keras ships it | here    |")
     print("|---|---|---|")
     errors = {}

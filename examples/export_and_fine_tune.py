@@ -1,8 +1,8 @@
-"""From here to somewhere else: adapt and fine-tune where only TensorFlow is installed.
+"""Exports a model, then adapts and fine-tunes it where only TensorFlow is installed.
 
 Trains on sinusoids and exports. Then a second Python process, which imports TensorFlow
-and nothing of this library, loads the SavedModel, adapts it to a task without changing
-it, fine-tunes it in place, resets it, and trains its variables in a loop of its own.
+but not this library, loads the SavedModel. It adapts to a task without changing the
+SavedModel, fine-tunes in place, resets, and trains the variables in its own loop.
 
     python examples/export_and_fine_tune.py    # half a minute
 """
@@ -31,14 +31,14 @@ def error(predictions):
     return float(tf.reduce_mean(tf.square(predictions - new_y)))
 
 found = {"before": error(m.serve(new_x))}
-weights = m.adapt(x, y, steps=5)                # a dict of tensors; m stays as it is
+weights = m.adapt(x, y, steps=5)                # a dict of tensors; m does not change
 found["adapt, 5 steps"] = error(m.predict_with(weights, new_x))
 found["still before"] = error(m.serve(new_x))
-m.fine_tune(x, y, steps=100, learning_rate=0.01)  # in place
+m.fine_tune(x, y, steps=100, learning_rate=0.01)  # changes m
 found["fine_tune, 100 steps"] = error(m.serve(new_x))
-m.reset()                                       # and back
+m.reset()                                       # undoes the change
 found["reset"] = error(m.serve(new_x))
-for _ in range(100):                            # a loop of your own
+for _ in range(100):                            # your own training loop
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(tf.square(m.serve(x) - y))
     gradients = tape.gradient(loss, m.trainable_variables)
@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     folder = maml.export(options.out, card={"data": "sinusoids"})
     print(f"exported to {folder}: {sorted(p.name for p in folder.iterdir())}")
 
-    # -I: a process that sees neither this folder nor PYTHONPATH.
+    # With -I the process sees neither this folder nor PYTHONPATH.
     command = [sys.executable, "-I", "-c", ELSEWHERE, str(folder)]
     other = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = json.loads(other.stdout.splitlines()[-1])

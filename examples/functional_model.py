@@ -1,7 +1,7 @@
-"""Your own model, functional: two inputs by name, tasks of your own.
+"""Your own functional model with two named inputs, and your own tasks.
 
-Each task has two sinusoids, a left and a right one. An example says where (`x`) and on
-which side (`side`), and both inputs go through layers of their own.
+Each task has two sinusoids, a left one and a right one. The inputs of an example are
+its place (`x`) and its side (`side`). Each input has its own first layer.
 
     python examples/functional_model.py    # half a minute
 """

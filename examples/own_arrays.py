@@ -1,8 +1,8 @@
-"""Few-shot classification of arrays of your own.
+"""Few-shot classification of your own arrays.
 
-The arrays are images of stripes: a class is a direction and a width, and every image
-has its stripes elsewhere, in noise. Classes are split, so that the network is tested on
-stripes it has never seen, from one example of each.
+The arrays are images of stripes with noise. A class is a direction and a width of the
+stripes, whose position varies. Classes are split, so that the network is tested on new
+stripes, from one example of each class.
 
     python examples/own_arrays.py    # half a minute
 """

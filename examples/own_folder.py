@@ -1,12 +1,12 @@
-"""Few-shot classification of a folder of images, a folder for each class.
+"""Few-shot classification of your own folder of images, a folder for each class.
 
-Makes a small one first, `shapes/disc_ring/00.png` and so on, of images that differ in
-size as photographs do. Then three new classes are learned from two images each, and the
-adapted model, an ordinary Keras model, tells them apart. The export goes to a folder
-beside, from which `maml-keras adapt` learns three classes of yours.
+First writes a small data set, `shapes/disc_ring/00.png` and so on, with images of
+different sizes. Then trains, and learns three new classes from two images each: the
+adapted model is an ordinary Keras model. The export goes to a second folder; with it
+`maml-keras adapt` learns three classes of yours.
 
     python examples/own_folder.py                   # makes runs/shapes
-    python examples/own_folder.py --folder flowers  # yours: folder/class/image.png
+    python examples/own_folder.py --folder flowers  # your own: folder/class/image.png
 """
 
 import argparse
@@ -18,7 +18,7 @@ import numpy as np
 
 import maml_keras as mk
 
-SHAPES = {  # Inside where positive, for coordinates from the middle.
+SHAPES = {  # Positive inside the shape; the coordinates start in the middle.
     "disc": lambda u, v: 0.8 - np.hypot(u, v),
     "square": lambda u, v: 0.7 - np.maximum(abs(u), abs(v)),
     "bar": lambda u, v: np.minimum(0.25 - abs(v), 0.95 - abs(u)),
@@ -30,7 +30,7 @@ SHAPES = {  # Inside where positive, for coordinates from the middle.
 
 
 def make(folder: pathlib.Path, images: int = 10) -> None:
-    """Writes 25 classes: a shape on the left, one on the right, in any colours."""
+    """Writes 25 classes: a shape on the left, one on the right, in random colours."""
     generator = np.random.default_rng(0)
     for left, right in itertools.product(SHAPES, SHAPES):
         place = folder / f"{left}_{right}"
@@ -48,7 +48,7 @@ def make(folder: pathlib.Path, images: int = 10) -> None:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, float]:
-    """Trains, adapts to one new task; returns accuracies by name."""
+    """Trains and adapts to one new task; returns accuracies by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=pathlib.Path)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/shapes"))
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     maml.export(export)
     print(f"maml-keras adapt {export} --data FOLDER_OF_THREE_CLASSES --steps 3")
 
-    # One task of three classes, and a model that is used as any other.
+    # Adapt to one task of three classes: the result is an ordinary Keras model.
     task, query_y = next(iter(new))
     tuned = maml.adapt(task["support_x"][0], task["support_y"][0], steps=3)
     guesses = tuned.predict(task["query_x"][0], verbose=0).argmax(axis=-1)

@@ -1,8 +1,7 @@
-"""Few-shot classification of a TFDS data set, by its name.
+"""Few-shot classification of a TFDS data set, given by its name.
 
-Omniglot's small split if nothing else is asked for: 5-way 1-shot on characters that the
-network has never seen. A set that is not on this machine is an error that says where it
-was looked for; `--download` fetches it.
+The default is Omniglot's split `small1`: 5-way 1-shot on new characters. If a data set
+is not on this machine, an error says where it was searched; `--download` fetches it.
 
     python examples/own_tfds.py
     python examples/own_tfds.py --name cifar100 --split train+test --size 32 --download

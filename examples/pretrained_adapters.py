@@ -1,9 +1,9 @@
-"""A pretrained network that learns new classes through low-rank adapters.
+"""A pretrained network learns new classes through low-rank adapters.
 
-Pretrains a network on 40 classes in the ordinary way, or loads one that was saved
-(`--network`), freezes it, and puts thin matrices beside its kernels. Only these and a
-new head of five outputs are meta-learned and adapt. Tests on classes that neither stage
-has seen.
+Pretrains a network on 40 classes in the ordinary way, or loads a saved one
+(`--network`). Freezes it and puts thin matrices beside its kernels. Only these matrices
+and a new head of five outputs are meta-learned and adapt. Tests on classes that neither
+stage has seen.
 
     python examples/pretrained_adapters.py    # half a minute
 """
@@ -19,7 +19,7 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def spectra(classes: int, examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Spectra `[n, 64]` of mixtures: three peaks a class, strengths and noise vary."""
+    """Spectra `[n, 64]` with three peaks for each class, random strengths and noise."""
     generator = np.random.default_rng(seed)
     place = generator.uniform(0, 64, [classes, 3])
     y = np.repeat(np.arange(classes), examples)
@@ -30,7 +30,7 @@ def spectra(classes: int, examples: int, seed: int) -> tuple[np.ndarray, np.ndar
 
 
 def classifier(x: np.ndarray, y: np.ndarray, epochs: int) -> keras.Model:
-    """A network that tells the first 40 classes apart; stands for one of yours."""
+    """A network that tells the first 40 classes apart, in place of your own network."""
     inputs = keras.Input([64])
     hidden = keras.layers.Dense(128, activation="relu")(inputs)
     hidden = keras.layers.Dense(128, activation="relu")(hidden)
@@ -43,7 +43,7 @@ def classifier(x: np.ndarray, y: np.ndarray, epochs: int) -> keras.Model:
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     """Pretrains, meta-learns, evaluates; returns the evaluations by name."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=10, help="of pretraining")
+    parser.add_argument("--epochs", type=int, default=10, help="pretraining epochs")
     parser.add_argument("--meta-steps", type=int, default=600)
     parser.add_argument("--network", help="a saved .keras classifier of 64 numbers")
     options = parser.parse_args(arguments)
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
         known = y < 40
         pretrained = classifier(x[known], y[known], options.epochs)
 
-    # Its features, a fresh head for tasks of five classes, adapters beside the kernels.
+    # Keep the features, add a fresh head for five classes, and adapters.
     features = pretrained.layers[-2].output
     head = keras.layers.Dense(5, name="head")(features)
     five = keras.Model(pretrained.inputs, head)
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     learned = sum(v.numpy().size for v in adapted.trainable_variables)
     print(f"{learned:,} of {five.count_params():,} weights are learned")
 
-    # Meta-learning on the second 20 classes, tests on the last 20.
+    # Meta-learning uses classes 40 to 59, tests use classes 60 to 79.
     parts = {"meta-training": (40, 60), "test": (60, 80)}
     tasks = {}
     for name, (low, high) in parts.items():

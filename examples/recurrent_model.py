@@ -1,8 +1,8 @@
-"""Your own model, recurrent: an LSTM that learns how a memory fades.
+"""Your own recurrent model: an LSTM that learns how fast a memory fades.
 
-A sequence of 8 random numbers is summed, the older the fainter: `y = sum_t decay^(8-t)
-x_t`. The decay is the task's own, between -0.9 and 0.9, and is to be found from eight
-sequences.
+The target of a sequence of 8 random numbers is a weighted sum, in which older numbers
+count less: `y = sum_t decay^(8-t) x_t`. Each task has its own decay, between -0.9 and
+0.9. The model must find the decay from eight sequences.
 
     python examples/recurrent_model.py    # half a minute
 """

@@ -1,8 +1,8 @@
-"""Your own model, subclassed: residual blocks, and proof that its gradient is exact.
+"""Your own subclassed model with residual blocks, and a check of its meta-gradient.
 
-The model is an ordinary `keras.Model` with a `call` of its own. It is called once, so
-that its weights exist; `check_meta_gradient` compares its meta-gradient with finite
-differences; then it learns sinusoids.
+The model is an ordinary `keras.Model` with its own `call`. The script calls the model
+once, so that its weights exist. `check_meta_gradient` compares the meta-gradient with
+finite differences. Then the model learns sinusoids.
 
     python examples/subclassed_model.py    # half a minute
 """

@@ -1,9 +1,9 @@
-"""Your own model, text: an embedding and attention.
+"""Your own model of text, with an embedding and attention.
 
-A made-up language of 100 words: 16 topics with 5 words each, and 20 words that mean
-nothing. A text has 12 words, 3 of them of its topic, anywhere. A task is to tell three
-topics apart, from two texts of each. Which topics, and what number each has, is new in
-every task; so before adaptation nobody can do better than one in three.
+The texts are in a made-up language of 100 words: 16 topics with 5 words each, and 20
+words without a topic. A text has 12 words, 3 of them from its topic, at random places.
+A task is to tell three topics apart, from two texts of each topic. Every task draws new
+topics and class numbers, so before adaptation the best accuracy is one in three.
 
     python examples/text_model.py    # half a minute
 """
@@ -20,10 +20,10 @@ WAYS, SHOTS, QUERIES, WORDS = 3, 2, 5, 12
 
 
 class Topics(mk.data.TaskFamily):
-    """Texts as word numbers `[examples, 12]`, and which of three topics each has."""
+    """Texts as word numbers `[examples, 12]`, with the numbers of their topics."""
 
     def sample(self, seed: Any) -> Any:
-        """One task."""
+        """One task: 6 support and 15 query texts."""
         seeds = [tf.random.fold_in(seed, i) for i in range(4)]
         order = tf.argsort(tf.random.stateless_uniform([16], seeds[0]))
         topics = order[:WAYS]
@@ -40,7 +40,7 @@ class Topics(mk.data.TaskFamily):
 
 
 def network() -> keras.Model:
-    """Words that look at one another, and their mean."""
+    """Self-attention over the words of a text, then their mean."""
     words = keras.Input([WORDS], dtype="int32")
     h = keras.layers.Embedding(100, 32)(words)
     seen = keras.layers.MultiHeadAttention(num_heads=2, key_dim=16)(h, h)

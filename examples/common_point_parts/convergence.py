@@ -1,4 +1,4 @@
-"""How long until a new task is learned: in steps, examples and seconds."""
+"""Measures the steps, examples and seconds until a new task is learned."""
 
 import time
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.inner.loop import Point
 
-# Examples that a task may have; with ten of them steps and seconds are measured.
+# Sizes of the support set. Steps and seconds are measured with `SHOTS` examples.
 SIZES = (20, 10, 5, 3, 2, 1)
 SHOTS = 10
-# Tasks whose seconds are measured, one by one: the rest would tell the same.
+# Number of tasks whose seconds are measured, one by one.
 TIMED = 20
 
 
 class Convergence(NamedTuple):
-    """What each new task took from one start; infinity where it was not learned.
+    """Steps, examples and seconds of new tasks from one start; infinity if not learned.
 
     Attributes:
-        steps: `[tasks]`, the first inner step, on ten examples, after which the query
+        steps: `[tasks]`, the first inner step on ten examples after which the query
             loss is below the threshold.
-        examples: `[tasks]`, the smallest support set with which it gets there.
-        seconds: `[timed tasks]`, of those steps, one task at a time.
+        examples: `[tasks]`, the smallest support set with which the task is learned.
+        seconds: `[timed tasks]`, the time of those steps, one task at a time.
         losses: `[steps + 1, tasks]`, the query loss over inner steps on ten examples.
-        threshold: the query loss below which a task is learned.
+        threshold: a task is learned if its query loss is below this.
     """
 
     steps: Any
@@ -38,22 +38,22 @@ class Convergence(NamedTuple):
 
 
 def racer(maml: mk.MAML, *, threshold: float, limit: int) -> Any:
-    """`(starts, tasks)` to how long each task takes from its start, a `Convergence`.
+    """A function `(starts, tasks) -> Convergence` that measures each task.
 
-    `starts` are for each weight a tensor `[tasks, ...]`; `tasks` is `(task, query_y)`
+    `starts` has a tensor `[tasks, ...]` for each weight; `tasks` is `(task, query_y)`
     with 20 support examples a task.
 
     Args:
-        maml: says how to adapt; its own weights are not used.
-        threshold: float, the query loss below which a task is learned.
-        limit: int, inner steps after which we give up.
+        maml: gives the inner loop; its weights are not used.
+        threshold: float, a task is learned if its query loss is below this.
+        limit: int, largest number of inner steps to try.
     """
     race, adapt = _race(maml, threshold, limit), _adapt(maml)
 
     def measure(starts: list[Any], tasks: Any) -> Convergence:
         task, query_y = tasks
         examples = np.full(len(query_y), np.inf)
-        left = np.ones(len(query_y), bool)  # Learned with every larger set so far.
+        left = np.ones(len(query_y), bool)  # Tasks learned with every larger set.
         for size in SIZES:
             support = task["support_x"][:, :size], task["support_y"][:, :size]
             elements = (starts, *support, task["query_x"], query_y)
@@ -72,8 +72,10 @@ def racer(maml: mk.MAML, *, threshold: float, limit: int) -> Any:
 
 
 def _race(maml: mk.MAML, threshold: float, limit: int) -> Any:
-    """Many tasks at once, each from weights of its own: `(tasks, to the end)` to the
-    first step with a loss below the threshold, -1 for none, and the losses over steps.
+    """A function `(tasks, to_the_end) -> (first, losses)` for many tasks at once.
+
+    `first` is the first step with a loss below the threshold, or -1; `losses` has the
+    loss over steps. Each task starts from its own weights.
     """
     learner, inner = maml.learner, maml.inner
 
@@ -104,7 +106,7 @@ def _race(maml: mk.MAML, threshold: float, limit: int) -> Any:
 
 
 def _adapt(maml: mk.MAML) -> Any:
-    """One task's weights after some steps, in one compiled loop."""
+    """A compiled function for one task's weights after some steps."""
 
     @tf.function
     def adapt(weights: Any, x: Any, y: Any, steps: Any) -> Any:
@@ -120,23 +122,23 @@ def _seconds(adapt: Any, starts: list[Any], task: Any, steps: Any) -> Any:
     def timed(i: int, count: int) -> float:
         support = task["support_x"][i, :SHOTS], task["support_y"][i, :SHOTS]
         weights = [w[i] for w in starts]
-        best = np.inf  # Of five, as another process may have been at work.
+        best = np.inf  # The best of five runs: other processes may disturb a run.
         for _ in range(5):
             started = time.perf_counter()
             adapt(weights, *support, tf.constant(count))[0].numpy()
             best = min(best, time.perf_counter() - started)
         return best
 
-    timed(0, 1)  # Compiles.
+    timed(0, 1)  # The first call compiles.
     return np.array(
         [timed(i, int(n)) if n < np.inf else n for i, n in enumerate(steps)]
     )
 
 
 def walker(maml: mk.MAML) -> Any:
-    """`(start, task, steps)` to the weights on the way from a start to a task.
+    """A function `(start, task, steps) -> path` for the weights after each inner step.
 
-    The way is a list of arrays `[steps + 1, ...]`, one for each weight.
+    The path is a list of arrays `[steps + 1, ...]`, one for each weight.
     """
     learner, inner = maml.learner, maml.inner
 
@@ -158,9 +160,10 @@ def walker(maml: mk.MAML) -> Any:
 
 
 def judge(maml: mk.MAML) -> Any:
-    """Two functions of many weights, for each an array `[n, ...]`.
+    """Two functions of n sets of weights, an array `[n, ...]` for each weight.
 
-    `predictions(weights, x)`, `[n, examples, ...]`, and `losses(weights, x, y)`, `[n]`.
+    `predictions(weights, x)` has the shape `[n, examples, ...]`, and
+    `losses(weights, x, y)` has the shape `[n]`.
     """
 
     @tf.function(reduce_retracing=True)
@@ -192,7 +195,7 @@ def from_one(model: keras.Model, tasks: int) -> list[Any]:
 
 
 def from_many(models: Sequence[keras.Model]) -> list[Any]:
-    """A start of its own for each task."""
+    """The weights of a different model as the start of each task."""
     return [tf.stack(w) for w in zip(*(m.get_weights() for m in models))]
 
 
@@ -205,7 +208,7 @@ def median(values: Any) -> tuple[float, float, float]:
     ordered = np.sort(values)
     n, reach = len(ordered), 0.98 * np.sqrt(len(ordered))
     low, high = max(0, int(n / 2 - reach)), min(n - 1, int(np.ceil(n / 2 + reach)))
-    # Of an even number the lower one: a mean with an infinity would be none.
+    # For an even number the lower one is taken: a mean with infinity has no use.
     return ordered[(n - 1) // 2], ordered[low], ordered[high]
 
 
@@ -228,7 +231,7 @@ def table(results: dict[str, Convergence], *, limit: int) -> str:
 
 
 def cell(values: Any, never: str) -> str:
-    """The median and its interval in brackets; `never` where they are infinite."""
+    """The median with its interval in brackets; `never` replaces infinite values."""
     middle, low, high = (
         f"{value:,.3g}" if np.isfinite(value) else never for value in median(values)
     )

@@ -1,4 +1,4 @@
-"""What the pictures of `common_point.py` share: colours, PNG and GIF files."""
+"""Shared parts of the pictures of `common_point.py`: colours, PNG and GIF files."""
 
 import pathlib
 from collections.abc import Iterable
@@ -13,20 +13,20 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 
 RANDOM, JOINT, META = "random weights", "trained on all tasks together", "meta-learned"
-# Okabe and Ito's colours, which also differ for the colour-blind.
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLORS = {"T1": "#0072B2", "T2": "#D55E00", "T3": "#009E73", "T4": "#AA3388"}
 GREY, INK = "#777777", "#111111"
-MARKS = {  # How each start is drawn, in every picture.
+MARKS = {  # The mark of each start, the same in every picture.
     RANDOM: {"marker": "o", "color": GREY, "ms": 9},
     JOINT: {"marker": "s", "color": "#B08000", "ms": 8},
     META: {"marker": "*", "color": INK, "ms": 16},
 }
-HALO = [withStroke(linewidth=3, foreground="white")]  # Of text across lines.
+HALO = [withStroke(linewidth=3, foreground="white")]  # For text across lines.
 plt.rcParams.update({"font.size": 11, "axes.titlesize": 12.5, "figure.dpi": 100})
 
 
 def corner(axes: Any, lines: Iterable[tuple[str, str]]) -> None:
-    """Lines of text in the lower right corner, from below, each of its own colour."""
+    """Writes lines of text in the lower right corner, from below, each in a colour."""
     for row, (text, color) in enumerate(lines):
         axes.text(
             0.98,
@@ -40,7 +40,7 @@ def corner(axes: Any, lines: Iterable[tuple[str, str]]) -> None:
 
 
 def png(figure: Any, path: pathlib.Path) -> pathlib.Path:
-    """Writes a figure and forgets it."""
+    """Writes a figure and closes it."""
     figure.savefig(path, dpi=110, pil_kwargs={"optimize": True})
     plt.close(figure)
     return path
@@ -54,8 +54,8 @@ def gif(frames: Iterable[tuple[Any, int]], path: pathlib.Path) -> pathlib.Path:
         images.append(Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3]))
         durations.append(duration)
         plt.close(figure)
-    # One palette for all frames, so that nothing flickers: half for what covers much,
-    # pale areas, and half for what differs most, the colours of thin lines.
+    # All frames have one palette, so that nothing flickers. Half of the palette is for
+    # large pale areas, half for the strong colours of thin lines.
     chosen = images[:: max(1, len(images) // 8)] + images[-1:]
     sample = Image.fromarray(np.concatenate([np.asarray(i) for i in chosen]))
     halves = Image.Quantize.MEDIANCUT, Image.Quantize.MAXCOVERAGE
@@ -77,7 +77,7 @@ def gif(frames: Iterable[tuple[Any, int]], path: pathlib.Path) -> pathlib.Path:
 
 
 def pace(last: int, frames: int) -> list[int]:
-    """Numbers from 0 to `last`: one by one, and then in ever longer strides."""
+    """Numbers from 0 to `last`: first one by one, then in growing strides."""
     if last <= frames:
         return list(range(last + 1))
     early = list(range(min(6, frames)))

@@ -1,4 +1,4 @@
-"""Pieces: tasks of two weights, whose best weights lie around a common point."""
+"""Tasks for a model with two weights; their best weights lie around a common point."""
 
 from typing import Any
 
@@ -7,30 +7,30 @@ import tensorflow as tf
 
 import maml_keras as mk
 
-# Place and push of the tasks in the pictures, see `Pieces`; the last is the new one.
+# Place and push (see `Pieces`) of the tasks in the pictures. The last task is new.
 SHOWN = {"T1": (-1.4, 1.9), "T2": (0.0, 1.6), "T3": (1.4, 1.9), "T4": (0.65, 2.4)}
 
 
 class Pieces(mk.data.TaskFamily):
-    """Short pieces of lines: a task's examples lie around a place c of its own.
+    """Short pieces of lines: the examples of a task lie around its place c.
 
-    There the line that is common to all tasks is lifted, by the smallest change of its
-    two weights that does it: the best weights (slope, offset) of a task are
-    `common + push * (c, 1) / |(c, 1)|`. In that direction the task's examples pull
-    hard. Across it they hardly say anything, as they lie close together: the loss is a
+    All tasks share a common line. A task lifts the line at its place by the smallest
+    possible change of slope and offset: the best weights of a task are
+    `common + push * (c, 1) / |(c, 1)|`. The loss is steep in that direction. Across it
+    the loss is nearly flat, because the examples lie close together: the loss is a
     long valley.
     """
 
     common = (5.0, 2.0)
 
     def sample(self, seed: Any) -> Any:
-        """A piece around a random place in [-1.5, 1.5], push in [1, 2.5]."""
+        """A task with a random place in [-1.5, 1.5] and a random push in [1, 2.5]."""
         place = tf.random.stateless_uniform([], tf.random.fold_in(seed, 1), -1.5, 1.5)
         push = tf.random.stateless_uniform([], tf.random.fold_in(seed, 2), 1.0, 2.5)
         return self.at(place, push, seed)
 
     def at(self, place: Any, push: Any, seed: Any) -> Any:
-        """The task at that place: 20 support and 50 query examples, without noise."""
+        """The task at a place: 20 support and 50 query examples, without noise."""
         x = tf.random.stateless_uniform([70, 1], seed, -0.5, 0.5) + place
         slope, offset = self.best(place, push)
         y = slope * x + offset
@@ -44,7 +44,7 @@ class Pieces(mk.data.TaskFamily):
 
 
 def line() -> keras.Model:
-    """One `Dense(1)` on one number. Both weights are drawn: Keras's offset is zero."""
+    """One `Dense(1)` on one number, with random slope and offset."""
     initializers = [keras.initializers.RandomNormal(stddev=1.0) for _ in range(2)]
     dense = keras.layers.Dense(
         1, kernel_initializer=initializers[0], bias_initializer=initializers[1]

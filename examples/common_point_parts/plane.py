@@ -34,8 +34,9 @@ class Task(NamedTuple):
     Attributes:
         best: `(slope, offset)`, the weights that fit it exactly.
         surface: `[offsets, slopes]`, the support loss.
-        ways: by start `[steps + 1, 2]`, the weights until the task is learned.
-        losses: by start `[steps + 1]`, the query loss on the way.
+        ways: by start `[steps + 1, 2]`, the path of the weights until the task is
+            learned.
+        losses: by start `[steps + 1]`, the query loss along the path.
         inner: `[epochs + 1, inner steps + 1, 2]`, the inner loop in meta-training.
         inner_losses: `[epochs + 1, inner steps + 1]`, the query loss in it.
     """
@@ -49,13 +50,14 @@ class Task(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """All that the pictures show.
+    """The content of the pictures.
 
     Attributes:
-        slopes: `[columns]`, where losses are known; offsets: `[rows]`.
-        threshold: float, the loss below which a task is learned.
+        slopes: `[columns]`, slopes of the grid of losses.
+        offsets: `[rows]`, offsets of the grid of losses.
+        threshold: float, a task is learned if its loss is below this.
         starts: by start `(slope, offset)`.
-        path: `[epochs + 1, 2]`, what is meta-learned, over meta-training.
+        path: `[epochs + 1, 2]`, the meta-learned weights during meta-training.
         epoch: int, meta-steps of an epoch.
         tasks: by name.
         results: by start a `Convergence` of many new tasks.
@@ -82,7 +84,7 @@ def draw(scene: Scene, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def plot_gradient_descent(scene: Scene, path: pathlib.Path) -> pathlib.Path:
-    """One task from random weights: the way in the plane, and the loss over steps."""
+    """One task from random weights: the path in the plane, and the loss over steps."""
     figure, (left, right) = _plane_and_losses()
     _weights(left, scene, "Gradient descent on one task, T1")
     _task(left, scene, "T1")
@@ -140,7 +142,7 @@ def _plane_and_losses() -> Any:
 
 
 def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
-    """Three panels: ways from random weights, meta-training, and the new task."""
+    """Three panels: paths from random weights, meta-training, and the new task."""
     figure, panels = plt.subplots(
         1, 3, figsize=(12.6, 4.4), sharey=True, layout="constrained"
     )
@@ -210,7 +212,7 @@ def _frame(scene: Scene, title: str, caption: str) -> tuple[Any, Any]:
 
 
 def _weights(axes: Any, scene: Scene, title: str) -> None:
-    """Axes of the two weights, with one scale: right angles look right."""
+    """Axes of the two weights with equal scales, so that right angles look right."""
     axes.set(xlabel="first weight: slope", ylabel="second weight: offset")
     axes.set(xlim=scene.slopes[[0, -1]], ylim=scene.offsets[[0, -1]])
     axes.set_title(title, loc="left")
@@ -219,7 +221,7 @@ def _weights(axes: Any, scene: Scene, title: str) -> None:
 
 
 def _task(axes: Any, scene: Scene, name: str) -> None:
-    """The valley of a task's loss, where it counts as learned, and its best weights."""
+    """The valley of a task's loss, the region of a learned task, the best weights."""
     color, grid = COLORS[name], (scene.slopes, scene.offsets, scene.tasks[name].surface)
     for times, alpha in ((50, 0.1), (10, 0.15), (1, 0.5)):
         level = [-1.0, times * scene.threshold]
@@ -239,7 +241,7 @@ def _task(axes: Any, scene: Scene, name: str) -> None:
 
 
 def _way(axes: Any, way: Any, color: str) -> None:
-    """Steps of gradient descent: a dot after each."""
+    """The path of gradient descent, with a dot after each step."""
     axes.plot(way[:, 0], way[:, 1], "-o", color=color, lw=1.4, ms=3, zorder=4)
 
 

@@ -1,4 +1,4 @@
-"""Draws how many steps, examples and seconds new tasks take from each start."""
+"""Draws the steps, examples and seconds that new tasks take from each start."""
 
 import pathlib
 from typing import Any
@@ -63,7 +63,7 @@ def panels(axes: Any, results: dict[str, convergence.Convergence]) -> None:
 
 
 def _panel(axes: Any, values: dict[str, Any], label: str, *, most: int | None) -> None:
-    """Medians with their intervals; what is never reached lies in a grey margin."""
+    """Medians with their intervals; a grey margin holds values that are infinite."""
     medians = {name: convergence.median(found) for name, found in values.items()}
     finite = [v for found in medians.values() for v in found if np.isfinite(v)]
     largest = most or max([*finite, 1])
@@ -78,7 +78,7 @@ def _panel(axes: Any, values: dict[str, Any], label: str, *, most: int | None) -
         reached = np.isfinite(found[0])
         ink = {"mec": "white"} if reached else {"mfc": "white"}
         axes.plot(middle, -row, ls="", **{**MARKS[name], **ink})
-        # Beside the edges text grows inwards.
+        # Text near an edge extends inwards.
         share = np.log(middle / smallest * 4) / np.log(edge / smallest * 8)
         axes.annotate(
             convergence.cell(values[name], never),

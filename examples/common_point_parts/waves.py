@@ -1,4 +1,4 @@
-"""Draws how one sinusoid is learned step by step, and many on average."""
+"""Draws one sinusoid as it is learned step by step, and the average of many."""
 
 import pathlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from common_point_parts.totals import SHORT
 
 
 class Scene(NamedTuple):
-    """All that the pictures show.
+    """The content of the pictures.
 
     Attributes:
         x: `[points]`, truth: `[points]`, the wave.
@@ -41,7 +41,7 @@ def draw(scene: Scene, folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def plot(scene: Scene, path: pathlib.Path) -> pathlib.Path:
-    """One new wave from two starts, and the loss of many over steps from all."""
+    """One new wave from two starts, and the loss of many waves from all starts."""
     figure, panels = plt.subplots(1, 3, figsize=(12.6, 4.4), layout="constrained")
     last = len(scene.fits[RANDOM]) - 1
     for axes, start, steps in (
@@ -101,7 +101,7 @@ def _losses(axes: Any, scene: Scene) -> None:
     """Median query loss over steps with its 95% interval; step 0 at the left edge."""
     for start, result in scene.results.items():
         middle, low, high = np.array([convergence.median(r) for r in result.losses]).T
-        # A logarithmic axis has no zero: everything is one to the right of it.
+        # A logarithmic axis has no zero, so every step is shifted right by one.
         steps = np.arange(len(middle)) + 1
         color = MARKS[start]["color"]
         axes.plot(steps, middle, color=color, lw=2)

@@ -1,4 +1,4 @@
-"""Every member of the family with every other: one contract for all of them."""
+"""One contract for all combinations of rule, selector, objective, estimator and map."""
 
 import functools
 import gc
@@ -52,7 +52,7 @@ ESTIMATORS = {
     "implicit": lambda objective: mk.Implicit(3),
 }
 STARTS = {"initialisation": lambda: None, "prototypes": mk.PrototypicalHead}
-# Against the eager loop over tasks.
+# The maps that are compared with the eager loop over tasks.
 MAPS = {
     "sequential_graph": lambda: "sequential",
     "parallel": lambda: "parallel",
@@ -76,17 +76,18 @@ PRODUCT = [
     for combination in itertools.product(
         RULES, SELECTORS, OBJECTIVES, ESTIMATORS, MAPS, STARTS, POLICIES, LOOPS
     )
-    # Implicit gradients have a closed start; Reptile and they know one objective.
+    # Implicit gradients need the plain initialisation as start. Reptile and implicit
+    # gradients only have the final objective.
     if not (combination[3] == "implicit" and combination[5] == "prototypes")
     and not (combination[3] in ("reptile", "implicit") and combination[2] != "final")
 ]
 
 
 def sample(count, product=PRODUCT):
-    """Random combinations in which every member appears."""
+    """Random combinations in which every member appears at least once."""
     shuffled = random.Random(0).sample(product, len(product))
     chosen, missing = [], {member for axis in zip(*product) for member in axis}
-    while missing:  # Those with most of the members that are not there yet.
+    while missing:  # Take the combination with most of the missing members.
         best = max(shuffled, key=lambda c: len(missing & {*c}))
         chosen.append(best)
         missing -= {*best}
@@ -135,7 +136,7 @@ def assert_keeps_the_contract(combination, path):
     config = maml.get_config()
     assert mk.MAML.from_config(config).get_config() == config
 
-    # The same numbers on every map; tasks in another order change nothing.
+    # Every map gives the same numbers, and the order of tasks does not matter.
     loss, gradients = maml.compute_meta_gradients(batch)
     other = build(combination, MAPS[combination[4]]())
     mapped = tf.function(other.compute_meta_gradients, autograph=False)(tensors(batch))
@@ -151,7 +152,7 @@ def assert_keeps_the_contract(combination, path):
                 a, b, rtol=2e-3, atol=2e-5, err_msg=variable.path
             )
 
-    # A true gradient is that of the loss; the second phase is one.
+    # A true gradient passes the check. The second phase is a true gradient.
     if combination[3] in ("backprop", "phases"):
         maml.meta_steps.assign(100)
         checks = mk.check_meta_gradient(maml, batch, tolerance=1e-5)
@@ -159,7 +160,7 @@ def assert_keeps_the_contract(combination, path):
         assert all(check.decided for check in checks)
         maml.meta_steps.assign(0)
 
-    # Training is traced once; what was trained is saved.
+    # Training is traced once, and the trained model is saved and loaded.
     traces = []
     step = maml.train_step
     maml.train_step = lambda data: (traces.append(1), step(data))[1]
@@ -181,7 +182,7 @@ def name(combination):
     return "-".join(combination)
 
 
-# Rematerialised loops take minutes to trace in some combinations.
+# Combinations without rematerialised loops, which can take minutes to trace.
 KEPT = [combination for combination in PRODUCT if combination[-1] == "kept"]
 
 
@@ -193,8 +194,8 @@ def test_a_sample_keeps_the_contract(combination, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("combination", sample(200), ids=name)
 def test_many_keep_the_contract(combination, tmp_path):
-    # TensorFlow registers the gradient of every `tf.custom_gradient` that it traces for
-    # good, and with it the graph: two hundred models of them fill any memory.
+    # TensorFlow never forgets the gradient of a traced `tf.custom_gradient`, nor its
+    # graph. Those of two hundred models would fill the memory, so they are removed.
     registered = ops.gradient_registry._registry
     before = set(registered)
     assert_keeps_the_contract(combination, tmp_path / "model.keras")

@@ -1,4 +1,4 @@
-"""The site's code runs, its links lead somewhere, its tables are the code's."""
+"""The site's code runs, its links are valid, and its tables match the code."""
 
 import ast
 import functools
@@ -40,20 +40,20 @@ def name(path):
 
 
 def code(path):
-    """The page's Python, and the part of it that runs."""
+    """All Python blocks of a page, and those that can run."""
     blocks = BLOCK.findall(path.read_text("utf-8"))
     return [b for _, b in blocks], [b for reason, b in blocks if not reason]
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Training and evaluation at a length that shows that they run."""
+    """Shortens training and evaluation, so that pages run quickly."""
     fit, evaluate = mk.MAML.fit, mk.evaluate_episodes
     compiled = mk.MAML.compile
 
     @functools.wraps(compiled)
     def quick_compile(self, *args, **kwargs):
-        # A program for a hundred steps is not worth its making.
+        # XLA would compile for longer than these few steps take.
         compiled(self, *args, **{"jit_compile": False, **kwargs})
 
     @functools.wraps(fit)
@@ -79,17 +79,17 @@ WITH_CODE = [p for p in PAGES if code(p)[1] and p.parent.name != "notebooks"]
 
 
 @pytest.mark.parametrize("page", WITH_CODE, ids=name)
-def test_python_runs_as_it_stands(page, small):
+def test_python_on_a_page_runs(page, small):
     everything, runs = code(page)
     for block in everything:
         compile(block, name(page), "exec")
-    # One namespace a page: later blocks go on where earlier ones stopped.
+    # A page has one namespace: later blocks use the names of earlier ones.
     exec(compile("\n".join(runs), name(page), "exec"), {"__name__": "page"})
 
 
 @pytest.mark.parametrize("text", [*TEXTS, ROOT / "benchmarks/README.md"], ids=name)
 def test_names_of_the_library_on_a_page_exist(text):
-    # In sentences and tables, too, where no code runs.
+    # This covers names in sentences and tables, too.
     for dotted in re.findall(
         r"\bmk\.(?!NAME)([a-z_]\w*(?:\.\w+)*|[A-Z]\w*)", text.read_text("utf-8")
     ):
@@ -104,7 +104,7 @@ def test_files_of_the_repository_on_a_page_exist(text):
 
 
 def strings(path):
-    """The texts in a module's source, `{}` in place of what is filled in."""
+    """The strings in a module's source; `{}` stands for inserted values."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
@@ -115,7 +115,7 @@ def strings(path):
             )
 
 
-def test_messages_in_troubleshooting_are_those_of_the_code():
+def test_messages_in_troubleshooting_exist_in_the_code():
     page = (DOCS / "troubleshooting.md").read_text("utf-8")
     table = page.partition("| message, in short |")[2].partition("\n\n")[0]
     quoted = re.findall(r"^\| `([^`]+)` \|", table, flags=re.MULTILINE)
@@ -125,9 +125,10 @@ def test_messages_in_troubleshooting_are_those_of_the_code():
         )
     )
     assert len(quoted) == 10
-    quoted.remove("must be float32, scaled")  # Filled in whole; tests of checks see it.
+    # The code assembles this message; the tests of the checks match it.
+    quoted.remove("must be float32, scaled")
     for message in quoted:
-        # `..` on the page is what the message fills in.
+        # `..` on the page stands for inserted values.
         parts = re.split(r"[, ]*\.\.+", message)
         parts = re.compile(".*".join(map(re.escape, parts)))
         assert any(parts.search(text) for text in texts), message
@@ -145,14 +146,14 @@ def anchors(path):
         plain = unicodedata.normalize("NFKD", heading).encode("ascii", "ignore")
         slug = re.sub(r"[^\w\s-]", "", plain.decode()).strip().lower()
         found.add(re.sub(r"[-\s]+", "-", slug))
-    # A page of the API has an anchor for each of its names, and for their methods.
+    # An API page has an anchor for each of its names and their methods.
     entries = API.entries(path)
     methods = {f"{e}.{m}" for e in entries for m in vars(API.resolved(e))}
     return found.union(entries, methods)
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=name)
-def test_links_lead_somewhere(text):
+def test_links_are_valid(text):
     for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)):
         if re.match(r"[a-z]+:", link):
             continue
@@ -196,7 +197,7 @@ def test_every_public_name_is_on_the_page_of_its_wing():
 
 
 def test_the_index_has_every_public_name():
-    # `python scripts/api_index.py` writes the page anew.
+    # `python scripts/api_index.py` writes the page again.
     assert API.PAGE.read_text("utf-8") == API.index()
     listed = {value for wing in API.names().values() for value in wing.values()}
     public = {getattr(mk, name) for name in mk.__all__}
@@ -218,7 +219,7 @@ def table_of_presets():
     return "\n".join(lines)
 
 
-def test_protocols_are_those_of_the_presets():
+def test_the_table_of_protocols_matches_the_presets():
     table = table_of_presets()
     assert table in (DOCS / "protocols.md").read_text("utf-8"), table
 
@@ -227,12 +228,13 @@ TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
 
 
 @pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_tables_of_comparisons_are_the_measured_ones(path):
+def test_tables_of_comparisons_match_the_measurements(path):
     page = (DOCS / "comparisons.md").read_text("utf-8")
     results = json.loads(path.read_text("utf-8"))
     command = results.pop("command").split(" --out ")[0]
     assert f"`{command}`" in page
-    if path.stem.endswith("_steps"):  # Two accuracies and a difference, in a sentence.
+    # The page states these two accuracies and their difference in a sentence.
+    if path.stem.endswith("_steps"):
         for result in results.values():
             assert accuracy(result, 5) in page
         mean, half = results["maml_plus_plus"]["difference"]
@@ -247,7 +249,7 @@ def accuracy(result, step):
 
 
 def row(name, result, *, first):
-    """A line of a table of `maml-keras compare`, its last column left out."""
+    """A line of a table of `maml-keras compare`, without its last column."""
     steps, tasks, lost = result["steps"], result["tasks"], result["diverged_tasks"]
     kind = ".1%" if result["metric"] == "accuracy" else ".3g"
     cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]

@@ -1,4 +1,4 @@
-"""Every example runs in small form and does what it says."""
+"""Every example runs in small form and does what its docstring says."""
 
 import importlib.util
 import json
@@ -24,7 +24,7 @@ JOURNEYS = [
     "subclassed_model",
     "text_model",
 ]
-# In the ordinary journeys; what is slow takes ten to thirty seconds to trace.
+# Examples outside of the slow suite; the others trace for ten to thirty seconds.
 QUICK = {"subclassed_model"}
 OTHERS = [
     "common_point",
@@ -46,7 +46,7 @@ def load(name):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """No programs for a hundred steps: to make one takes longer than a few steps."""
+    """Turns XLA off, which compiles for longer than a few steps take."""
     compiled = mk.MAML.compile
 
     def quick_compile(self, *args, **kwargs):
@@ -76,25 +76,25 @@ def test_journeys_run(name, quick, capsys):
     printed = capsys.readouterr().out
     assert before.table() in printed
     assert after.table() in printed
-    # Two steps teach nothing, but they were taken.
+    # Two meta-steps teach nothing, but they change the curve.
     assert np.isfinite(after.curve).all()
     assert not np.array_equal(before.curve, after.curve)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOURNEYS)
-def test_journeys_arrive(name):
+def test_journeys_improve_on_the_untrained_network(name):
     results = load(name).main([])
     before, after = (results[f"{w} meta-training"] for w in ("before", "after"))
     sign = 1 if after.higher_is_better else -1
-    # Better than the untrained network after its steps, and than itself before them,
-    # both by more than chance would do.
+    # The trained network after adaptation beats the untrained network after adaptation
+    # and itself before adaptation, by more than chance.
     for worse in (before.curve[-1], after.curve[0]):
         margin = 2 * (before.half_width + after.half_width)
         assert sign * (after.mean - worse) > margin
 
 
-def test_adapters_go_around_a_network_that_was_saved(quick, tmp_path, capsys):
+def test_adapters_are_added_to_a_saved_network(quick, tmp_path, capsys):
     module = load("pretrained_adapters")
     x, y = module.spectra(classes=40, examples=2, seed=1)
     saved = module.classifier(x, y, epochs=1)
@@ -103,7 +103,7 @@ def test_adapters_go_around_a_network_that_was_saved(quick, tmp_path, capsys):
     capsys.readouterr()
     results = module.main(chosen)
     assert set(results) == {"before meta-training", "after meta-training"}
-    assert "Epoch 2" not in capsys.readouterr().out  # Nothing was pretrained.
+    assert "Epoch 2" not in capsys.readouterr().out  # There was no pretraining.
 
 
 def test_the_algorithms_are_compared_task_by_task(quick, capsys):
@@ -116,14 +116,14 @@ def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     assert fomaml.split("|")[-2].split()[0] == f"{gap[:, -1].mean():+.3f}"
 
 
-def test_the_export_is_used_where_the_library_is_not(quick, tmp_path, capsys):
+def test_the_export_is_used_without_the_library(quick, tmp_path, capsys):
     found = load("export_and_fine_tune").main(
         ["--meta-steps", "200", "--out", str(tmp_path / "export")]
     )
     assert found["adapt, 5 steps"] < found["before"]
     assert found["fine_tune, 100 steps"] < found["before"]
     assert found["own loop, 100 steps"] < found["before"]
-    # To the bit: what adapts changes nothing, and what was changed comes back.
+    # Equal bit for bit: `adapt` changes nothing, and `reset` undoes every change.
     assert found["still before"] == found["reset"] == found["before"]
     assert "without the library" in capsys.readouterr().out
 
@@ -140,7 +140,7 @@ def test_a_folder_of_images_is_made_and_learned(quick, tmp_path, capsys):
     assert found["one task"] == pytest.approx(right)
 
 
-def test_a_tfds_set_that_is_not_here_says_so(monkeypatch, tmp_path):
+def test_a_missing_tfds_set_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     with pytest.raises(SystemExit, match="download"):
         load("own_tfds").main(["--name", "cifar100", "--split", "train"])
@@ -181,7 +181,7 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     assert card["command"] == typed + str(out)
 
 
-def test_demo_leaves_what_is_there(tmp_path, monkeypatch):
+def test_demo_overwrites_no_folder(tmp_path, monkeypatch):
     module = load("demo")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/config.toml").write_text("kept = true")
@@ -197,7 +197,7 @@ def test_demo_leaves_what_is_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_exactness_prints_the_fault_and_that_it_is_gone(capsys):
+def test_exactness_prints_both_errors(capsys):
     errors = load("exactness").main()
     for layer in ("BatchNormalization", "LayerNormalization", "GroupNormalization"):
         assert errors[layer][0] > 1e-2
@@ -208,7 +208,7 @@ def test_exactness_prints_the_fault_and_that_it_is_gone(capsys):
 
 @pytest.fixture
 def pictures(monkeypatch):
-    """The script that computes them, and its parts; films of few frames."""
+    """The script `common_point`, with films of two frames for each part."""
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(str(EXAMPLES))
     module = load("common_point")
@@ -225,11 +225,11 @@ def assert_readable(*paths):
             assert frames > 1 if path.suffix == ".gif" else frames == 1
             for frame in range(frames):
                 picture.seek(frame)
-                # Decoded, and not of one colour.
+                # The picture can be decoded and has more than one colour.
                 assert np.ptp(np.asarray(picture.convert("RGB"))) > 100
 
 
-def test_the_point_common_to_all_tasks_is_computed(pictures, tmp_path):
+def test_meta_training_finds_the_point_common_to_all_tasks(pictures, tmp_path):
     problem = pictures.lines()
     maml, joint, path = pictures.train(problem, seed=0)
     results = pictures.race(problem, maml, joint, tasks=20, seed=0)
@@ -238,14 +238,15 @@ def test_the_point_common_to_all_tasks_is_computed(pictures, tmp_path):
     np.testing.assert_array_equal(scene.path[0], random)
     for task in scene.tasks.values():
         best = np.array(task.best)
-        # Nearer to every task's best weights, and fewer steps away from them.
+        # The meta-learned weights are nearer to every task's best weights, and need
+        # fewer steps to reach them.
         assert np.linalg.norm(theta - best) < np.linalg.norm(random - best)
         steps = {start: len(way) - 1 for start, way in task.ways.items()}
         assert steps[pictures.META] < steps[pictures.RANDOM]
         for start, losses in task.losses.items():
             assert losses[-1] < problem.threshold < losses[:-1].min()
             assert len(losses) == len(task.ways[start])
-    # The common point itself, of which the tasks know nothing.
+    # They are near the common point itself, which no task shows.
     assert np.linalg.norm(theta - problem.family.common) < 0.5
     found = {name: np.median(result.steps) for name, result in results.items()}
     assert found[pictures.META] < found[pictures.JOINT]

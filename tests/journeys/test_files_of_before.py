@@ -22,7 +22,7 @@ def expected():
     return np.load(BEFORE / "expected.npz")
 
 
-def test_a_model_loads_predicts_as_it_did_and_trains_on(expected):
+def test_a_model_loads_predicts_as_before_and_can_be_trained(expected):
     maml = keras.saving.load_model(BEFORE / "maml.keras")
     x, y = expected["x"], expected["y"]
     task = {"support_x": x, "support_y": y, "query_x": x[:, :3]}
@@ -35,7 +35,7 @@ def test_a_model_loads_predicts_as_it_did_and_trains_on(expected):
     assert int(maml.optimizer.iterations) == 6
 
 
-def test_an_export_adapts_alone_and_in_this_library(expected):
+def test_an_export_adapts_without_and_with_this_library(expected):
     saved = tf.saved_model.load(str(BEFORE / "export"))
     x, y = (tf.constant(expected[key][0]) for key in ("x", "y"))
     got = saved.adapt_and_predict(x, tf.cast(y, tf.int32), x[:3], steps=2)
@@ -47,7 +47,7 @@ def test_an_export_adapts_alone_and_in_this_library(expected):
 
 
 @pytest.mark.journey
-def test_a_finished_run_is_evaluated_as_it_was(tmp_path):
+def test_a_finished_run_evaluates_as_before(tmp_path):
     folder = shutil.copytree(BEFORE / "finished_run", tmp_path / "run")
     before = json.loads((folder / "evaluation.json").read_text())
     result = RUNNER.invoke(app, ["evaluate", str(folder), "--quiet"])
@@ -57,7 +57,7 @@ def test_a_finished_run_is_evaluated_as_it_was(tmp_path):
 
 
 @pytest.mark.journey
-def test_an_interrupted_run_goes_on(tmp_path):
+def test_an_interrupted_run_resumes(tmp_path):
     folder = shutil.copytree(BEFORE / "interrupted_run", tmp_path / "run")
     arguments = ["train", "--config", str(folder / "config.toml"), "--quiet"]
     arguments += ["--out", str(folder), "--resume", "--tasks", "20"]

@@ -1,4 +1,4 @@
-"""The README in an empty environment: its lines and code, copied as they stand."""
+"""Runs the commands and code of the README, unchanged, in an empty environment."""
 
 import pathlib
 import re
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory):
-    """Where the programs lie after the plain lines of installation in a clone."""
+    """The folder of the programs, after the installation commands in a clone."""
     clone = tmp_path_factory.mktemp("clone")
     ignored = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", ".*_cache")
     shutil.copytree(ROOT, clone, dirs_exist_ok=True, ignore=ignored)
@@ -33,18 +33,18 @@ def environment(tmp_path_factory):
     return clone / ".venv/bin"
 
 
-def test_the_demo_runs_as_it_stands(environment):
+def test_the_demo_command_runs(environment):
     printed = shell(DEMO, environment.parents[1], PYTHON)
     assert "MAML" in printed
 
 
 @pytest.mark.timeout(3600)
-def test_the_suite_runs_as_it_stands(environment):
+def test_the_suite_command_runs(environment):
     printed = shell(SUITE, environment.parents[1], PYTHON)
     assert re.search(r"\d{4} passed", printed)
 
 
-def test_code_and_commands_run_as_they_stand(environment, tmp_path):
+def test_code_and_commands_of_the_readme_run(environment, tmp_path):
     (tmp_path / "readme.py").write_text(CODE, encoding="utf-8")
     printed = shell("python readme.py", tmp_path, environment)
     assert "95% CI over 600 tasks" in printed
@@ -62,7 +62,7 @@ def test_code_and_commands_run_as_they_stand(environment, tmp_path):
 
 
 def served(command, folder, path):
-    """TensorBoard answers, and knows of the run."""
+    """Checks that TensorBoard answers and shows the run."""
     server = subprocess.Popen(
         [path / "tensorboard", *command.split()[1:], "--port", "6123"],
         cwd=folder,

@@ -1,4 +1,4 @@
-"""The README's code runs, and its commands and figures are the real ones."""
+"""The README's code runs, and its commands and figures are correct."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ def blocks(language, page=README):
     return re.findall(rf"```{language}\n(.*?)```", page, flags=re.DOTALL)
 
 
-def test_the_front_door_is_short():
+def test_the_readme_is_short():
     assert len(README.splitlines()) <= 150
     start, export = (
         [line for line in block.splitlines() if line] for block in blocks("python")
@@ -27,7 +27,7 @@ def test_the_front_door_is_short():
     assert len(export) <= 6
 
 
-def test_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
+def test_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "\n".join(blocks("python"))
     assert "maml.fit" in code
@@ -35,12 +35,12 @@ def test_python_runs_as_it_stands(tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     after = re.search(r"loss ([\d.]+) ± [\d.]+ \(95% CI over 600 tasks", printed)
     assert after is not None
-    # 3.2 before adaptation. Sums are rounded otherwise on other machines.
-    [said] = re.findall(r"# loss ([\d.]+) ±", README)
-    assert float(after.group(1)) == pytest.approx(float(said), rel=0.25)
+    # The loss before adaptation is 3.2. Other machines round sums differently.
+    [stated] = re.findall(r"# loss ([\d.]+) ±", README)
+    assert float(after.group(1)) == pytest.approx(float(stated), rel=0.25)
 
 
-def test_plain_commands_are_those_of_the_makefile():
+def test_plain_commands_match_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     makefile = makefile.replace("$(BIN)", ".venv/bin").replace("--quiet ", "")
     makefile = makefile.replace("$(PYTHON)", "python3").replace("$(VENV)", ".venv")
@@ -51,7 +51,7 @@ def test_plain_commands_are_those_of_the_makefile():
 
 
 @pytest.mark.parametrize("name", ["sinusoid", "omniglot"])
-def test_figures_are_those_of_the_cards(name):
+def test_figures_match_the_cards(name):
     card = json.loads((ROOT / f"saved_models/{name}/card.json").read_text("utf-8"))
     evaluation, command = card["evaluation"], card["command"]
     assert command in COMPARISONS
@@ -64,22 +64,23 @@ def test_figures_are_those_of_the_cards(name):
 
 
 def row(page, begins):
-    """The cells of the line of a table that begins so."""
+    """The cells of the table line that begins with the given text."""
     [line] = [line for line in page.splitlines() if line.startswith(f"| {begins}")]
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_the_table_beside_other_libraries_is_the_measured_one():
+def test_the_table_beside_other_libraries_matches_the_measurements():
     results = (ROOT / "benchmarks/RESULTS.md").read_text("utf-8")
-    for workload, said in {
+    for workload, stated in {
         "W1-1": row(README, "time of a meta-step, 25 sinusoids"),
         "W4": row(README, "time of a meta-step, a transformer"),
     }.items():
         measured = row(results, f"{workload} ")
-        assert said[2:5] == measured[5:8]
-        assert f"--workloads {workload}`" in said[5]
+        assert stated[2:5] == measured[5:8]
+        assert f"--workloads {workload}`" in stated[5]
         section = results[results.index(f"## {workload}") :]
-        assert f"{row(section[: section.index('Largest')], 'ours |')[1]} ms" in said[5]
+        ours = row(section[: section.index("Largest")], "ours |")
+        assert f"{ours[1]} ms" in stated[5]
     exactness = (ROOT / "docs/exactness.md").read_text("utf-8")
     for error in row(exactness, "`BatchNormalization` ")[1:]:
         assert error in " ".join(row(README, "your model's meta-gradient"))
@@ -88,5 +89,5 @@ def test_the_table_beside_other_libraries_is_the_measured_one():
     assert f"{again[2]} MB, not {kept[2]}:" in " ".join(row(README, "memory of many"))
     card = json.loads((ROOT / "saved_models/omniglot/card.json").read_text("utf-8"))
     mean, half = (card["evaluation"][key][1] for key in ("mean", "half_width_95"))
-    said = " ".join(row(README, "an export that adapts"))
-    assert f"{100 * mean:.1f} ± {half:.1%}" in said
+    stated = " ".join(row(README, "an export that adapts"))
+    assert f"{100 * mean:.1f} ± {half:.1%}" in stated

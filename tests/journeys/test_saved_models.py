@@ -1,4 +1,4 @@
-"""The committed exports load, adapt and say how they were made."""
+"""The committed exports load, adapt, and match their cards and the pages."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def card(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_card_has_what_a_reader_needs(name):
+def test_the_card_has_all_entries(name):
     content = card(name)
     assert content["command"].startswith("maml-keras train ")
     assert content["evaluation"]["tasks"] == 600
@@ -46,7 +46,7 @@ def test_the_keras_file_holds_the_same_weights(name):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
-def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
+def test_the_sinusoid_export_reaches_the_figure_of_its_card():
     saved = tf.saved_model.load(str(FOLDER / "sinusoid"))
     episodes = mk.data.episodes(
         mk.data.Sinusoid(), batch_size=600, seed=runs.TEST_SEED, num_episodes=600
@@ -58,7 +58,7 @@ def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
             task["support_x"], task["support_y"], task["query_x"], query_y
         )
     ]
-    # The same 600 tasks: equal up to float32 in another order of operations.
+    # The tasks are the same 600, so only the order of float32 operations differs.
     assert np.mean(errors) == pytest.approx(
         card("sinusoid")["evaluation"]["mean"][1], rel=1e-3
     )
@@ -68,7 +68,7 @@ def test_the_sinusoid_export_learns_new_tasks_as_its_card_says():
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
-def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
+def test_the_omniglot_export_reaches_the_figure_of_its_card():
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
     family = registry.get("omniglot_small").families().test
     episodes = mk.data.episodes(
@@ -83,14 +83,14 @@ def test_the_omniglot_export_reads_alphabets_it_has_never_seen():
             after.append(np.mean(np.argmax(logits, -1) == qy))
             before.append(np.mean(np.argmax(saved.serve(qx), -1) == qy))
     published = card("omniglot")["evaluation"]["mean"][3]
-    # 100 of the 600 tasks: within three of their standard errors.
+    # These are 100 of the card's 600 tasks: allow three standard errors.
     noise = 3 * np.std(after) / np.sqrt(len(after))
     assert np.mean(after) == pytest.approx(published, abs=noise)
     assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
 
 
 @pytest.mark.slow
-def test_saved_model_cli_says_what_the_page_on_serving_shows():
+def test_saved_model_cli_prints_the_output_on_the_page_on_serving():
     page = (FOLDER.parent / "docs" / "howto" / "serving.md").read_text("utf-8")
     blocks = re.findall(r"```console\n\$ saved_model_cli (.*?)```", page, re.DOTALL)
     assert len(blocks) == 2  # `show` and `run`.
@@ -115,7 +115,7 @@ def test_saved_model_cli_says_what_the_page_on_serving_shows():
 
 
 def outputs(page, command):
-    """What a page shows of the commands that begin so: arguments and output."""
+    """Command lines on a page that begin with `command`, with their outputs."""
     text = (FOLDER.parent / page).read_text(encoding="utf-8")
     text = text.replace("\\\n", "")
     blocks = re.findall(r"```console\n\$ (.*?)\n(.*?)```", text, re.DOTALL)
@@ -123,7 +123,7 @@ def outputs(page, command):
 
 
 @pytest.mark.parametrize("number", [0, 1])
-def test_the_program_prints_what_the_page_on_shipping_shows(number, tmp_path):
+def test_the_program_prints_the_output_on_the_page_on_shipping(number, tmp_path):
     line, shown = outputs("docs/howto/ship.md", "maml-keras adapt ")[number]
     page = (FOLDER.parent / "docs/howto/ship.md").read_text(encoding="utf-8")
     made = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

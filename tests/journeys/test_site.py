@@ -1,4 +1,4 @@
-"""The documentation as a browser lays it out, on a desk and on a telephone."""
+"""The documentation in a browser, at the widths of a desktop and of a phone."""
 
 import functools
 import http.server
@@ -17,7 +17,7 @@ import pytest
 pytestmark = pytest.mark.journey
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Opens every page in a frame of some width, and notes how wide it wants to be.
+# Opens every page in a frame of the given width and records the page's own width.
 PROBE = """<!doctype html><pre id="found"></pre><script>
 const found = {}, pages = PAGES, width = WIDTH;
 async function measure() {
@@ -37,7 +37,7 @@ measure();
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """The built site behind a server; gives its folder and its address."""
+    """The folder and the address of the built site, served locally."""
     folder = tmp_path_factory.mktemp("site") / "copy"
     left_out = shutil.ignore_patterns(".*", "runs", "site", "results")
     shutil.copytree(ROOT, folder, ignore=left_out)

@@ -38,7 +38,8 @@ SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def test_trap_01_second_order_graph_survives_adaptation():
-    # Where weights are assigned to a copied model, second order equals first order.
+    # If an implementation assigns weights to a copied model, second order equals first
+    # order.
     with precision("float64"):
         model, batch = family("dense")
         second = maml(model, steps=2).compute_meta_gradients(batch)[1]
@@ -96,7 +97,7 @@ def test_trap_03_every_kind_of_layer_adapts(name):
         moved += np.abs(ours - before).max() > 1e-5
         # float32, the same sums in another order.
         np.testing.assert_allclose(ours, plain, rtol=1e-4, atol=1e-6)
-    # Attention has one weight without influence: a bias of its keys shifts all scores.
+    # In attention the bias of the keys has no influence: it shifts all scores equally.
     assert moved == len(start) - (name == "attention")
 
 
@@ -129,13 +130,13 @@ def test_trap_06_support_and_query_never_share_an_example():
     plan = NWayKShot(flat_pool(), ways=4, shots=2, queries=3).plan([0, 1], 10_000)
     rows = np.concatenate([plan["support_rows"], plan["query_rows"]], axis=1)
     assert (np.diff(np.sort(rows, axis=1), axis=1) > 0).all()
-    # Four classes of eight rows each, so none was drawn twice.
+    # The pool has eight rows a class, so `row // 8` is the class: four different ones.
     classes = np.sort(rows // 8, axis=1)
     np.testing.assert_array_equal((np.diff(classes, axis=1) > 0).sum(axis=1), 3)
 
 
 def image_pool(classes=8, examples=6):
-    """Classes that differ a lot, so that a leak would show."""
+    """Classes that differ much, so that a leak would show."""
     generator = np.random.default_rng(0)
     prototypes = generator.normal(size=[classes, 8, 8, 1])
     x = np.repeat(prototypes, examples, axis=0)
@@ -158,17 +159,17 @@ def test_trap_07_nothing_leaks_the_label_before_adaptation():
     tasks = NWayKShot(image_pool(), ways=4, shots=1, queries=2)
     batches = episodes(tasks, batch_size=100, seed=3, num_episodes=600)
     learner = maml(conv_net(4), loss=SCCE, rate=0.5, steps=3)
-    # A leak would be learned: at first no network knows where to look for it.
+    # A network must learn to use a leak, so the network is trained first.
     learner.compile(keras.optimizers.Adam(1e-2))
     training = episodes(tasks, batch_size=8, seed=4)
     learner.fit(training, steps_per_epoch=60, verbose=0)
     result = evaluate_episodes(learner, batches, verbose=0)
-    # Three standard errors: 1.96 of them are the half-width.
+    # The limit is three standard errors; the half-width has 1.96 of them.
     assert abs(result.curve[0] - 1 / 4) < 3 / 1.96 * result.half_widths[0]
-    assert result.mean > 0.6  # The classes can be told apart, once adapted.
+    assert result.mean > 0.6  # After adaptation the classes can be told apart.
 
 
-def test_trap_08_each_class_turns_by_an_angle_of_its_own():
+def test_trap_08_each_class_is_rotated_by_its_own_angle():
     corner = np.zeros([2, 2], "float32")
     corner[0, 0] = 1.0
     x = np.stack([corner * (c + 1) for c in range(6) for _ in range(4)])[..., None]
@@ -196,7 +197,7 @@ def test_trap_09_class_split_does_not_depend_on_process_or_order():
         parts = split_classes(pool, train=20, validation=4, test=6)
         return hashlib.sha256(str([p.class_names for p in parts]).encode()).hexdigest()
 
-    # Python draws a hash seed for each run of this test, so the constant is the proof.
+    # Python draws a new hash seed for each run, so a constant proves independence.
     expected = "9a868b1858546dfd3e6b247637aa482116a1939825c7db8c610bd20ab1a22587"
     assert digest(names) == expected
     shuffled = [names[i] for i in np.random.default_rng(0).permutation(30)]
@@ -216,7 +217,7 @@ def test_trap_10_running_statistics_predict_queries_independently():
         return np.abs(whole - np.concatenate(parts, axis=1)).max()
 
     assert difference("running") < 1e-6  # float32
-    assert difference("transductive") > 1e-2  # So the policy has to be reported.
+    assert difference("transductive") > 1e-2  # Hence reports must name the policy.
 
 
 @pytest.mark.parametrize("policy", ["transductive", "running"])
@@ -254,7 +255,7 @@ def test_trap_12_clipping_bounds_the_applied_update(clip, size):
         return [v.numpy() - b for v, b in zip(model.trainable_variables, before)]
 
     assert size(updates()) > 100
-    # The bound is reached: something was clipped, and to no less than it should be.
+    # The update has exactly the size of the bound: it was clipped, and not too much.
     np.testing.assert_allclose(size(updates(**clip)), 0.5, rtol=1e-3)
 
 
@@ -301,7 +302,7 @@ def resumable(seed=5):
 
 
 def everything(model):
-    # All but the generators inside the model, which training never reads.
+    # Random generators inside the model are left out: training never reads them.
     states = [*model.variables, *model.optimizer.variables]
     return [v.numpy() for v in states if v.name != "seed_generator_state"]
 
@@ -332,7 +333,7 @@ def test_trap_15_two_runs_of_fifty_are_one_of_a_hundred(
         with contextlib.suppress(KeyboardInterrupt):
             model.fit(batches, callbacks=[backup, Interrupt()], **fit)
         assert int(model.episodes_seen) == 100
-        model = resumable(seed=6)  # Other weights, which the backup replaces.
+        model = resumable(seed=6)  # The backup replaces these other weights.
         model.fit(batches, callbacks=[backup], **fit)
     assert int(model.episodes_seen) == 200
     found = everything(model)
