@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -31,16 +32,35 @@ def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model
     return _rebuilt(model, lambda config: config, weights)
 
 
-def float64_twin(model: keras.Model) -> keras.Model:
-    """A float64 copy of `model`, for checks against finite differences."""
+@contextlib.contextmanager
+def default_floats(dtype: str) -> Iterator[None]:
+    """A scope in which Keras makes tensors and layers of another float type.
+
+    Args:
+        dtype: such as `"float64"`.
+    """
     floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     try:
-        keras.config.set_floatx("float64")
-        keras.config.set_dtype_policy("float64")
-        return _rebuilt(model, widened, None)
+        keras.config.set_floatx(dtype)
+        keras.config.set_dtype_policy(dtype)
+        yield
     finally:
         keras.config.set_floatx(floatx)
         keras.config.set_dtype_policy(policy)
+
+
+def twin_of(model: keras.Model, dtype: str) -> keras.Model:
+    """A copy of `model` in another float type, for checks against differences.
+
+    Args:
+        model: a built model that Keras can rebuild from its configuration.
+        dtype: the float type of all layers of the copy, such as `"float64"`.
+
+    Raises:
+        ValueError: if the model cannot be rebuilt from `get_config()`.
+    """
+    with default_floats(dtype):
+        return _rebuilt(model, lambda config: retyped(config, dtype), None)
 
 
 def _rebuilt(
@@ -110,21 +130,18 @@ def _custom_objects(model: keras.Model) -> dict[str, Any]:
     }
 
 
-def widened(config: Any) -> Any:
-    """A copy of `config` in which each float type is float64."""
+def retyped(config: Any, dtype: str) -> Any:
+    """A copy of `config` in which each float type is `dtype`."""
     if isinstance(config, dict):
         return {
-            key: _wide_dtype(value) if key == "dtype" else widened(value)
+            key: _retyped(value, dtype) if key == "dtype" else retyped(value, dtype)
             for key, value in config.items()
         }
     if isinstance(config, (list, tuple)):
-        return type(config)(widened(item) for item in config)
+        return type(config)(retyped(item, dtype) for item in config)
     return config
 
 
-def _wide_dtype(value: Any) -> Any:
-    if isinstance(value, dict):
-        return "float64"  # A serialised DTypePolicy.
-    if isinstance(value, str) and ("float" in value):
-        return "float64"
-    return value
+def _retyped(value: Any, dtype: str) -> Any:
+    policy = isinstance(value, dict)  # A serialised DTypePolicy.
+    return dtype if policy or (isinstance(value, str) and "float" in value) else value

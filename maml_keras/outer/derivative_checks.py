@@ -73,5 +73,6 @@ def place(model: keras.Model, scope: str, *, losses: Iterable[str]) -> str:
             if candidate in layers:
                 return f"layer '{candidate}' ({type(layers[candidate]).__name__})"
             if candidate == SCOPE:
-                return "the loss " + " or ".join(f"'{loss}'" for loss in losses)
+                names = " or ".join(f"'{loss}'" for loss in losses)
+                return f"the loss {names}".strip()
     return f"model '{model.name}' outside of its layers"

@@ -1,25 +1,55 @@
-"""Checks the meta-gradient against finite differences, in float64."""
+"""Checks the meta-gradient against finite differences."""
 
 from __future__ import annotations
 
-import copy
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
-from maml_keras.learner.model_copies import float64_twin, widened
+from maml_keras.learner.model_copies import default_floats
+from maml_keras.outer import gradient_twin
 from maml_keras.outer.maml import MAML
-
-STEP_SIZES = (1e-4, 1e-5, 1e-6, 1e-7)
 
 
 class MetaGradientError(AssertionError):
-    """A meta-gradient differs from the finite differences of the query loss."""
+    """A meta-gradient differs from finite differences, or could not be compared."""
+
+
+@dataclass(frozen=True)
+class _Precision:
+    """How finely differences resolve a derivative.
+
+    Attributes:
+        sizes: step sizes, falling.
+        tolerance: the largest relative error that passes by default.
+        agreement: the relative difference of neighbouring steps that have converged.
+        floor: the smallest derivative that can be resolved, as a part of the loss.
+    """
+
+    sizes: tuple[float, ...]
+    tolerance: float
+    agreement: float
+    floor: float
+
+
+_NOTHING = (
+    "The check decided nothing: the finite differences of no variable converge as the "
+    "step shrinks."
+)
+_NOT_SMOOTH = (
+    "The loss is not smooth there, or is another one in each call. Check with a smooth "
+    "activation or a smaller learning rate, and draw random numbers from a "
+    "`keras.random.SeedGenerator` of the layer."
+)
+_PRECISIONS = {
+    "float64": _Precision((1e-4, 1e-5, 1e-6, 1e-7), 1e-6, 1e-4, 1e-4),
+    "float32": _Precision((3e-2, 1e-2, 3e-3, 1e-3), 1e-2, 1e-2, 1e-2),
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +77,8 @@ def check_meta_gradient(
     maml: MAML,
     batch: Any,
     *,
-    tolerance: float = 1e-6,
+    tolerance: float | None = None,
+    dtype: str = "float64",
     seed: int = 0,
     verbose: str | int = "auto",
 ) -> list[VariableCheck]:
@@ -56,10 +87,15 @@ def check_meta_gradient(
     `(L(theta + e d) - L(theta - e d)) / 2e  =  g . d`  for a random direction d in
     each variable, on a float64 twin of the model, at several step sizes e.
 
+    A model whose operations have no float64 kernel, such as 3-D pooling, is checked
+    with `dtype="float32"`, which is coarser.
+
     Args:
         maml: the model to check; the check does not change it.
         batch: `(task, query_y)`; one or two tasks are enough.
-        tolerance: float, the largest relative difference that passes.
+        tolerance: float, the largest relative difference that passes; None for 1e-6
+            in float64 and 1e-2 in float32.
+        dtype: `"float64"` or `"float32"`, the type that the twin computes in.
         seed: int, draws the directions and fixes dropout's masks.
         verbose: 0 for silence, else a progress bar with the largest error once two
             seconds have passed.
@@ -70,7 +106,9 @@ def check_meta_gradient(
     Raises:
         MetaGradientError: with the name of each variable whose gradient is wrong.
             First-order MAML fails by design, because its meta-gradient is not the
-            gradient of the query loss.
+            gradient of the query loss. Also if no variable could be decided, or if
+            TensorFlow has no kernel of that type; the message names the layer.
+        ValueError: if `dtype` is another one, or a derivative does not exist.
 
     >>> from maml_keras import SGD, InnerLoop
     >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
@@ -81,14 +119,57 @@ def check_meta_gradient(
     >>> [check.decided for check in checks]
     [True, True]
     """
-    twin = _twin(maml)
-    task, query_y = tf.nest.map_structure(_as_float64, tuple(batch[:2]))
+    if dtype not in _PRECISIONS:
+        raise ValueError(
+            f"`dtype` must be one of {list(_PRECISIONS)}. Received: dtype={dtype!r}."
+        )
+    precision = _PRECISIONS[dtype]
+    # What layers make of the default float type has to be as wide.
+    with default_floats(dtype):
+        try:
+            checks, graph = _checks(maml, batch, precision, dtype, seed, verbose)
+        except gradient_twin.KERNEL_ERRORS as error:
+            sentence = gradient_twin.missing_kernel(maml.model, dtype, error)
+            if sentence is None:
+                raise
+            raise MetaGradientError(sentence) from error
+    tolerance = precision.tolerance if tolerance is None else tolerance
+    wrong = [c for c in checks if c.decided and c.error > tolerance]
+    undecided = bool(checks) and not any(c.decided for c in checks)
+    if wrong or undecided:
+        sentences = [_blame(maml, wrong, tolerance) if wrong else _NOTHING]
+        coarse = gradient_twin.coarser(maml.model, graph, dtype)
+        if coarse:
+            sentences.append(
+                "The differences are inexact, because a part of the model computes in "
+                f"less than {dtype}: {', '.join(coarse)}. Compute there in the type of "
+                "the inputs, or check with `dtype='float32'`."
+            )
+        elif undecided:
+            sentences.append(_NOT_SMOOTH)
+        raise MetaGradientError(" ".join(sentences))
+    return checks
+
+
+def _checks(
+    maml: MAML,
+    batch: Any,
+    precision: _Precision,
+    dtype: str,
+    seed: int,
+    verbose: str | int,
+) -> tuple[list[VariableCheck], tf.Graph]:
+    """The check of each variable, and the graph that computed the gradients."""
+    twin = gradient_twin.twin(maml, dtype)
+    task, query_y = tf.nest.map_structure(
+        lambda value: _cast(value, dtype), tuple(batch[:2])
+    )
     fixed = tf.constant([seed, 1])
 
     def losses_and_gradients() -> Any:
         return twin.compute_meta_gradients((task, query_y), seed=fixed)
 
-    compiled = tf.function(losses_and_gradients, autograph=False)
+    compiled: Any = tf.function(losses_and_gradients, autograph=False)
     # The same graph without the gradients: TensorFlow prunes them.
     loss_alone = tf.function(lambda: losses_and_gradients()[0], autograph=False)
     loss, gradients = compiled()
@@ -99,33 +180,38 @@ def check_meta_gradient(
         maml.trainable_variables, twin.trainable_variables, gradients
     ):
         numbers = gradient.numpy(), loss_alone, float(loss), generator
-        checks.append(_check(original.path, variable, *numbers))
+        checks.append(_check(original.path, variable, *numbers, precision))
         errors = [check.error for check in checks if check.decided]
         bar.update(len(checks), {"largest_error": max(errors, default=0.0)})
-    wrong = [c for c in checks if c.decided and c.error > tolerance]
-    if wrong:
-        lines = "; ".join(
-            f"{c.path}: {c.analytic:.9g}, but differences give {c.numeric:.9g} "
-            f"(relative error {c.error:.2g})"
-            if np.isfinite(c.error)
-            else f"{c.path}: the gradient is not finite"
-            for c in wrong
+    return checks, compiled.get_concrete_function().graph
+
+
+def _blame(maml: MAML, wrong: list[VariableCheck], tolerance: float) -> str:
+    lines = "; ".join(
+        f"{c.path}: {c.analytic:.9g}, but differences give {c.numeric:.9g} "
+        f"(relative error {c.error:.2g})"
+        if np.isfinite(c.error)
+        else f"{c.path}: the gradient is not finite"
+        for c in wrong
+    )
+    hint = ""
+    if not maml.meta_gradient.is_derivative(maml.inner):
+        hint = (
+            f" {maml.meta_gradient.title(maml.inner)!r} is by design not the "
+            "derivative of the query loss. Use `Backprop()` with "
+            "`second_order=True` for the derivative."
         )
-        hint = ""
-        if not maml.meta_gradient.is_derivative(maml.inner):
-            hint = (
-                f" {maml.meta_gradient.title(maml.inner)!r} is by design not the "
-                "derivative of the query loss. Use `Backprop()` with "
-                "`second_order=True` for the derivative."
-            )
-        raise MetaGradientError(
-            f"The meta-gradient is wrong by more than {tolerance:g} for {lines}.{hint}"
-        )
-    return checks
+    return f"The meta-gradient is wrong by more than {tolerance:g} for {lines}.{hint}"
 
 
 def _check(
-    path: str, variable: Any, gradient: Any, loss: Any, scale: float, generator: Any
+    path: str,
+    variable: Any,
+    gradient: Any,
+    loss: Callable[[], Any],
+    scale: float,
+    generator: Any,
+    precision: _Precision,
 ) -> VariableCheck:
     if not np.isfinite(gradient).all():
         return VariableCheck(path, float("nan"), float("nan"), float("inf"), True)
@@ -134,52 +220,28 @@ def _check(
     direction /= np.linalg.norm(direction)
     analytic = float(np.sum(gradient * direction))
     numeric = []
-    for size in STEP_SIZES:
+    for size in precision.sizes:
         values = []
         for sign in (1.0, -1.0):
             variable.assign(theta + sign * size * direction)
             values.append(float(loss()))
         numeric.append((values[0] - values[1]) / (2 * size))
     variable.assign(theta)
-    # The error is relative to the variable's own gradient, but not finer than float64
+    # The error is relative to the variable's own gradient, but not finer than the type
     # can resolve a difference of losses of this size at the best step.
-    unit = max(abs(analytic), 0.01 * float(np.linalg.norm(gradient)), 1e-4 * abs(scale))
+    norm = float(np.linalg.norm(gradient))
+    unit = max(abs(analytic), 0.01 * norm, precision.floor * abs(scale))
     errors = [abs(n - analytic) / unit for n in numeric]
     best = int(np.argmin(errors))
     # The differences have converged if two neighbouring step sizes agree, even if both
     # disagree with the analytic derivative.
-    decided = any(abs(a - b) <= 1e-4 * unit for a, b in itertools.pairwise(numeric))
+    decided = any(
+        abs(a - b) <= precision.agreement * unit for a, b in itertools.pairwise(numeric)
+    )
     error = errors[best]
     return VariableCheck(path, analytic, numeric[best], error, decided)
 
 
-def _twin(maml: MAML) -> MAML:
-    # The rule's learned variables are differentiated too, so they must be float64. The
-    # rest of the inner loop is copied without its configuration, because it may hold
-    # functions, which a configuration cannot hold.
-    rule = keras.saving.serialize_keras_object(maml.rule)
-    inner = copy.copy(maml.inner)
-    inner.rule = keras.saving.deserialize_keras_object(widened(rule))
-    twin = MAML(
-        float64_twin(maml.model),
-        inner,
-        meta_gradient=maml.meta_gradient,
-        task_map=maml.task_map,
-        batch_norm=maml.learner.batch_norm.fresh(),
-        seed=0,
-    )
-    for part in ("rule", "batch_norm"):
-        ours, theirs = getattr(twin, part), getattr(maml, part)
-        for variable, value in zip(
-            getattr(ours, "variables", []), getattr(theirs, "variables", [])
-        ):
-            variable.assign(tf.cast(value.value, variable.dtype))
-    twin.episodes_seen.assign(maml.episodes_seen.value)
-    twin.meta_steps.assign(maml.meta_steps.value)
-    twin._outer_loss = maml._outer_loss
-    return twin
-
-
-def _as_float64(value: Any) -> Any:
+def _cast(value: Any, dtype: str) -> Any:
     tensor = tf.convert_to_tensor(value)
-    return tf.cast(tensor, tf.float64) if tensor.dtype.is_floating else tensor
+    return tf.cast(tensor, dtype) if tensor.dtype.is_floating else tensor

@@ -157,16 +157,23 @@ def conjugate_gradients(
             begun = definite
         # A vanished denominator means that the solution is already found.
         length = tf.where(definite, tf.math.divide_no_nan(square, curvature), 0.0)
-        solution = [s + length * d for s, d in zip(solution, direction)]
-        residual = [r - length * m for r, m in zip(residual, moved)]
+        solution = _plus(solution, length, direction)
+        residual = _plus(residual, -length, moved)
         before, square = square, _dot(residual, residual)
         turn = tf.math.divide_no_nan(square, before)
-        direction = [r + turn * d for r, d in zip(residual, direction)]
+        direction = _plus(residual, turn, direction)
     return [tf.where(begun, s, t) for s, t in zip(solution, target)]
 
 
 def _dot(a: list[Any], b: list[Any]) -> Any:
-    return tf.add_n([tf.reduce_sum(x * y) for x, y in zip(a, b)])
+    """The scalar product, in the widest type of the tensors."""
+    wide = keras.backend.result_type(*(x.dtype.name for x in a))
+    return tf.add_n([tf.reduce_sum(tf.cast(x * y, wide)) for x, y in zip(a, b)])
+
+
+def _plus(a: list[Any], scale: Any, b: list[Any]) -> list[Any]:
+    """`a + scale * b`, each tensor in its own type."""
+    return [x + tf.cast(scale, x.dtype) * y for x, y in zip(a, b)]
 
 
 def _tensors(gradients: list[Any]) -> list[Any]:

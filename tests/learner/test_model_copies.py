@@ -14,7 +14,7 @@ from helpers import (
 )
 
 from maml_keras import warm_start, with_low_rank_adapters
-from maml_keras.learner.model_copies import copy_of, float64_twin
+from maml_keras.learner.model_copies import copy_of, twin_of
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -37,7 +37,7 @@ def test_copy_computes_the_same_and_is_independent(name):
 def test_twin_computes_the_same_in_float64(name):
     model, batch = family(name)
     x = task_of(batch, 0)[0]["support_x"]
-    twin = float64_twin(model)
+    twin = twin_of(model, "float64")
     assert {v.dtype for v in twin.trainable_variables} == {"float64"}
     assert twin(x).dtype == "float64"
     np.testing.assert_allclose(twin(x), model(x), rtol=1e-4, atol=1e-5)  # float32
@@ -48,7 +48,7 @@ def test_twin_of_mixed_precision_is_float64_throughout():
     model = keras.Sequential(
         [keras.Input([3]), keras.layers.Dense(2, dtype="mixed_float16")]
     )
-    twin = float64_twin(model)
+    twin = twin_of(model, "float64")
     assert twin.layers[0].compute_dtype == "float64"
 
 
@@ -111,7 +111,7 @@ def after_scaling():
 def test_a_copy_normalises_by_the_statistics_of_the_layer():
     model, x = after_scaling(), np.full([4, 3], 6.0, "float32")
     np.testing.assert_array_equal(copy_of(model)(x), model(x))
-    np.testing.assert_allclose(float64_twin(model)(x), model(x), rtol=1e-5)
+    np.testing.assert_allclose(twin_of(model, "float64")(x), model(x), rtol=1e-5)
     # A layer with mean 0 and variance 1, its initial values, gives other outputs.
     fresh = keras.Sequential(
         [keras.Input([3]), keras.layers.Normalization(), keras.layers.Dense(2)]

@@ -274,6 +274,22 @@ def test_implicit_gradient_of_weights_that_do_not_adapt():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
+def test_implicit_takes_layers_of_several_float_types():
+    def model(head):
+        body = keras.layers.Dense(4, activation="tanh", dtype="float64")
+        head = keras.layers.Dense(2, dtype=head)
+        return keras.Sequential([keras.Input([3]), body, head])
+
+    mixed, wide = model("float32"), model("float64")
+    wide.set_weights(mixed.get_weights())
+    found, expected = (
+        gradients(wrapped(m, Implicit(3), proximal=LAMBDA), regression())
+        for m in (mixed, wide)
+    )
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
+
+
 def test_proximal_step_pulls_back_to_the_initialisation():
     # By hand: g + lambda (phi - theta), zero at the first step.
     model, batch = linear(), regression(tasks=1)

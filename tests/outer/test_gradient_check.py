@@ -21,6 +21,7 @@ from maml_keras import (
     MetaGradientError,
     UpdateRule,
     check_meta_gradient,
+    last_layer,
     rate_of,
     satisfying,
 )
@@ -113,11 +114,111 @@ def test_tolerance_is_respected():
     assert max(c.error for c in checks) > 1e-3
 
 
-def test_non_smooth_model_is_undecided_and_not_blamed():
-    checks = check_meta_gradient(maml(through(Sawtooth())), regression())
-    body_kernel, *_ = checks
+def test_non_smooth_part_is_undecided_and_not_blamed():
+    # The body does not adapt, so the teeth do not move with the head.
+    inner = InnerLoop("mse", SGD(0.1), adapt=last_layer())
+    checks = check_meta_gradient(MAML(through(Sawtooth()), inner), regression())
+    body_kernel, *_, head_bias = checks
+    assert head_bias.decided
     assert not body_kernel.decided
-    assert body_kernel.error > 1e-6  # A decided check would fail.
+    assert body_kernel.error > 1e-6  # It would have been blamed.
+
+
+def test_a_check_that_decides_nothing_is_no_success():
+    model = keras.Sequential([keras.Input([3]), layers.Dense(2), Sawtooth()])
+    with pytest.raises(MetaGradientError, match="decided nothing.*not smooth"):
+        check_meta_gradient(maml(model), regression())
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Narrow(layers.Layer):
+    """Computes in float32, whatever it is given."""
+
+    def call(self, x):
+        return tf.cast(tf.sin(tf.cast(x, tf.float32)), x.dtype)
+
+
+def test_a_layer_that_computes_in_less_is_named():
+    model = maml(through(Narrow(name="narrow")), steps=2)
+    words = r"less than float64: layer 'narrow' \(Narrow\)\. .*dtype='float32'"
+    with pytest.raises(MetaGradientError, match=words):
+        check_meta_gradient(model, regression())
+    checks = check_meta_gradient(model, regression(), dtype="float32")
+    assert all(check.decided and check.error < 1e-2 for check in checks)
+
+
+def narrow_loss(y_true, y_pred):
+    difference = tf.cast(y_true - y_pred, tf.float32)
+    return tf.square(difference)
+
+
+def test_a_loss_that_computes_in_less_is_named():
+    with pytest.raises(MetaGradientError, match="less than float64: the loss"):
+        check_meta_gradient(maml(dense(), loss=narrow_loss), regression())
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Grid(layers.Layer):
+    """Makes tensors of the default float type."""
+
+    def call(self, x):
+        return x * keras.ops.arange(1.0, 5.0) + keras.ops.ones([4])
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Noise(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seeds = keras.random.SeedGenerator(1)
+
+    def call(self, x, training=False):
+        noise = keras.random.normal(keras.ops.shape(x), seed=self.seeds)
+        return x + 0.1 * noise if training else x
+
+
+@pytest.mark.parametrize("layer", [Grid, Noise])
+def test_tensors_of_the_default_type_are_as_wide_as_the_check(layer):
+    checks = check_meta_gradient(maml(through(layer()), steps=2), regression())
+    assert all(check.decided and check.error < 1e-7 for check in checks)
+
+
+def volumes(pooling):
+    return keras.Sequential(
+        [
+            keras.Input([4, 4, 4, 1]),
+            layers.Conv3D(2, 2, padding="same", activation="tanh"),
+            pooling,
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda: layers.AveragePooling3D(2, name="pool"),
+        lambda: layers.MaxPooling3D(2, name="pool"),
+    ],
+)
+def test_a_kernel_that_float64_does_not_have_is_said_and_float32_checks(layer):
+    model, batch = maml(volumes(layer())), regression((4, 4, 4, 1))
+    words = r"no float64 kernel.*layer 'pool' \(\w+Pooling3D\).*dtype='float32'"
+    with pytest.raises(MetaGradientError, match=words):
+        check_meta_gradient(model, batch)
+    checks = check_meta_gradient(model, batch, dtype="float32")
+    assert any(check.decided for check in checks)
+
+
+def test_float32_finds_a_wrong_second_derivative_too():
+    model = maml(through(WrongSecondDerivative()), steps=2, rate=0.5)
+    with pytest.raises(MetaGradientError, match="body/kernel"):
+        check_meta_gradient(model, regression(), dtype="float32")
+
+
+def test_another_type_is_refused():
+    with pytest.raises(ValueError, match="`dtype` must be one of.*'float16'"):
+        check_meta_gradient(maml(dense()), regression(), dtype="float16")
 
 
 @pytest.mark.parametrize("policy", ["transductive", "running"])
