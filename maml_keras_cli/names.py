@@ -14,6 +14,7 @@ PRESETS = (
     "sinusoid_20_code",
     "omniglot_small",
     "omniglot_small_20w",
+    "omniglot_small_alone",
     "omniglot_5w1s",
     "omniglot_5w1s_code",
     "omniglot_5w5s",

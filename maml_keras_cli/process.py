@@ -7,6 +7,7 @@ import functools
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,7 +32,7 @@ def in_process(command: Callable[..., None]) -> Callable[..., None]:
         # TensorFlow's C++ code prints messages about processors and missing GPUs.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0" if verbose else "3")
         try:
-            with _logging(quiet, verbose):
+            with _logging(quiet, verbose), _warnings(quiet):
                 _set_tensorflow()
                 command(**options)
         except BrokenPipeError:
@@ -67,6 +68,19 @@ def _logging(quiet: bool, verbose: bool) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+@contextlib.contextmanager
+def _warnings(quiet: bool) -> Iterator[None]:
+    """Prints each warning as one line, without the place in the code."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if not quiet:
+            typer.echo(f"warning: {' '.join(str(message).split())}", err=True)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 def _set_tensorflow() -> None:

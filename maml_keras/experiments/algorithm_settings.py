@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -125,6 +125,22 @@ def of_images(
         adapt = {"adapt": all_but_batch_norm()}
         found |= {name: Variation(options=adapt) for name in ("maml", "fomaml")}
     return found
+
+
+def with_options(
+    variations: Mapping[str, Variation], names: Iterable[str], **options: Any
+) -> dict[str, Variation]:
+    """The variations with further keywords for the recipes of these names.
+
+    >>> found = with_options({}, ["maml"], batch_norm="support")
+    >>> found["maml"].options
+    {'batch_norm': 'support'}
+    """
+    found = {name: variations.get(name, Variation()) for name in names}
+    return {
+        name: replace(variation, options={**variation.options, **options})
+        for name, variation in found.items()
+    }
 
 
 def with_shots_of_tests(shots: int, family: data.NWayKShot) -> data.NWayKShot:

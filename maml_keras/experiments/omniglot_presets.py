@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
-from maml_keras import data
+import numpy as np
+
+from maml_keras import data, recipes
 from maml_keras.experiments import algorithm_settings
 from maml_keras.experiments.algorithm_settings import Variation, falling_adam
 from maml_keras.experiments.preset import Families, Preset, cross_entropy
@@ -114,6 +117,22 @@ def omniglot_small(ways: int) -> Preset:
     )
 
 
+def omniglot_small_alone() -> Preset:
+    """The tasks of `omniglot_small`, for a product that predicts each query alone."""
+    preset = omniglot_small(5)
+    return dataclasses.replace(
+        preset,
+        name="omniglot_small_alone",
+        title=f"{preset.title}, each query predicted alone",
+        protocol=f"{preset.protocol}; in training the mirror image of each character "
+        "is a further character, and queries are normalised by the support set",
+        families=functools.partial(_few_characters, ways=5, mirrored=True),
+        variations=algorithm_settings.with_options(
+            preset.variations, recipes.RECIPES, batch_norm="support"
+        ),
+    )
+
+
 def _characters(
     pools: tuple[data.Pool, data.Pool, data.Pool],
     *,
@@ -158,6 +177,7 @@ def _all_characters(
 def _few_characters(
     *,
     ways: int,
+    mirrored: bool = False,
     data_dir: Any = None,
     download: bool = False,
     verbose: str | int = 0,
@@ -165,7 +185,7 @@ def _few_characters(
     pool = data.omniglot(
         split="small1+small2", data_dir=data_dir, download=download, verbose=verbose
     )
-    parts = data.split_classes(
+    train, validation, test = data.split_classes(
         pool,
         train=None,
         validation=VALIDATION_ALPHABETS,
@@ -173,11 +193,22 @@ def _few_characters(
         by="group",
     )
     return _characters(
-        parts,
+        (_with_mirror_images(train) if mirrored else train, validation, test),
         ways=ways,
         train_shots=1,
         shots=1,
         train_queries=5,
         queries=15,
         rotate_tests=False,
+    )
+
+
+def _with_mirror_images(pool: data.Pool) -> data.Pool:
+    """The pool, and the mirror image of each class as a class of its own."""
+    names = pool.class_names
+    return data.Pool(
+        np.concatenate([pool.examples, pool.examples[:, :, ::-1]]),
+        counts=np.tile(pool.counts, 2),
+        class_names=[*names, *(f"{name}, mirrored" for name in names)],
+        groups=None if pool.groups is None else pool.groups * 2,
     )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import difflib
 
 from maml_keras.experiments.image_presets import SETS, images
-from maml_keras.experiments.omniglot_presets import PUBLISHED, omniglot, omniglot_small
+from maml_keras.experiments.omniglot_presets import (
+    PUBLISHED,
+    omniglot,
+    omniglot_small,
+    omniglot_small_alone,
+)
 from maml_keras.experiments.preset import Preset
 from maml_keras.experiments.sinusoid_presets import sinusoid
 
@@ -37,6 +42,7 @@ PRESETS = {
             for code in (False, True)
         ),
         *(omniglot_small(ways) for ways in (5, 20)),
+        omniglot_small_alone(),
         *(
             omniglot(ways, shots, code=code)
             for ways, shots in PUBLISHED

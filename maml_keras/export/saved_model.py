@@ -6,6 +6,7 @@ import itertools
 import json
 import pathlib
 import tempfile
+import warnings
 from typing import Any
 
 import tensorflow as tf
@@ -56,6 +57,7 @@ def write(
     """
     path = pathlib.Path(path)
     _check_replaceable(path)
+    _warn_of_coupled_queries(learner)
     check_no_tables(learner.model)
     specs = input_signature or signature.of_model(learner, inner)
     # The bar counts each function, the SavedModel and the Keras file.
@@ -103,6 +105,20 @@ def _check_replaceable(path: pathlib.Path) -> None:
         )
 
 
+def _warn_of_coupled_queries(learner: Learner) -> None:
+    """Warns if a query that a client sends alone is predicted by itself alone."""
+    if learner.couples_queries:
+        warnings.warn(
+            f"The export of '{learner.model.name}' normalises all queries of a call "
+            f"together (batch_norm='{learner.batch_norm.name}'). A query that comes "
+            "alone is normalised by itself, and its accuracy can fall to chance. Send "
+            "as many queries in a call as in the evaluation, or export "
+            "`MAML(maml.model, maml.inner, batch_norm='inductive')`: weights that were "
+            "trained under 'transductive' need no other training for it.",
+            stacklevel=4,
+        )
+
+
 def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
     model, rule = learner.model, inner.rule
     policy = batch_norm_policies.described(learner.batch_norm)
@@ -127,6 +143,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "second_order": inner.second_order,
         },
         "batch_norm": learner.batch_norm.name,
+        "queries": "together" if learner.couples_queries else "alone or together",
         # A Keras configuration does not tell that a layer inside another is frozen.
         **({} if all(layers) else {"trainable_layers": layers}),
         # Nor does it tell that a single weight is frozen: its index in

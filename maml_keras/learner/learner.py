@@ -221,6 +221,14 @@ class Learner:
         settled = momenta.keys() | self.batch_norm.settled(1).keys()
         return [v for v in self.state_variables if id(v) in settled]
 
+    @property
+    def couples_queries(self) -> bool:
+        """True if a query's prediction after adaptation depends on other queries."""
+        return self.batch_norm.couples_queries and any(
+            isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+            for layer in self.model._flatten_layers()
+        )
+
     def features(
         self,
         weights: list[Any],

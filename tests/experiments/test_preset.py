@@ -84,7 +84,9 @@ def test_a_preset_has_the_settings_of_its_paper(name, monkeypatch):
 
 
 @pytest.mark.parametrize("algorithm", recipes.RECIPES)
-@pytest.mark.parametrize("name", ["sinusoid", "omniglot_small", "cifar_fs_5w1s"])
+@pytest.mark.parametrize(
+    "name", ["sinusoid", "omniglot_small", "omniglot_small_alone", "cifar_fs_5w1s"]
+)
 def test_every_algorithm_can_be_built_for_a_preset(name, algorithm):
     preset = registry.get(name)
     if (name, algorithm) == ("sinusoid", "proto_maml"):  # Sinusoids have no classes.
@@ -238,6 +240,29 @@ def test_the_small_omniglot_holds_two_whole_alphabets_out():
     assert not alphabets[2] & (alphabets[0] | alphabets[1])
     assert (train.rotate_classes, test.rotate_classes) == (True, False)
     assert (test.ways, test.shots, test.queries) == (5, 1, 15)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_mirror_images_are_further_classes_of_training_alone():
+    plain, mirrored = (
+        registry.get(name).families()
+        for name in ("omniglot_small", "omniglot_small_alone")
+    )
+    count, rows = plain.train.pool.num_classes, len(plain.train.pool.examples)
+    assert mirrored.train.pool.num_classes == 2 * count
+    images = mirrored.train.pool.examples
+    np.testing.assert_array_equal(images[:rows], plain.train.pool.examples)
+    np.testing.assert_array_equal(images[rows:, :, ::-1], images[:rows])
+    for a, b in zip(plain[1:], mirrored[1:]):
+        assert a.pool.class_names == b.pool.class_names
+
+
+@pytest.mark.parametrize("algorithm", ["maml", "reptile", "maml_plus_plus"])
+def test_every_algorithm_of_the_preset_for_single_queries_predicts_them_so(algorithm):
+    maml = registry.get("omniglot_small_alone").build(algorithm, 100)
+    assert not maml.learner.couples_queries
 
 
 def test_reptile_gets_the_queries_of_other_algorithms_as_support():

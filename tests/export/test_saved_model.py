@@ -141,6 +141,50 @@ def test_an_export_holds_the_learner_as_a_keras_file(exported):
     )
 
 
+@pytest.mark.parametrize("policy", ["transductive", "per_step"])
+def test_an_export_whose_queries_see_each_other_warns(policy, tmp_path):
+    model = maml(batch_normalised(), batch_norm=policy)
+    with pytest.warns(UserWarning, match=rf"batch_norm='{policy}'.*alone.*inductive"):
+        model.export(tmp_path / "e")
+
+
+@pytest.mark.filterwarnings("error:The export of")
+@pytest.mark.parametrize("policy", ["inductive", "beside", "running"])
+def test_an_export_that_predicts_each_query_by_itself_does_not(policy, tmp_path):
+    card = maml(batch_normalised(), batch_norm=policy).export(tmp_path / "e")
+    text = (card / "card.json").read_text(encoding="utf-8")
+    assert json.loads(text)["queries"] == "alone or together"
+
+
+@pytest.mark.filterwarnings("error:The export of")
+def test_no_warning_where_no_layer_normalises_by_a_batch(tmp_path):
+    frozen = batch_normalised()
+    frozen.layers[1].trainable = False
+    maml(dense()).export(tmp_path / "without")
+    maml(frozen).export(tmp_path / "frozen")
+
+
+def test_weights_of_the_transductive_policy_serve_one_query_at_a_time(tmp_path):
+    trained = maml(batch_normalised(), steps=2)
+    other = MAML(trained.model, trained.inner, batch_norm="inductive")
+    saved = tf.saved_model.load(str(other.export(tmp_path / "e")))
+    task, _ = regression(queries=5)
+    arrays = [
+        tf.constant(task[name][0], tf.float32)
+        for name in ("support_x", "support_y", "query_x")
+    ]
+    together = saved.adapt_and_predict(*arrays)
+    for i in range(5):
+        alone = saved.adapt_and_predict(*arrays[:2], arrays[2][i : i + 1])
+        np.testing.assert_allclose(alone[0], together[i], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(together, other(task)[0], rtol=1e-5, atol=1e-6)
+    # An adapted model, which anybody's Keras loads, answers the same.
+    adapted = trained.adapt(task["support_x"][0], task["support_y"][0])
+    np.testing.assert_allclose(
+        adapted(task["query_x"][0]), together, rtol=1e-4, atol=1e-5
+    )
+
+
 def test_the_card_describes_the_export(exported):
     model, path, *_ = exported
     card = json.loads((path / "card.json").read_text(encoding="utf-8"))
@@ -154,6 +198,7 @@ def test_the_card_describes_the_export(exported):
         "second_order": True,
     }
     assert card["batch_norm"] == "transductive"
+    assert card["queries"] == "together"
     assert card["meta_gradient"] == "Backprop, second order"
     assert card["data"] == "random"
     assert card["versions"]["tensorflow"] == tf.__version__
