@@ -98,9 +98,9 @@ def _convert(
 
     suffix = FORMATS[name].suffix
     # The file of a run goes into the run folder, as its SavedModel does.
-    beside = path / "export" if (path / "maml.keras").exists() else path.resolve()
+    target = path / "export" if (path / "maml.keras").exists() else path.resolve()
     written = (
-        run_folder.first_free(beside.with_name(f"{beside.stem}{suffix}"))
+        run_folder.first_free(target.with_name(f"{target.stem}{suffix}"))
         if out is None
         else new_path(out)
     )

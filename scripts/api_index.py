@@ -18,7 +18,7 @@ import maml_keras as mk
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ROOT / "docs" / "api"
 PAGE = PAGES / "index.md"
-# In the order in which a user meets them.
+# The order in which a user meets the wings.
 WINGS = [
     "data",
     "models",
@@ -54,7 +54,7 @@ def names() -> dict[str, dict[str, Any]]:
 
 
 def _public(module: ModuleType) -> dict[str, Any]:
-    """What a module's `__all__` names, by dotted path; modules in it are opened."""
+    """The objects in a module's `__all__` by dotted path, also those of its modules."""
     found: dict[str, Any] = {}
     for name in module.__all__:
         value = getattr(module, name)
@@ -94,7 +94,7 @@ def resolved(path: str) -> Any:
     raise ModuleNotFoundError(path)
 
 
-def said(value: Any) -> str:
+def first_sentence(value: Any) -> str:
     """The first sentence of a docstring, for the cell of a table."""
     first = (inspect.getdoc(value) or "").split("\n\n")[0]
     return " ".join(first.split()).replace("|", "\\|")
@@ -106,10 +106,11 @@ def index() -> str:
     for wing, public in names().items():
         documented = {id(resolved(e)): e for e in entries(PAGES / f"{wing}.md")}
         module = importlib.import_module(f"maml_keras.{wing}")
-        lines += [f"## {wing}", "", said(module), ""]
+        lines += [f"## {wing}", "", first_sentence(module), ""]
         lines += ["| name | what it is |", "|---|---|"]
         lines += [
-            f"| [`{name}`]({wing}.md#{documented[id(value)]}) | {said(value)} |"
+            f"| [`{name}`]({wing}.md#{documented[id(value)]}) "
+            f"| {first_sentence(value)} |"
             for name, value in sorted(public.items(), key=_order)
         ]
         lines += ["", f"[Everything about `{wing}`]({wing}.md)", ""]

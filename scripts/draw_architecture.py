@@ -62,17 +62,17 @@ def _wing(name: str, folder: pathlib.Path) -> Wing:
         files = [folder.with_suffix(".py")]
         first = files[0]
     imports = set().union(*map(imported, files)) - {name}
-    return Wing(name, said(first), files, imports)
+    return Wing(name, first_sentence(first), files, imports)
 
 
-def said(path: pathlib.Path) -> str:
+def first_sentence(path: pathlib.Path) -> str:
     """The first sentence of a file's docstring."""
     docstring = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
     return " ".join(docstring.split("\n\n")[0].split())
 
 
 def imported(path: pathlib.Path) -> set[str]:
-    """The wings that a file imports, in its functions too."""
+    """The wings that a file imports, also inside its functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if not isinstance(node, ast.ImportFrom):
@@ -122,9 +122,9 @@ def _floor(wing: Wing, y: float, width: int) -> list[str]:
         f'<text x="{MARGIN + 12}" y="{y + 15:g}" font-size="12.5" '
         f'fill="#5c6670">{files}</text>',
     ]
-    told = textwrap.wrap(wing.sentence.replace("`", ""), 62)
-    for i, line in enumerate(told):
-        at = y + 4.5 + 17 * (i - (len(told) - 1) / 2)
+    sentence = textwrap.wrap(wing.sentence.replace("`", ""), 62)
+    for i, line in enumerate(sentence):
+        at = y + 4.5 + 17 * (i - (len(sentence) - 1) / 2)
         lines.append(
             f'<text x="{MARGIN + 165}" y="{at:g}" font-size="13.5" '
             f'fill="#1b1f23">{escape(line)}</text>'
@@ -133,7 +133,7 @@ def _floor(wing: Wing, y: float, width: int) -> list[str]:
 
 
 def _column(x: float, start: float, below: list[float], colour: str) -> list[str]:
-    """From a wing straight down: an arrowhead at every wing that it imports."""
+    """A line from a wing down, with an arrowhead at every imported wing."""
     lines = [
         f'<path d="M{x:g} {start:g}V{max(below):g}" stroke="{colour}" '
         'stroke-width="2" fill="none"/>',
@@ -148,7 +148,7 @@ def _column(x: float, start: float, below: list[float], colour: str) -> list[str
 
 
 def listing(house: list[Wing]) -> str:
-    """The page that says what each file is for, the command line first."""
+    """The page with the purpose of each file, the command line first."""
     lines = [HEAD]
     for wing in reversed(house):
         lines += [f"## {wing.name}", "", wing.sentence, ""]
@@ -156,7 +156,7 @@ def listing(house: list[Wing]) -> str:
         for path in wing.files:
             if path.name == "__init__.py" and path.parent.name == wing.name:
                 continue
-            lines.append(f"| `{path.relative_to(ROOT)}` | {said(path)} |")
+            lines.append(f"| `{path.relative_to(ROOT)}` | {first_sentence(path)} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -2,10 +2,10 @@
 
 Two lists, made from TensorFlow's registries and the sources of its gradient functions:
 
-- dropped: marked as not differentiable, although floats go in and come out. The
-  derivative counts as zero, in silence.
-- missing: emitted by the gradient function of another operation, without a derivative
-  of its own. A second derivative ends in a LookupError.
+- dropped: operations marked as not differentiable, although their inputs and outputs
+  are floats. The derivative silently counts as zero.
+- missing: operations that a gradient function of another operation emits, and that have
+  no derivative themselves. A second derivative ends in a LookupError.
 
     python scripts/gradient_survey.py
 """
@@ -22,7 +22,7 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.framework.ops import gradient_registry
 
 FLOATS = {types_pb2.DT_HALF, types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE}
-# What a gradient function calls: an operation's own wrapper, or one around it.
+# Calls in a gradient function: an operation's own wrapper, or one around it.
 CALLS = re.compile(r"gen_\w+\.(\w+)\(|_ops\.(\w*(?:grad|backprop)\w*)\(")
 
 
@@ -35,10 +35,10 @@ def operations() -> dict[str, op_def_pb2.OpDef]:
 
 
 def carries_floats(definition: op_def_pb2.OpDef) -> bool:
-    """True if floats go in and come out, so that there could be a derivative."""
+    """Whether inputs and outputs are floats, so that there could be a derivative."""
 
     def floating(argument: op_def_pb2.OpDef.ArgDef) -> bool:
-        if argument.is_ref:  # Variables of TensorFlow 1.
+        if argument.is_ref:  # A variable of TensorFlow 1.
             return False
         if argument.type:
             return argument.type in FLOATS
@@ -54,7 +54,7 @@ def carries_floats(definition: op_def_pb2.OpDef) -> bool:
 
 
 def dropped() -> list[str]:
-    """Operations of floats that are marked as not differentiable."""
+    """Operations on floats that are marked as not differentiable."""
     known = operations()
     return sorted(
         name

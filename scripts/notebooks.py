@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "examples/notebooks").glob("*.ipynb"))
 PAGES = ROOT / "docs/notebooks"
 QUIET = "--IPKernelApp.log_level=40"
-# Nothing of the machine: the version of Python would change with each execution.
+# The metadata says nothing about the machine: Python's version would change often.
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -28,14 +28,14 @@ def executed(path: pathlib.Path, *, seconds: int = 600) -> nbformat.NotebookNode
     """The notebook with the outputs of this machine.
 
     Args:
-        path: a notebook; the file stays as it is.
+        path: a notebook; the file does not change.
         seconds: int, the longest time for one cell.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell fails.
     """
     notebook = nbformat.read(path, as_version=4)
-    # What the notebook writes is no part of the repository.
+    # Files that the notebook writes do not belong into the repository.
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(
             notebook,
@@ -56,7 +56,7 @@ def page(path: pathlib.Path) -> dict[str, bytes]:
     text, resources = MarkdownExporter().from_filename(
         path, resources={"unique_key": path.stem}
     )
-    # Links lead from the folder of the pages, and to pages in place of notebooks.
+    # Links start in the folder of the pages, and lead to pages instead of notebooks.
     text = text.replace("](../../docs/", "](../")
     text = re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", text)
     text = text.replace("![png](", "![Picture drawn by the cell above](")

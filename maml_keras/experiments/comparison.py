@@ -86,9 +86,9 @@ class Comparison:
                     f"{self.iterations[name]:,}",
                     _seconds(self.seconds[name]),
                     *cells,
-                    _form(result, result.medians[-1]),
-                    _of_all(result.diverged[-1], result),
-                    "" if name == first else _signed(result, mean, half),
+                    _figure_cell(result, result.medians[-1]),
+                    _count_cell(result.diverged[-1], result),
+                    "" if name == first else _difference_cell(result, mean, half),
                     result.batch_norm,
                 ]
             )
@@ -304,20 +304,20 @@ def _mean_cell(result: Evaluation, step: int) -> str:
         return "diverged"
     kept = result.num_tasks - result.diverged[step]
     rest = f" ({kept} tasks)" if result.diverged[step] else ""
-    return f"{_form(result, mean)} ± {_form(result, half)}{rest}"
+    return f"{_figure_cell(result, mean)} ± {_figure_cell(result, half)}{rest}"
 
 
-def _of_all(number: int, result: Evaluation) -> str:
+def _count_cell(number: int, result: Evaluation) -> str:
     return f"{number} of {result.num_tasks}" if number else "0"
 
 
-def _form(result: Evaluation, value: float) -> str:
+def _figure_cell(result: Evaluation, value: float) -> str:
     if np.isinf(value):
         return "diverged"
     return f"{value:.1%}" if result.metric == "accuracy" else f"{value:.3g}"
 
 
-def _signed(result: Evaluation, mean: float, half: float) -> str:
+def _difference_cell(result: Evaluation, mean: float, half: float) -> str:
     if not np.isfinite(mean):
         return "no task in common"
     if result.metric == "accuracy":

@@ -7,7 +7,7 @@ from typing import Any, final
 import tensorflow as tf
 
 from maml_keras.monitoring.look import Look
-from maml_keras.monitoring.views import Board, View, told_steps
+from maml_keras.monitoring.views import Board, View, main_steps
 from maml_keras.outer.maml import MAML
 
 
@@ -42,7 +42,7 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     # TensorBoard shows charts with bands last in their section, so the most important
     # chart has a section of its own.
     story = f"query {metric} before adaptation, after the first and the last inner step"
-    tags = [f"{metric}/step_{k}" for k in told_steps(steps)]
+    tags = [f"{metric}/step_{k}" for k in main_steps(steps)]
     charts: Charts = {
         f"query {metric} at every inner step": f"adaptation/{metric}/step_",
         "gap after adaptation: query minus support": "gap/",

@@ -59,10 +59,10 @@ class Board:
         self._writers = {}
 
 
-def told_steps(steps: int) -> list[int]:
+def main_steps(steps: int) -> list[int]:
     """The most important numbers of inner steps: 0, 1 and the last.
 
-    >>> told_steps(10), told_steps(1), told_steps(0)
+    >>> main_steps(10), main_steps(1), main_steps(0)
     ([0, 1, 10], [0, 1], [0])
     """
     return sorted({0, min(1, steps), steps})
@@ -98,7 +98,7 @@ class Curves(View):
                 for metric in dict.fromkeys([trace.metric, "loss"]):
                     curve_scalars(trace.query(metric))
                 result = trace.query()
-                for k in told_steps(trace.steps):
+                for k in main_steps(trace.steps):
                     tag = f"interval/{trace.metric}/step_{k}"
                     mean, half = result.curve[k], result.half_widths[k]
                     bounds = {"lower": mean - half, "upper": mean + half}

@@ -1,4 +1,4 @@
-"""The page about the architecture names files and functions that are there."""
+"""The page about the architecture names existing files and functions."""
 
 import ast
 import importlib.util
@@ -21,8 +21,8 @@ def drawer():
     return module
 
 
-def test_the_picture_and_the_list_of_files_are_those_of_the_code():
-    # `python scripts/draw_architecture.py` makes both anew.
+def test_the_picture_and_the_list_of_files_match_the_code():
+    # `python scripts/draw_architecture.py` makes both again.
     made = drawer()
     house = made.wings()
     assert made.PICTURE.read_text("utf-8") == made.picture(house)
@@ -38,10 +38,10 @@ def test_the_picture_has_every_file_and_no_arrow_upwards():
     for wing in house:
         assert wing.imports <= below
         below.add(wing.name)
-    assert house[-1].imports  # What a command imports when it runs counts.
+    assert house[-1].imports  # Imports inside the functions of a command count, too.
 
 
-def test_every_path_on_the_page_is_there():
+def test_every_path_on_the_page_exists():
     paths = re.findall(r"`([\w/]+\.py)`", PAGE)
     assert len(paths) > 60
     for path in paths:
@@ -49,8 +49,8 @@ def test_every_path_on_the_page_is_there():
         assert any(place.exists() for place in places), path
 
 
-def test_functions_are_in_the_file_beside_them():
-    """In a row that names one file, the name in code that follows is defined in it."""
+def test_functions_are_defined_in_the_file_of_their_row():
+    """If a row names one file, the file defines the name in code that follows."""
     found = 0
     for line in PAGE.splitlines():
         row = re.match(r"\|[^`]*`([\w/]+\.py)`[^`]*`([A-Za-z_][\w.]*)`", line)

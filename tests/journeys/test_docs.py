@@ -202,7 +202,7 @@ def test_the_index_has_every_public_name():
     listed = {value for wing in API.names().values() for value in wing.values()}
     public = {getattr(mk, name) for name in mk.__all__}
     assert {value for value in public if not inspect.ismodule(value)} <= listed
-    assert all(API.said(value).endswith((".", ":", "?")) for value in listed)
+    assert all(API.first_sentence(value).endswith((".", ":", "?")) for value in listed)
 
 
 def table_of_presets():

@@ -1,4 +1,4 @@
-"""Wheel and sdist hold what they must, and work where there is no repository."""
+"""Wheel and sdist hold the right files, and work without the repository."""
 
 import pathlib
 import re
@@ -18,7 +18,7 @@ SOURCES = {
     for path in (ROOT / package).rglob("*")
     if path.suffix == ".py" or path.name == "py.typed"
 }
-# The library comes from where it was installed, not from the folder of the script.
+# The library is imported from its installation, not from the folder of the script.
 WHERE = "import maml_keras, sys; assert maml_keras.__file__.startswith(sys.prefix)\n"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -68,6 +68,6 @@ def test_the_readme_runs_in_an_empty_environment(source, clone, tmp_path):
     assert "95% CI over 600 tasks" in bare.shell("python readme.py", tmp_path, path)
     for written in ("maml.keras", "sinusoid/saved_model.pb"):
         assert (tmp_path / written).exists()
-    said = bare.shell("maml-keras --version", tmp_path, path)
-    assert said.startswith("maml-keras 0.")
+    printed = bare.shell("maml-keras --version", tmp_path, path)
+    assert printed.startswith("maml-keras 0.")
     shutil.rmtree(tmp_path / "environment")
