@@ -34,8 +34,8 @@ def _head(measured: list[dict[str, Any]]) -> str:
     for result in (r for m in measured for r in m["peers"].values()):
         for package, version in result.get("versions", {}).items():
             versions.setdefault(package, set()).add(version)
-    told = [f"{p} {', '.join(sorted(v))}" for p, v in sorted(versions.items())]
-    return "\n\n".join([*lines, "Versions: " + "; ".join(told) + "."])
+    named = [f"{p} {', '.join(sorted(v))}" for p, v in sorted(versions.items())]
+    return "\n\n".join([*lines, "Versions: " + "; ".join(named) + "."])
 
 
 def _summary(measured: list[dict[str, Any]]) -> str:
@@ -97,7 +97,7 @@ def _section(m: dict[str, Any]) -> str:
 
 
 def _checks(m: dict[str, Any]) -> str:
-    told = [
+    errors = [
         f"{r['title']} {r['check']['loss_error']:.0e} / "
         f"{r['check']['gradient_error']:.0e}"
         for r in m["peers"].values()
@@ -107,7 +107,7 @@ def _checks(m: dict[str, Any]) -> str:
         "Largest relative difference from the others (query loss / meta-gradient, "
         "smooth twin, float64): "
     )
-    return about + (", ".join(told) or "nothing to compare with") + "."
+    return about + (", ".join(errors) or "nothing to compare with") + "."
 
 
 def _tried(result: dict[str, Any]) -> str:

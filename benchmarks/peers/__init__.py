@@ -1,7 +1,7 @@
 """Peers: one implementation a file, each run in a separate process.
 
-A peer's module has `PACKAGES`, whose versions are told, `prepare(variant)`, called
-before the framework is imported, and a subclass of `Peer`.
+A peer's module has `PACKAGES`, whose versions are reported, a function
+`prepare(variant)`, called before the framework is imported, and a subclass of `Peer`.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ PACKAGES = ["learn2learn", "torch", "numpy"]
 def prepare(variant: dict[str, Any]) -> None:
     """Imports learn2learn's algorithm without the rest of the package.
 
-    Its `__init__` imports gym, torchtext and a compiled extension; of these the
-    algorithm needs nothing, so empty packages stand for the two that run them.
+    Its `__init__` imports gym, torchtext and a compiled extension, which the algorithm
+    does not need. Empty packages replace the two packages that import them.
     """
     torch_peer.prepare(variant)
     found = importlib.util.find_spec("learn2learn")

@@ -14,10 +14,10 @@ from benchmarks.workloads import Workload
 
 
 class Network(nn.Module):
-    """A workload's network, all of its parameters in one module.
+    """A workload's network, with all parameters in one module.
 
-    One flat module rather than one for each layer: the libraries that copy or patch
-    modules have less to do for it.
+    A single flat module costs less than one module for each layer in libraries that
+    copy or patch modules.
     """
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:

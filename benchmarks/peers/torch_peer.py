@@ -96,7 +96,7 @@ class TorchPeer(Peer):
 
 
 class ModulePeer(TorchPeer):
-    """For libraries that adapt a module: a loop over tasks, `backward` for each."""
+    """A peer that adapts a module: a loop over tasks, with `backward` for each task."""
 
     variants = staticmethod(loop_variants)
 
@@ -105,7 +105,7 @@ class ModulePeer(TorchPeer):
         """The loss of the adapted network, differentiable in its parameters."""
 
     def meta_gradient(self, batch: list[Any]) -> tuple[Any, list[Any]]:
-        """Gradients add up in the parameters; each task's graph is freed at once."""
+        """Mean loss and gradient; the parameters add up the gradients of all tasks."""
         self.network.zero_grad(set_to_none=True)
         tasks, total = self.tasks(batch), 0.0
         for task in tasks:

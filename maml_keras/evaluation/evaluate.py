@@ -59,7 +59,7 @@ class Evaluation:
         higher_is_better: bool; None if it is unknown. Then there is no median at a
             step where a task diverged.
         asked: str, `"together"` if one pass predicted all queries of a task,
-            `"alone"` if each query had a pass of its own.
+            `"alone"` if each query had its own pass.
     """
 
     metric: str
@@ -204,9 +204,9 @@ def evaluate_episodes(
         higher_is_better: bool, for your own function. None decides by the metric's
             name: True for accuracies, False for losses and errors.
         queries: `"together"`: one pass predicts all queries of a task. `"alone"`: each
-            query has a pass of its own, as in a product that is asked one query at a
-            time. The two differ only under a batch-norm policy whose queries see each
-            other, such as `"transductive"`.
+            query has its own pass, as in a product that gets one query at a time. The
+            two differ only under a batch-norm policy that normalises queries together,
+            such as `"transductive"`.
         verbose: 0 for silence, else a progress bar.
 
     Returns:

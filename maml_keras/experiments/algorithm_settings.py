@@ -130,7 +130,7 @@ def of_images(
 def with_options(
     variations: Mapping[str, Variation], names: Iterable[str], **options: Any
 ) -> dict[str, Variation]:
-    """The variations with further keywords for the recipes of these names.
+    """The variations of the named recipes, with further keywords for the recipes.
 
     >>> found = with_options({}, ["maml"], batch_norm="support")
     >>> found["maml"].options

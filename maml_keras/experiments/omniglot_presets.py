@@ -204,7 +204,7 @@ def _few_characters(
 
 
 def _with_mirror_images(pool: data.Pool) -> data.Pool:
-    """The pool, and the mirror image of each class as a class of its own."""
+    """The pool with the mirror image of each class as a further class."""
     names = pool.class_names
     return data.Pool(
         np.concatenate([pool.examples, pool.examples[:, :, ::-1]]),
