@@ -105,8 +105,8 @@ def _derivative(averaging: Any, centred: Any, rate: Any) -> Any:
             mean = tf.linalg.matmul(averaging, towards)
             along = tf.linalg.matmul(averaging, towards * centred)
             rest, back = towards - mean, pull * along
-            # The mean of products minus the product of means would be rounding errors
-            # only where dy is constant, as for a mean. So centre first.
+            # Centre first: where dy is constant, as for a mean, the mean of products
+            # minus the product of means would hold nothing but rounding errors.
             both = tf.linalg.matmul(averaging, rest * upstream)
             slope = of_scale * rate - factor * squared * along
             bent = scale * (both - 3.0 * back) + of_scale * product

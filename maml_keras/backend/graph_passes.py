@@ -1,4 +1,4 @@
-"""Switches off passes of TensorFlow's graph optimiser that a training step ignores."""
+"""Switches off passes of TensorFlow's graph optimiser that training does not need."""
 
 from __future__ import annotations
 

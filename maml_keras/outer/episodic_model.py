@@ -300,7 +300,7 @@ class EpisodicModel(keras.Model, abc.ABC):
 
     @contextlib.contextmanager
     def _one_batch_a_call(self) -> Iterator[None]:
-        """Evaluates one batch a call if `"auto"` joined the meta-steps of training.
+        """Evaluates one batch per call if `"auto"` joined the meta-steps of training.
 
         The number of joined steps fits the length of the training data only.
         """
