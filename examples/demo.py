@@ -53,17 +53,19 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     )
     print(f"    {time.perf_counter() - started:.0f} s")
 
-    print("2/4 the two networks to compare with")
+    print("2/4 two networks to compare with")
+    print(
+        "    random: the same network, untrained\n"
+        f"    pretrained: trained on all sinusoids together, {options.iterations} steps"
+    )
+    started = time.perf_counter()
     same = {"seed": options.seed, "verbose": 1}
-    networks = {
-        "MAML": maml,
-        "pretrained": joint_pretraining(preset, iterations=options.iterations, **same)[
-            0
-        ],
-        "random": random_initialisation(preset, **same)[0],
-    }
+    random, _ = random_initialisation(preset, **same)
+    pretrained, _ = joint_pretraining(preset, iterations=options.iterations, **same)
+    networks = {"MAML": maml, "pretrained": pretrained, "random": random}
+    print(f"    {time.perf_counter() - started:.0f} s")
 
-    print(f"3/4 adapting each to {options.tasks} new tasks")
+    print(f"3/4 adapting each of the three to {options.tasks} new tasks, 10 steps each")
     results = {
         name: runs.evaluate(network, preset, num_tasks=options.tasks, verbose=1)
         for name, network in networks.items()

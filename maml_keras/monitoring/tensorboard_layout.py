@@ -28,21 +28,32 @@ class Layout(View):
         self._written = True
         first = next(iter(look.traces.values()))
         with board.part():
-            layout = _layout(first.metric, first.steps, look.rates is not None)
-            tf.summary.experimental.write_raw_pb(_summary(layout))
+            sections = _layout(first.metric, first.steps, look.rates is not None)
+            bands = _bands(first.metric, first.steps)
+            tf.summary.experimental.write_raw_pb(_summary(sections, bands))
 
 
-# By the chart's title: a regular expression for its tags, or a list of tags that are
-# drawn with a band.
-Charts = dict[str, str | list[str]]
+# By the chart's title: a regular expression for the chart's tags.
+Charts = dict[str, str]
+
+
+def _bands(metric: str, steps: int) -> dict[str, str]:
+    """By the chart's title: the tags of a mean and its interval, without the last part.
+
+    >>> _bands("loss", 1)["query loss after 1 step; 95% interval over tasks"]
+    'interval/loss/step_1'
+    """
+    when = {k: f"after {k} step" + "s" * (k > 1) for k in main_steps(steps)}
+    when[0] = "before adaptation"
+    return {
+        f"query {metric} {said}; 95% interval over tasks": f"interval/{metric}/step_{k}"
+        for k, said in when.items()
+    }
 
 
 def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     """The charts of each section of the page."""
-    # TensorBoard shows charts with bands last in their section, so the most important
-    # chart has a section of its own.
     story = f"query {metric} before adaptation, after the first and the last inner step"
-    tags = [f"{metric}/step_{k}" for k in main_steps(steps)]
     charts: Charts = {
         f"query {metric} at every inner step": f"adaptation/{metric}/step_",
         "gap after adaptation: query minus support": "gap/",
@@ -51,14 +62,15 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     if metric != "loss":
         charts["query loss at every inner step"] = "adaptation/loss/step_"
     sections: dict[str, Charts] = {
-        "Does it learn to adapt?": {f"{story}; 95% interval over tasks": tags},
+        "Does it learn to adapt?": {story: rf"interval/{metric}/step_\d+/mean"},
         "How do all steps do?": charts,
-        "What do the inner steps do?": {
+    }
+    if steps:
+        sections["What do the inner steps do?"] = {
             "norm of the inner gradient, by layer": "inner_gradient/",
             "norm of the inner update, by layer": "inner_update/",
             "support loss at every inner step": "support/loss/step_",
-        },
-    }
+        }
     if learns_rates:
         sections["Which inner rates are learned?"] = {
             "learned inner rate, by layer": "inner_rate/"
@@ -66,22 +78,20 @@ def _layout(metric: str, steps: int, learns_rates: bool) -> dict[str, Charts]:
     return sections
 
 
-def _summary(sections: dict[str, Charts]) -> Any:
+def _summary(sections: dict[str, Charts], bands: dict[str, str]) -> Any:
+    """The summary of a page: charts by section, then the bands of the first section."""
     # Imported here, because the import takes a second.
     from tensorboard.plugins.custom_scalar import layout_pb2, summary
 
     layout = layout_pb2.Layout()
     for title, charts in sections.items():
         category = layout.category.add(title=title)
-        for name, shown in charts.items():
-            chart = category.chart.add(title=name)
-            if isinstance(shown, str):
-                chart.multiline.tag.append(shown)
-                continue
-            for tag in shown:
-                chart.margin.series.add(
-                    value=f"adaptation/{tag}",
-                    lower=f"interval/{tag}/lower",
-                    upper=f"interval/{tag}/upper",
-                )
+        for name, tags in charts.items():
+            category.chart.add(title=name).multiline.tag.append(tags)
+    # A chart has one band only. For several bands in a chart TensorBoard says "Missing
+    # Tags" of every run without them, such as that of `keras.callbacks.TensorBoard`.
+    for name, tag in bands.items():
+        layout.category[0].chart.add(title=name).margin.series.add(
+            value=f"{tag}/mean", lower=f"{tag}/lower", upper=f"{tag}/upper"
+        )
     return summary.pb(layout).SerializeToString()

@@ -88,8 +88,9 @@ class Curves(View):
 
     Writes `adaptation/<metric>/step_0`, `step_1`, ... and `adaptation/diverged`, the
     number of tasks that diverged by the last step. `interval/<metric>/step_0/lower` and
-    `upper` bound the 95% confidence interval of the mean over tasks. Intervals are
-    written before adaptation, after the first step and after the last step.
+    `upper` bound the 95% confidence interval of the mean over tasks, and `mean` is this
+    mean again. Intervals are written before adaptation, after the first step and after
+    the last step.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -101,7 +102,7 @@ class Curves(View):
                 for k in main_steps(trace.steps):
                     tag = f"interval/{trace.metric}/step_{k}"
                     mean, half = result.curve[k], result.half_widths[k]
-                    bounds = {"lower": mean - half, "upper": mean + half}
+                    bounds = {"lower": mean - half, "mean": mean, "upper": mean + half}
                     for bound, value in bounds.items():
                         tf.summary.scalar(
                             f"{tag}/{bound}", value, description=result.caption

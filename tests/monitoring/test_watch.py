@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 import urllib.request
 
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar.metadata import CONFIG_SUMMARY_TAG as CONFIG_TAG
 
 import maml_keras as mk
 from maml_keras.monitoring.tensorboard_hparams import write_contenders
@@ -79,6 +82,49 @@ def test_scalars_equal_the_trace(run):
     rates = events(logs / "adaptation")
     tag = f"inner_rate/{trace.layers[1]}/step_2"
     np.testing.assert_allclose(last(rates, tag), maml.rule.rates.numpy()[1, 1])
+
+
+def layout_of(logs):
+    """The layout of the page Custom Scalars, and the scalars' tags by run."""
+    layout = layout_pb2.Layout()
+    layout.ParseFromString(last(events(logs / "adaptation"), CONFIG_TAG).item())
+    folders = {path.parent for path in logs.rglob("events*")}
+    return layout, [set(events(folder).Tags()["tensors"]) for folder in folders]
+
+
+def assert_every_chart_has_its_tags(logs):
+    layout, runs = layout_of(logs)
+    for category in layout.category:
+        for chart in category.chart:
+            for tag in chart.multiline.tag:
+                found = [t for tags in runs for t in tags if re.search(tag, t)]
+                assert found, chart.title
+            # TensorBoard says "Missing Tags" of a run unless it has nothing of a
+            # chart, and of a chart with several bands even then.
+            assert len(chart.margin.series) == (0 if chart.multiline.tag else 1)
+            for band in chart.margin.series:
+                tags = {band.value, band.lower, band.upper}
+                assert {len(tags & tags_of_run) for tags_of_run in runs} == {0, 3}
+
+
+def test_the_page_of_custom_scalars_misses_no_tags(run, tmp_path):
+    logs, maml, *_ = run
+    shutil.copytree(logs, tmp_path, dirs_exist_ok=True)
+    # Beside the watched run: Keras's own run, and the curve of a baseline.
+    keras_run = tf.summary.create_file_writer(str(tmp_path / "train"))
+    with keras_run.as_default(step=1):
+        tf.summary.scalar("epoch_loss", 1.0)
+    result = mk.evaluate_episodes(maml, tasks(2), steps=2, verbose=0)
+    baseline = tf.summary.create_file_writer(str(tmp_path / "baseline"))
+    mk.monitoring.write_curve(baseline, result, step=6)
+    keras_run.close()
+    baseline.close()
+    assert_every_chart_has_its_tags(tmp_path)
+
+
+def test_the_page_of_a_run_without_steps_has_no_chart_of_steps(tmp_path):
+    trained(mk.Watch(tmp_path, tasks(2), steps=0), epochs=1)
+    assert_every_chart_has_its_tags(tmp_path)
 
 
 def test_tasks_and_norms_are_drawn(run):
