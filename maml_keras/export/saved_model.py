@@ -33,6 +33,7 @@ def write(
     path: str | pathlib.Path,
     *,
     input_signature: Any = None,
+    trained_on: str = "",
     card: dict[str, Any] | None = None,
     verbose: str | int = "auto",
 ) -> pathlib.Path:
@@ -45,6 +46,7 @@ def write(
             refused.
         input_signature: `(x, y)`, nests of `tf.TensorSpec` with None for the number of
             examples; needed if the model's own inputs have no known shape, else None.
+        trained_on: the targets of training, as `target_specs.described` writes them.
         card: dict of further entries for the card.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
@@ -59,7 +61,7 @@ def write(
     _check_replaceable(path)
     _warn_of_coupled_queries(learner)
     check_no_tables(learner.model)
-    specs = input_signature or signature.of_model(learner, inner)
+    specs = input_signature or signature.of_model(learner, inner, trained_on=trained_on)
     # The bar counts each function, the SavedModel and the Keras file.
     parts = itertools.count(1)
     bar = Bar(ExportedLearner.PARTS + 2, unit="part", verbose=verbose)

@@ -8,15 +8,25 @@ import keras
 import tensorflow as tf
 
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner import target_specs
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import PureLoss
 
 
-def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
+def of_model(
+    learner: Learner, inner: InnerLoop, *, trained_on: str = ""
+) -> tuple[Any, Any]:
     """Specs of the inputs and targets, from the model's symbolic inputs.
 
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loop, whose loss takes the targets.
+        trained_on: the targets of training, as `target_specs.described` writes them;
+            used if the loss does not tell the shape of its targets.
+
     Raises:
-        ValueError: if the model does not tell the shape of its inputs or outputs.
+        ValueError: if the model does not tell the shape of its inputs or outputs, or
+            the loss does not take targets like the outputs and no others are known.
     """
     model = learner.model
     try:
@@ -32,7 +42,30 @@ def of_model(learner: Learner, inner: InnerLoop) -> tuple[Any, Any]:
             "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
             "tf.TensorSpec([None, 28, 28, 1], tf.float32)."
         ) from error
-    return x, _targets(inner.loss, outputs)
+    if trained_on and not inner.loss.tells_targets:
+        return x, target_specs.specs(trained_on)
+    y = _targets(inner.loss, outputs)
+    _check_taken(learner, inner.loss, y, outputs)
+    return x, y
+
+
+def _check_taken(learner: Learner, loss: PureLoss, y: Any, outputs: Any) -> None:
+    """Refuses targets like the outputs if the loss cannot compute with them."""
+    predictions = keras.tree.map_structure(
+        lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), outputs
+    )
+    if loss.tells_targets:
+        return
+    try:
+        tf.function(loss, autograph=False).get_concrete_function(y, predictions)
+    except (TypeError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"The loss '{loss.name}' must tell what targets it takes. Received: an "
+            f"error for targets like the outputs of '{learner.model.name}': {error}. "
+            "Export after training, which shows the targets, or pass "
+            "`input_signature=(x, y)`, nests of tf.TensorSpec such as "
+            "tf.TensorSpec([None, 1], tf.float32)."
+        ) from error
 
 
 def _is_one(model: keras.Model, what: str) -> bool:

@@ -113,6 +113,20 @@ class PureLoss:
         return self._parts is None and self._per_output and self.name in ELEMENTWISE
 
     @property
+    def tells_targets(self) -> bool:
+        """True if the shape of the targets follows from the shape of the outputs.
+
+        A function of your own may take targets of any width, such as one number for
+        a mean and a variance.
+        """
+        if self._parts is not None:
+            parts = (
+                self._parts.values() if isinstance(self._parts, dict) else self._parts
+            )
+            return all(part.tells_targets for part in parts)
+        return self.is_elementwise or self.is_categorical or self.is_sparse_categorical
+
+    @property
     def ignored_class(self) -> int | None:
         """The class number whose examples the loss ignores, or None."""
         function = None if self._parts is not None else self._function

@@ -16,7 +16,12 @@ from maml_keras.execution import auto_task_map
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop, check_steps
 from maml_keras.inner.rules import checked_rate
-from maml_keras.learner import batch_norm_policies, episode_checks, input_checks
+from maml_keras.learner import (
+    batch_norm_policies,
+    episode_checks,
+    input_checks,
+    target_specs,
+)
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner, Output
 from maml_keras.learner.model_copies import copy_of
@@ -127,6 +132,8 @@ class MAML(EpisodicModel):
             name="meta_steps",
         )
         self._outer_loss = inner.loss
+        # The form of the targets in training, for an export.
+        self._trained_on = ""
         self._traced_with = frozen_or_not(model)
         self._adapt_function: Any = None
         self.built = True
@@ -252,6 +259,7 @@ class MAML(EpisodicModel):
         task = batch["task"]
         episode_checks.check_batch(task, batch["query_y"])
         input_checks.check_scale(self.model, task, hint=input_checks.TRAINING)
+        self._trained_on = target_specs.described(task["support_y"])
         learner, weights = self.learner, self.learner.weights()
         elements = {**batch, **self._seeds(task, seed)}
         iteration = tf.convert_to_tensor(self.meta_steps.value)
@@ -438,6 +446,7 @@ class MAML(EpisodicModel):
             self.inner,
             path,
             input_signature=input_signature,
+            trained_on=self._trained_on,
             card={**facts, **(card or {})},
             verbose=verbose,
         )
@@ -445,7 +454,7 @@ class MAML(EpisodicModel):
     # Configuration -------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments as plain data."""
+        """The constructor's arguments as plain data, and the form of the targets."""
         return {
             "model": keras.saving.serialize_keras_object(self.model),
             "inner": keras.saving.serialize_keras_object(self.inner),
@@ -454,6 +463,7 @@ class MAML(EpisodicModel):
             "batch_norm": batch_norm_policies.described(self.learner.batch_norm),
             "seed": self.seed,
             "name": self.name,
+            "trained_on": self._trained_on,
         }
 
     @classmethod
@@ -463,4 +473,8 @@ class MAML(EpisodicModel):
             key: keras.saving.deserialize_keras_object(config[key], custom_objects)
             for key in ("model", "inner", "meta_gradient", "task_map")
         }
-        return cls(**{**config, **revived})
+        arguments = {**config, **revived}
+        trained_on = arguments.pop("trained_on", "")
+        model = cls(**arguments)
+        model._trained_on = trained_on
+        return model

@@ -21,7 +21,7 @@ from helpers import (
     subclassed,
 )
 
-from maml_keras import MAML, SGD, InnerLoop, last_layer
+from maml_keras import MAML, SGD, InnerLoop, fine_tune, last_layer
 
 pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
 
@@ -326,3 +326,52 @@ def test_the_loss_that_fine_tuning_returns_leaves_padding_out(tmp_path):
     errors = np.mean((saved.serve(x) - y) ** 2, axis=-1)
     assert loss == pytest.approx(float(errors[x != 0].mean()), rel=1e-5)
     assert loss != pytest.approx(float(errors.mean()), rel=1e-2)
+
+
+# Targets of another width than the outputs -------------------------------------------
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def pinball(y_true, y_pred):
+    """Three quantiles of one number."""
+    error = y_true - y_pred
+    quantiles = tf.constant([0.1, 0.5, 0.9])
+    return tf.reduce_mean(tf.maximum(quantiles * error, (quantiles - 1) * error), -1)
+
+
+@keras.saving.register_keras_serializable(package="tests")
+def weighted(y_true, y_pred):
+    """The last column of the targets weighs the example."""
+    squares = tf.reduce_mean(tf.square(y_true[:, :-1] - y_pred), -1)
+    return tf.abs(y_true[:, -1]) * squares
+
+
+@pytest.mark.parametrize(
+    ("loss", "outputs", "width"), [(pinball, 3, 1), (weighted, 2, 3)]
+)
+def test_targets_may_be_narrower_or_wider_than_the_outputs(
+    loss, outputs, width, tmp_path
+):
+    model = MAML(dense(outputs=outputs), InnerLoop(loss, SGD(0.1), steps=2))
+    task, query_y = regression(outputs=width)
+    model.compile("sgd")
+    model.train_on_batch(task, query_y)
+    model.save(tmp_path / "own.keras")
+    x, y = task["support_x"][0], task["support_y"][0]
+    expected = model.adapt(x, y, verbose=0).predict(x, verbose=0)
+    loaded = keras.saving.load_model(tmp_path / "own.keras")
+    for name, exported in (("trained", model), ("loaded", loaded)):
+        exported.export(tmp_path / name, verbose=0)
+        saved = tf.saved_model.load(str(tmp_path / name))
+        got = saved.adapt_and_predict(x, y, x, steps=2)
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+        tuned = fine_tune(tmp_path / name, x, y, steps=2, verbose=0)
+        np.testing.assert_allclose(
+            tuned.predict(x, verbose=0), expected, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_an_untrained_export_asks_for_the_form_of_the_targets(tmp_path):
+    model = MAML(dense(outputs=2), InnerLoop(pinball, SGD(0.1)))
+    with pytest.raises(ValueError, match="must tell what targets it takes.*input_sig"):
+        model.export(tmp_path / "untrained", verbose=0)
