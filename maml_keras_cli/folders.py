@@ -24,17 +24,29 @@ def claimed_folder(
             newest of these folders is taken.
         resume: continue a run that has begun.
 
+    The folder is locked: no other process may train into it meanwhile.
+
     Raises:
+        BlockingIOError: if another process trains into the folder.
         FileExistsError: if `out` holds something and `resume` is False.
         FileNotFoundError: if there is nothing to resume.
     """
+    from maml_keras.experiments import run_lock
+
     is_new = not resume and not (out and out.exists())
     if resume:
         folder = _with_run(out) if out else _newest(default)
+    elif out is None:
+        folder = _claimed(default)
     else:
-        folder = new_path(out, remedy=RESUME) if out else _claimed(default)
+        # A folder is checked once it is locked, so that two runs cannot both find it
+        # empty.
+        folder = out if out.is_dir() else new_path(out, remedy=RESUME)
     try:
-        yield folder
+        with run_lock.held(folder):
+            if not resume and not run_lock.is_empty(folder):
+                new_path(folder, remedy=RESUME)
+            yield folder
     except KeyboardInterrupt as error:
         if not (folder / "config.toml").exists():
             raise

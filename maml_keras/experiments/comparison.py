@@ -15,7 +15,7 @@ import numpy as np
 from maml_keras import recipes
 from maml_keras.evaluation.evaluate import Evaluation, half_width
 from maml_keras.evaluation.plots import plot_comparison
-from maml_keras.experiments import baselines, run_folder, runs
+from maml_keras.experiments import baselines, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.preset import Preset
 from maml_keras.monitoring import figures
@@ -170,6 +170,7 @@ def compare(
     Raises:
         ValueError: if an algorithm is unknown, given twice, or not made for the
             preset's tasks.
+        BlockingIOError: if another process compares in the folder.
         FileExistsError: if the folder holds something other than a comparison.
     """
     known = {*recipes.RECIPES, *baselines.BASELINES}
@@ -183,7 +184,6 @@ def compare(
         )
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    folder = _checked_folder(pathlib.Path(folder))
     settings: dict[str, Any] = {
         "preset": preset.name,
         "algorithms": list(algorithms),
@@ -194,8 +194,24 @@ def compare(
         "tasks": num_tasks,
         "data_dir": data_dir,
     }
+    with run_lock.held(folder) as held:
+        return _compare(preset, held, settings, download, verbose, command, announce)
+
+
+def _compare(
+    preset: Preset,
+    folder: pathlib.Path,
+    settings: dict[str, Any],
+    download: bool,
+    verbose: str | int,
+    command: str,
+    announce: Callable[[str], None] | None,
+) -> Comparison:
+    """Compares as `compare` does, in a folder that this process holds."""
+    _check_folder(folder)
     settings = _with_kept_settings(folder, settings)
     command = command or _python_call(settings)
+    algorithms, seed = settings["algorithms"], settings["seed"]
     iterations, seconds = settings["iterations"], settings["seconds"]
     if settings["steps"] is not None:
         # Validation in training takes these steps, too, so that the learning curve
@@ -206,7 +222,6 @@ def compare(
         # Every algorithm is checked before the first is trained: the last one's turn
         # may come hours later.
         Contender.check(preset, name, where, iterations, seconds)
-    folder.mkdir(parents=True, exist_ok=True)
     run_folder.write_config(folder, settings, program="compare", command=command)
     results: dict[str, Evaluation] = {}
     counts: dict[str, int] = {}
@@ -225,7 +240,7 @@ def compare(
             maml,
             families,
             steps=preset.evaluation_steps,
-            num_tasks=num_tasks,
+            num_tasks=settings["tasks"],
             verbose=verbose,
         )
     comparison = Comparison(results, counts, times)
@@ -246,16 +261,15 @@ def compare(
     return comparison
 
 
-def _checked_folder(folder: pathlib.Path) -> pathlib.Path:
+def _check_folder(folder: pathlib.Path) -> None:
     """Refuses a folder that holds something other than a comparison."""
     begun = (folder / run_folder.CONFIG).exists() and run_folder.read_config(folder)
     # A single run also has this file, but it names one `algorithm`.
-    if folder.exists() and any(folder.iterdir()) and "algorithms" not in (begun or {}):
+    if not run_lock.is_empty(folder) and "algorithms" not in (begun or {}):
         raise FileExistsError(
             "`folder` must be a new folder, or the folder of a comparison to continue. "
             f"Received: {folder}, which holds something else. Choose another."
         )
-    return folder
 
 
 def _with_kept_settings(

@@ -13,6 +13,7 @@ from typing import Any
 import tomli_w
 
 from maml_keras.backend.versions import versions
+from maml_keras.experiments import run_lock
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,7 +119,7 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) 
         FileNotFoundError: if `resume` is True and the folder, not empty, has no run.
         ValueError: if the run to be resumed has other settings.
     """
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or run_lock.is_empty(folder):
         return
     if not resume:
         raise FileExistsError(

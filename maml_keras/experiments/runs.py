@@ -14,7 +14,7 @@ import keras
 
 from maml_keras import data
 from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes
-from maml_keras.experiments import registry, run_folder
+from maml_keras.experiments import registry, run_folder, run_lock
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import (
     LOOKS,
@@ -85,15 +85,45 @@ def train(
         The trained model. A run that had ended already returns its saved model.
 
     Raises:
+        BlockingIOError: if another process trains into the folder.
         FileExistsError: if the folder is not empty and `resume` is False.
         FileNotFoundError: if `resume` is True and the folder, not empty, has no run.
         ValueError: if `iterations` does not fill whole epochs, or if the run to be
             resumed began with other settings.
     """
-    folder = pathlib.Path(folder)
-    where = {"data_dir": data_dir, "download": download}
     if iterations is not None and iterations < 1:
         raise ValueError(f"`iterations` must be positive. Received: {iterations}.")
+    with run_lock.held(folder) as held:
+        return _train(
+            preset,
+            held,
+            algorithm,
+            iterations,
+            seconds,
+            seed,
+            {"data_dir": data_dir, "download": download},
+            resume=resume,
+            verbose=verbose,
+            command=command,
+            settings=settings or {},
+        )
+
+
+def _train(
+    preset: Preset,
+    folder: pathlib.Path,
+    algorithm: str,
+    iterations: int | None,
+    seconds: float | None,
+    seed: int,
+    where: dict[str, Any],
+    *,
+    resume: bool,
+    verbose: str | int,
+    command: str,
+    settings: Mapping[str, Any],
+) -> MAML:
+    """Trains as `train` does, in a folder that this process holds."""
     if seconds is not None:
         iterations = _planned_iterations(
             preset, folder, algorithm, iterations, seconds, where, verbose
@@ -126,8 +156,7 @@ def train(
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
     maml = preset.build(algorithm, iterations)
-    folder.mkdir(parents=True, exist_ok=True)
-    recorded = {**config, "data_dir": data_dir, **(settings or {})}
+    recorded = {**config, "data_dir": where["data_dir"], **settings}
     run_folder.write_config(folder, recorded, program="train", command=command)
     kept = history(folder) if backup.exists() else []
     stopwatch = Stopwatch(kept)
