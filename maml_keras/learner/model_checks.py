@@ -57,6 +57,14 @@ def check(model: Any) -> None:
             stacklevel=4,
         )
     for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.TFSMLayer) and layer.trainable_weights:
+            raise ValueError(
+                f"Layer '{layer.name}' (TFSMLayer) computes with the weights inside of "
+                "its SavedModel, which the inner loop cannot exchange, so it would "
+                "not adapt. Rebuild it from Keras layers, or freeze it with "
+                "`trainable = False`."
+            )
+    for layer in model._flatten_layers():
         for name, value in vars(layer).items():
             if not name.startswith("_") and _holds_raw_variable(value):
                 raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from maml_keras.backend.batch_norm import renormalises
 from maml_keras.backend.missing_derivatives import (
     MissingDerivativeError,
     no_derivative_missing,
@@ -19,7 +20,11 @@ T = TypeVar("T")
 
 
 def with_every_derivative(
-    run: Callable[[], T], model: keras.Model, *, losses: Iterable[str]
+    run: Callable[[], T],
+    model: keras.Model,
+    *,
+    losses: Iterable[str],
+    second_order: bool,
 ) -> T:
     """The result of `run()`, which takes gradients of the model.
 
@@ -27,11 +32,22 @@ def with_every_derivative(
         run: a function without arguments.
         model: the model whose layers an error names.
         losses: names of the losses, for an error outside of the layers.
+        second_order: bool, whether the gradient goes through other gradients.
 
     Raises:
         MissingDerivativeError: a `ValueError` that names the layer or the loss, the
             operation without a derivative and what to do.
     """
+
+    for layer in model._flatten_layers() if second_order else []:
+        if isinstance(layer, keras.layers.BatchNormalization) and renormalises(layer):
+            raise MissingDerivativeError(
+                f"Layer '{layer.name}' (BatchNormalization) has `renorm=True`. Batch "
+                "renormalisation takes its corrections for constants, so its gradient "
+                "is by design not the derivative of what it computes, and has no "
+                "derivative of its own. Use `renorm=False`, or "
+                "`meta_gradient=FirstOrder()`."
+            )
 
     def name(scope: str) -> str:
         return place(model, scope, losses=losses)

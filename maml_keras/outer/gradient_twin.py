@@ -65,21 +65,29 @@ def missing_kernel(model: keras.Model, dtype: str, error: Exception) -> str | No
     if found is not None:
         node = re.search(r"\{\{node ([^}]+)\}\}", text)
         where = place(model, node.group(1) if node else "", losses=[])
-        what = f"of the operation {found.group(1)}, which {where} needs"
+        why = (
+            f"TensorFlow has no {dtype} kernel of the operation {found.group(1)}, "
+            f"which {where} needs"
+        )
     elif f"DataType {dtype} not in list of allowed values" in text:
-        calls = re.findall(r"calling (\w+)\.call", text)
-        named = [
-            f"layer '{layer.name}' ({type(layer).__name__})"
-            for layer in model._flatten_layers()
-            if calls and type(layer).__name__ == calls[-1]
-        ]
-        what = f"that {named[0] if named else 'the model or its loss'} needs"
+        why = f"TensorFlow has no {dtype} kernel that {_called(model, text)} needs"
+    elif re.search(r"has type \w+ that does not match type \w+ of argument", text):
+        why = f"{_called(model, text)} makes tensors of another float type"
     else:
         return None
     return (
-        f"The meta-gradient cannot be checked in {dtype}: TensorFlow has no {dtype} "
-        f"kernel {what}. Check with `dtype='float32'`, which is coarser."
+        f"The meta-gradient cannot be checked in {dtype}: {why}. Check with "
+        "`dtype='float32'`, which is coarser."
     )
+
+
+def _called(model: keras.Model, text: str) -> str:
+    """The layer that Keras names, by its class, in an error from its `call`."""
+    calls = re.findall(r"calling (\w+)\.call", text)
+    for layer in model._flatten_layers():
+        if calls and type(layer).__name__ == calls[-1]:
+            return f"layer '{layer.name}' ({type(layer).__name__})"
+    return "the model or its loss"
 
 
 def coarser(model: keras.Model, graph: tf.Graph, dtype: str) -> list[str]:

@@ -297,6 +297,7 @@ class MAML(EpisodicModel):
             lambda: task_map(one, elements),
             self.model,
             losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
+            second_order=self.meta_gradient.is_derivative(self.inner),
         )
         # Integers, such as a counter, cannot be averaged: take the first task's.
         state = {**averaged, **{i: v[0] for i, v in others.items()}}

@@ -164,6 +164,19 @@ def test_model_without_trainable_weights_is_refused():
         Learner(model)
 
 
+def test_weights_inside_of_a_saved_model_are_refused_by_name(tmp_path):
+    # Their gradient would be zero, though the predictions depend on them.
+    dense().export(tmp_path / "saved", verbose=False)
+    saved = keras.layers.TFSMLayer(
+        str(tmp_path / "saved"), call_endpoint="serve", name="saved"
+    )
+    model = keras.Sequential([keras.Input([3]), saved, keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"'saved' \(TFSMLayer\).*trainable = False"):
+        Learner(model)
+    saved.trainable = False
+    Learner(model)
+
+
 @pytest.mark.parametrize("wrap", [lambda v: v, lambda v: [v], lambda v: {"a": v}])
 def test_raw_tensorflow_variable_is_refused_by_name(wrap):
     class Raw(layers.Layer):

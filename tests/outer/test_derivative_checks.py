@@ -1,5 +1,7 @@
 """A missing derivative is refused with the name of the layer or the loss."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -98,6 +100,20 @@ def test_a_dropped_first_derivative_is_refused_in_every_order(run):
 def test_a_dropped_derivative_before_the_first_weight_is_accepted():
     model = keras.Sequential([keras.Input([3]), Shuffled(), layers.Dense(2)])
     assert np.isfinite(fitted(maml(model), regression()))
+
+
+RENORM = inspect.signature(layers.BatchNormalization).parameters.get("renorm")
+
+
+@pytest.mark.skipif(RENORM is None, reason="not in this Keras")
+def test_batch_renormalisation_is_refused_to_second_order():
+    def model():
+        return network(layers.BatchNormalization(renorm=True, name="norm"))
+
+    words = r"'norm' \(BatchNormalization\) has `renorm=True`.*FirstOrder"
+    with pytest.raises(MissingDerivativeError, match=words):
+        eager(maml(model()), regression())
+    assert np.isfinite(eager(maml(model(), second_order=False), regression()))
 
 
 # Losses -------------------------------------------------------------------------------
