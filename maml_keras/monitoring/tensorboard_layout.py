@@ -88,9 +88,10 @@ def _summary(sections: dict[str, Charts], bands: dict[str, str]) -> Any:
         category = layout.category.add(title=title)
         for name, tags in charts.items():
             category.chart.add(title=name).multiline.tag.append(tags)
+    # TensorBoard shows the bands of a section in reverse order.
     # A chart has one band only. For several bands in a chart TensorBoard says "Missing
     # Tags" of every run without them, such as that of `keras.callbacks.TensorBoard`.
-    for name, tag in bands.items():
+    for name, tag in reversed(bands.items()):
         layout.category[0].chart.add(title=name).margin.series.add(
             value=f"{tag}/mean", lower=f"{tag}/lower", upper=f"{tag}/upper"
         )
