@@ -137,7 +137,8 @@ class Contender:
         if seconds is None:
             iterations = preset.iterations if iterations is None else iterations
             preset = dataclasses.replace(preset, epoch=epoch_length(preset, iterations))
-        if not (self.folder / runs.MODEL).exists():
+        maml = runs.finished(self.folder)
+        if maml is None:
             runs.train(
                 preset,
                 self.folder,
@@ -150,8 +151,8 @@ class Contender:
                 command=command,
                 **self.where,
             )
-        # `runs.load` finds registered presets only; this one may be the caller's own.
-        maml = keras.saving.load_model(self.folder / runs.MODEL)
+            # Loaded, so that a resumed comparison evaluates the same object.
+            maml = keras.saving.load_model(self.folder / runs.MODEL)
         self.seconds = runs.history(self.folder)[-1]["seconds"]
         self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where, verbose=self.verbose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import pathlib
 import shlex
 import sys
@@ -27,6 +28,9 @@ from maml_keras.monitoring.epoch_log import EpochLog, Stopwatch, read
 from maml_keras.monitoring.watch import Watch
 from maml_keras.outer.backup import WholeBackup
 from maml_keras.outer.maml import MAML
+from maml_keras.outer.proven_file import reason, save_proven
+
+logger = logging.getLogger(__name__)
 
 MODEL, RESULT = "maml.keras", "evaluation.json"
 HISTORY, BACKUP = "history.jsonl", "backup"
@@ -148,10 +152,9 @@ def _train(
     run_folder.check_folder(folder, config, resume=resume)
     # The backup stays until the model is saved.
     backup = WholeBackup(folder / BACKUP, delete_checkpoint=False)
-    if (folder / MODEL).exists():
+    model = finished(folder)
+    if model is not None:
         backup.remove()
-        # `load` finds registered presets only; this one may be a user's own.
-        model: MAML = keras.saving.load_model(folder / MODEL)
         return model
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
@@ -197,13 +200,41 @@ def _train(
             backup,
         ],
     )
-    # The model is saved under another name and then renamed, so that `maml.keras` is
-    # always complete.
-    unfinished = folder / f"new-{MODEL}"
-    maml.save(unfinished)
-    unfinished.replace(folder / MODEL)
-    backup.remove()
+    if save_proven(maml, folder / MODEL):
+        backup.remove()
     return maml
+
+
+def finished(folder: str | pathlib.Path) -> MAML | None:
+    """The saved model of a run, or None if the run must be resumed.
+
+    A damaged `maml.keras` beside a backup counts as not saved, with a warning in the
+    log: the run resumes from the backup.
+
+    Raises:
+        ValueError: if `maml.keras` cannot be loaded and there is no backup.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / MODEL
+    if not path.exists():
+        return None
+    try:
+        # `load` finds registered presets only; this one may be a user's own.
+        model: MAML = keras.saving.load_model(path)
+    except Exception as error:
+        if WholeBackup(folder / BACKUP).exists():
+            logger.warning(
+                "%s cannot be loaded: %s. The run resumes from its backup.",
+                path,
+                reason(error),
+            )
+            return None
+        raise ValueError(
+            f"{path} cannot be loaded: {reason(error)}. The run has no backup left. "
+            "Train it again in a new folder: `maml-keras train --config "
+            f"{shlex.quote(str(folder / run_folder.CONFIG))}`."
+        ) from error
+    return model
 
 
 def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
@@ -211,10 +242,12 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: if the folder holds no finished run.
+        ValueError: if the model's file is damaged.
     """
     folder = pathlib.Path(folder)
     config = run_folder.read_config(folder)
-    if not (folder / MODEL).exists():
+    maml = finished(folder)
+    if maml is None:
         settings, out = (
             shlex.quote(str(p)) for p in (folder / run_folder.CONFIG, folder)
         )
@@ -222,11 +255,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
             f"The run in {folder} has not ended. Continue it with `maml-keras train "
             f"--config {settings} --out {out} --resume`."
         )
-    return (
-        keras.saving.load_model(folder / MODEL),
-        registry.get(config["preset"]).of(config["algorithm"]),
-        config,
-    )
+    return maml, registry.get(config["preset"]).of(config["algorithm"]), config
 
 
 def evaluate(

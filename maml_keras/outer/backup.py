@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from maml_keras.outer.finite_weights import check_writable
+from maml_keras.outer.proven_file import reason
 
 
 class WholeBackup(keras.callbacks.BackupAndRestore):
@@ -49,11 +50,21 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         return self._folder.exists() or self._before.exists()
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restores the last complete backup."""
+        """Restores the last complete backup.
+
+        Raises:
+            ValueError: if the backup is damaged, or is that of another model.
+        """
         if not self._folder.exists() and self._before.exists():
             # Interrupted between the two renames in `_save_model`.
             self._before.rename(self._folder)
-        super().on_train_begin(logs)
+        try:
+            super().on_train_begin(logs)
+        except Exception as error:
+            raise ValueError(
+                f"The backup in {self._folder} cannot be restored: {reason(error)}. "
+                "Remove the folder to train from the beginning."
+            ) from error
 
     def _save_model(self) -> None:
         check_writable(self.model, "A backup")

@@ -174,6 +174,72 @@ def test_the_card_states_a_runs_command_seed_and_results(tmp_path):
     assert set(card["versions"]) == {"maml_keras", "tensorflow", "keras", "python"}
 
 
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_a_run_with_a_damaged_model_resumes_from_its_backup(
+    tmp_path, monkeypatch, caplog
+):
+    with monkeypatch.context() as patch:
+        # Interrupted before the backup was removed.
+        patch.setattr(WholeBackup, "remove", lambda self: None)
+        whole = runs.train(SMALL, tmp_path / "run", verbose=0)
+    path = tmp_path / "run" / runs.MODEL
+    halve(path)
+    with pytest.raises(FileNotFoundError, match="has not ended. Continue it with"):
+        runs.load(tmp_path / "run")
+    assert (tmp_path / "run" / runs.BACKUP).exists()
+    runs.train(SMALL, tmp_path / "run", resume=True, verbose=0)
+    assert f"{path} cannot be loaded" in caplog.text
+    for a, b in zip(weights(whole), weights(runs.load(tmp_path / "run")[0])):
+        np.testing.assert_array_equal(a, b)
+    assert not (tmp_path / "run" / runs.BACKUP).exists()
+
+
+def test_a_damaged_model_without_a_backup_is_named(tmp_path):
+    runs.train(SMALL, tmp_path / "run", verbose=0)
+    path = tmp_path / "run" / runs.MODEL
+    halve(path)
+    for call in (
+        lambda: runs.load(tmp_path / "run"),
+        lambda: runs.train(SMALL, tmp_path / "run", resume=True, verbose=0),
+    ):
+        with pytest.raises(ValueError, match=f"{path} cannot be loaded: .*no backup"):
+            call()
+
+
+def test_the_backup_stays_if_the_saved_model_is_damaged(tmp_path, monkeypatch):
+    save = MAML.save
+
+    def damage(self, path, **options):
+        save(self, path, **options)
+        halve(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MAML, "save", damage)
+        with pytest.raises(OSError, match="cannot be loaded back"):
+            runs.train(SMALL, tmp_path / "run", verbose=0)
+    assert (tmp_path / "run" / runs.BACKUP).exists()
+    assert not (tmp_path / "run" / runs.MODEL).exists()
+    maml = runs.train(SMALL, tmp_path / "run", resume=True, verbose=0)
+    assert int(maml.optimizer.iterations) == SMALL.iterations
+
+
+@pytest.mark.parametrize("file", ["latest.weights.h5", "training_metadata.json"])
+def test_a_damaged_backup_is_named(file, tmp_path):
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones([4, 1])
+    backup = WholeBackup(tmp_path / "backup", delete_checkpoint=False)
+    model.fit(x, x, verbose=0, callbacks=[backup])
+    halve(tmp_path / "backup" / file)
+    again = WholeBackup(tmp_path / "backup")
+    with pytest.raises(ValueError, match=f"The backup in {tmp_path}/backup cannot be"):
+        model.fit(x, x, verbose=0, callbacks=[again])
+    assert (tmp_path / "backup").exists()
+
+
 @pytest.mark.parametrize("file", ["latest.weights.h5", "training_metadata.json"])
 def test_an_interrupted_backup_leaves_the_one_before(file, tmp_path, monkeypatch):
     model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
