@@ -360,7 +360,7 @@ IMAGES: dict[str, dict[str, Any]] = {
     "RandomRotation": {"factor": 0.2},
     "RandomSaturation": {"factor": 0.3, **RANGE},
     "RandomSharpness": {"factor": 0.5, **RANGE},
-    "RandomShear": {"x_factor": 0.2, "y_factor": 0.2},
+    "RandomShear": {"x_factor": (0.0, 0.2), "y_factor": (0.0, 0.2)},
     "RandomTranslation": {"height_factor": 0.2, "width_factor": 0.2},
     "RandomZoom": {"height_factor": 0.2},
     "Solarization": RANGE,

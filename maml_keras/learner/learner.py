@@ -15,6 +15,7 @@ from maml_keras.backend.cross_entropy import exact_cross_entropy
 from maml_keras.backend.einsum_dense import as_products
 from maml_keras.backend.layer_norm import written_out
 from maml_keras.backend.moments import exact_moments
+from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.recurrent import unrolled
 from maml_keras.backend.resizing import exact_resizing
 from maml_keras.learner import batch_norm_policies, model_checks, moving_statistics
@@ -269,6 +270,7 @@ class Learner:
             ) as scope,
             exact_moments(),
             exact_resizing(),
+            exact_projections(),
             exact_cross_entropy(),
             unrolled(),
             heads_first(),

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from maml_keras.backend.cross_entropy import exact_cross_entropy
 from maml_keras.backend.moments import exact_moments
+from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.resizing import exact_resizing
 
 ELEMENTWISE = (
@@ -210,6 +211,7 @@ class PureLoss:
             tf.name_scope(SCOPE),
             exact_moments(),
             exact_resizing(),
+            exact_projections(),
             exact_cross_entropy(),
         ):
             function = self._function.call if whole else self._function
