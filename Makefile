@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow tables bench lint docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow tables bench lint pages docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
 	@echo "make lint           run ruff and mypy"
+	@echo "make pages          write the pages that come from the code: names, files, commands"
 	@echo "make docs           build the documentation site into site/"
 	@echo "make notebooks      execute the example notebooks and write their pages (3 minutes)"
 	@echo "make build          build and check wheel and sdist in dist/"
@@ -62,11 +63,14 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+# The pages that are written from the code.
+pages: $(VENV)/.installed
 	$(BIN)/python -m typer maml_keras_cli.app utils docs --name maml-keras --output docs/api/command_line.md
 	$(BIN)/python scripts/api_index.py
 	$(BIN)/python scripts/draw_architecture.py
+
+docs: pages
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
 
