@@ -187,8 +187,9 @@ def from_arrays(
 
     Args:
         x: array `[n, ...]`: uint8 images, floats (cast to float32) or integers.
-        y: labels `[n]`, integers or strings. Classes are sorted by label; examples
-            keep their order within a class.
+        y: labels `[n]`, integers, strings or booleans, in an array, a list or a column
+            of a table. Classes are sorted by label; examples keep their order within a
+            class.
         class_names: the name of label c at position c (integer labels only); names
             without examples are left out. Defaults to the labels themselves.
         groups: the group of each class, in the order of `class_names`, or without
@@ -204,7 +205,7 @@ def from_arrays(
     >>> from_arrays(np.zeros([3, 28, 28, 1], np.uint8), [7, 3, 7])
     Pool(2 classes, 3 examples of shape (28, 28, 1) uint8, 1 to 2 per class)
     """
-    x, y = np.asarray(x), np.asarray(y)
+    x, y = _array(x), _labels(y)
     if y.ndim != 1 or x.ndim < 1 or len(x) != len(y):
         raise ValueError(
             "`x` and `y` must have the same length, y of shape [n]. Received: x of "
@@ -220,9 +221,8 @@ def from_arrays(
     if y.dtype.kind not in "iuU":
         raise ValueError(
             "`y` must be integers or strings. Received: dtype "
-            f"{y.dtype}. Convert class numbers with y.astype(int), names with "
-            "y.astype(str). For regression targets, write a `TaskFamily` instead of a "
-            "pool."
+            f"{y.dtype}. Convert class numbers with y.astype(int). For regression "
+            "targets, write a `TaskFamily` instead of a pool."
         )
     labels, counts = np.unique(y, return_counts=True)
     kept = np.arange(len(labels))
@@ -246,6 +246,63 @@ def from_arrays(
         groups = [groups[int(c)] for c in kept]
     order = np.argsort(y, kind="stable")
     return Pool(x[order], counts=counts, class_names=names, groups=groups)
+
+
+def _array(x: Any) -> npt.NDArray[Any]:
+    """Inputs as one array.
+
+    Raises:
+        ValueError: if the examples differ in shape, or are not in one array.
+    """
+    if isinstance(x, dict):
+        raise ValueError(
+            "`x` must be one array. Received: a dict with the keys "
+            f"{', '.join(map(str, x))}. A pool holds one input; for a model of several "
+            "inputs write a `TaskFamily`."
+        )
+    try:
+        array = np.asarray(x)
+        lengths = (
+            {np.shape(row) for row in array.ravel()} if array.dtype == object else set()
+        )
+    except ValueError:  # NumPy refuses rows of unequal shape.
+        array, lengths = np.empty(0), {np.shape(row) for row in x}
+    if len(lengths) > 1:
+        shown = ", ".join(map(str, sorted(lengths)[:3]))
+        raise ValueError(
+            "`x` must hold examples of one shape. Received: examples of shapes "
+            f"{shown}, ... Pad them, with `keras.utils.pad_sequences(x, "
+            "padding='post', dtype='float32')` for series, or resize images."
+        )
+    if array.dtype == object and hasattr(x, "columns"):
+        text = [str(c) for c in x.columns if np.asarray(x[c]).dtype.kind not in "biuf"]
+        raise ValueError(
+            f"`x` must be numeric. Received: the columns {', '.join(text)} of text or "
+            "mixed values. Turn them into numbers first, such as by "
+            "`pandas.get_dummies(x, columns=[...])`."
+        )
+    return array
+
+
+def _labels(y: Any) -> npt.NDArray[Any]:
+    """Labels as an array of integers or of strings.
+
+    Raises:
+        ValueError: if a label is missing.
+    """
+    labels = np.asarray(y)
+    if labels.dtype.kind == "O":
+        missing = sum(v is None or v != v or str(v) == "<NA>" for v in labels.ravel())
+        if missing:
+            raise ValueError(
+                f"`y` must have a label for each example. Received: {missing} missing "
+                "labels. Leave these examples out."
+            )
+        kinds = {type(v) for v in labels.ravel()}
+        numbers = all(issubclass(kind, (int, np.integer)) for kind in kinds)
+        return labels.astype(np.int64 if numbers and bool not in kinds else str)
+    # A column of booleans, or of bytes.
+    return labels.astype(str) if labels.dtype.kind in "bS" else labels
 
 
 def _as_examples(x: Any) -> npt.NDArray[Any]:

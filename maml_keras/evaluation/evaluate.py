@@ -12,7 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.evaluation import query_passes
-from maml_keras.evaluation.metrics import Metric, direction, mean_of_task, named_metric
+from maml_keras.evaluation.metrics import (
+    Metric,
+    Named,
+    direction,
+    mean_of_task,
+    named_metric,
+)
 from maml_keras.inner.loop import check_steps
 from maml_keras.learner import episode_checks
 from maml_keras.outer import fit_checks
@@ -182,7 +188,7 @@ def evaluate_episodes(
     *,
     steps: int | None = None,
     num_tasks: int = 600,
-    metric: str | Metric | None = None,
+    metric: Named = None,
     higher_is_better: bool | None = None,
     queries: str = "together",
     verbose: str | int = "auto",
@@ -241,6 +247,7 @@ def evaluate_episodes(
     for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         episode_checks.check_targets(query_y)
+        episode_checks.check_dense(task, query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode_checks.check_batch(task, query_y)
         fit_checks.check_evaluated(

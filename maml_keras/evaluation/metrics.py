@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from maml_keras.learner.losses import PureLoss
 
 Metric = Callable[[Any, Any], Any]
+Named = str | Metric | dict[Any, str | Metric] | None
 
 
 def mean_of_task(function: Metric, pair: Any) -> Any:
@@ -19,14 +21,14 @@ def mean_of_task(function: Metric, pair: Any) -> Any:
     return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
 
 
-def named_metric(
-    loss: PureLoss, metric: str | Metric | None
-) -> tuple[str, Metric | None]:
+def named_metric(loss: PureLoss, metric: Named) -> tuple[str, Metric | None]:
     """A metric's name and its function; for the loss itself the function is None.
 
     Args:
         loss: the outer loss, which tells the form of the targets.
-        metric: `"accuracy"`, `"loss"` or a function `f(y_true, y_pred)`; None for
+        metric: `"accuracy"`, `"loss"`, the name of a metric function of Keras such as
+            `"mean_absolute_error"`, or a function `f(y_true, y_pred)`. For one of
+            several outputs: a dict with one entry, `{output: metric}`. None for
             accuracy with class numbers and one-hot rows, else the loss.
 
     Raises:
@@ -38,10 +40,16 @@ def named_metric(
     if metric is None:
         classes = loss.is_sparse_categorical or loss.is_categorical
         metric = "accuracy" if classes else "loss"
+    if isinstance(metric, dict):
+        return _of_output(loss, metric)
     if metric == "loss":
         return "loss", None
     if metric == "accuracy":
         return "accuracy", _accuracy(loss)
+    if metric == "binary_accuracy" and loss.decision is not None:
+        return "binary_accuracy", _binary_accuracy(loss.decision)
+    if isinstance(metric, str):
+        return metric, _function_of_keras(metric)
     if isinstance(metric, keras.metrics.Metric):
         raise ValueError(
             "`metric` must be a function f(y_true, y_pred): a `keras.metrics.Metric` "
@@ -52,9 +60,51 @@ def named_metric(
     if callable(metric):
         return getattr(metric, "__name__", type(metric).__name__), metric
     raise ValueError(
-        "`metric` must be 'accuracy', 'loss' or a function f(y_true, y_pred). "
-        f"Received: metric={metric!r}."
+        "`metric` must be a name, a function f(y_true, y_pred), or a dict of one "
+        f"output. Received: metric={metric!r}."
     )
+
+
+def _function_of_keras(name: str) -> Metric:
+    """The metric function of Keras with that name.
+
+    Raises:
+        ValueError: if Keras has none.
+    """
+    function: Any = getattr(keras.metrics, name, None)
+    if not inspect.isfunction(function) or name in ("get", "serialize", "deserialize"):
+        raise ValueError(
+            "`metric` must be 'accuracy', 'loss', the name of a metric function of "
+            "Keras, such as 'mean_absolute_error', or a function f(y_true, y_pred). "
+            f"Received: metric={name!r}."
+        )
+    checked: Metric = function
+    return checked
+
+
+def _of_output(loss: PureLoss, metric: dict[Any, Any]) -> tuple[str, Metric | None]:
+    """The metric of one among several outputs."""
+    if len(metric) != 1:
+        raise ValueError(
+            "`metric` must be a dict with one entry, {output: metric}, because an "
+            f"evaluation has one figure. Received: metric={metric!r}. Evaluate each "
+            "output in a call."
+        )
+    ((output, own),) = metric.items()
+    parts = loss.parts
+    part = loss if parts is None else parts[output]
+    name, function = named_metric(part, own)
+    if function is None:
+        function = part
+    return f"{output}_{name}", _picked(output, function)
+
+
+@functools.cache
+def _picked(output: Any, function: Metric) -> Metric:
+    def metric(y_true: Any, y_pred: Any) -> Any:
+        return function(y_true[output], y_pred[output])
+
+    return metric
 
 
 def class_numbers(loss: PureLoss, y: Any) -> Any:
@@ -99,12 +149,25 @@ def _accuracy(loss: PureLoss) -> Metric:
     if loss.is_categorical:
         function: Metric = keras.metrics.categorical_accuracy
         return function
+    if loss.decision is not None:
+        return _binary_accuracy(loss.decision)
     raise ValueError(
-        "`metric='accuracy'` needs class numbers or one-hot rows, and a categorical "
-        f"cross-entropy. Received: the loss {loss.name}. Pass a function: "
-        "`keras.metrics.sparse_categorical_accuracy` for class numbers, or "
-        "`keras.metrics.binary_accuracy`, whose threshold is 0.5."
+        "`metric='accuracy'` needs a categorical or binary cross-entropy, which tells "
+        f"the form of the targets. Received: the loss {loss.name}. Pass the name of a "
+        "metric: 'sparse_categorical_accuracy' for class numbers, "
+        "'categorical_accuracy' for one-hot rows, or 'binary_accuracy' for "
+        "probabilities of several labels."
     )
+
+
+@functools.cache
+def _binary_accuracy(decision: float) -> Metric:
+    """The share of labels, 0 or 1, on whose side of `decision` the prediction lies."""
+
+    def binary_accuracy(y_true: Any, y_pred: Any) -> Any:
+        return keras.metrics.binary_accuracy(y_true, y_pred, threshold=decision)
+
+    return binary_accuracy
 
 
 @functools.cache

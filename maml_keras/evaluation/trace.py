@@ -23,6 +23,7 @@ from maml_keras.evaluation.evaluate import (
 )
 from maml_keras.evaluation.metrics import (
     Metric,
+    Named,
     class_numbers,
     direction,
     mean_of_task,
@@ -124,7 +125,7 @@ def trace_inner_loop(
     *,
     steps: int | None = None,
     num_tasks: int = 100,
-    metric: str | Metric | None = None,
+    metric: Named = None,
     higher_is_better: bool | None = None,
     verbose: str | int = "auto",
 ) -> InnerTrace:
@@ -174,6 +175,7 @@ def trace_inner_loop(
     for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         episode_checks.check_targets(query_y)
+        episode_checks.check_dense(task, query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode_checks.check_batch(task, query_y)
         fit_checks.check_evaluated(

@@ -20,7 +20,7 @@ from maml_keras.export.module import ExportedLearner
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.learner import Learner
-from maml_keras.learner.model_copies import check_no_tables
+from maml_keras.learner.model_checks import check_no_tables
 
 # Files of an export: those of every export, and those that TensorFlow may add.
 OWN = frozenset({"saved_model.pb", "learner.keras", "card.json"})

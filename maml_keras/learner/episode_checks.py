@@ -86,6 +86,7 @@ def elements(task: Any, query_y: Any, sample_weight: Any = None) -> dict[str, An
     found: dict[str, Any] = {"task": task, "query_y": query_y}
     if sample_weight is not None:
         found["sample_weight"] = sample_weight
+    check_dense(task, query_y)
     # Users, and `train_on_batch` in eager mode, pass NumPy arrays.
     found = tf.nest.map_structure(tf.convert_to_tensor, found)
     if sample_weight is not None:
@@ -133,6 +134,28 @@ def check_targets(query_y: Any) -> None:
             f"{', '.join(KEYS)}. Received: no query_y. Put query_y beside the dict and "
             "not inside it. (Keras takes a pair of tuples as inputs without targets.)"
         )
+
+
+def check_dense(task: Any, query_y: Any) -> None:
+    """Refuses ragged and sparse tensors.
+
+    Args:
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: query targets.
+
+    Raises:
+        ValueError: with the entry and the way out.
+    """
+    entries = task if isinstance(task, dict) else {}
+    for name, value in {**entries, "query_y": query_y}.items():
+        for leaf in tf.nest.flatten(value):
+            if isinstance(leaf, (tf.RaggedTensor, tf.SparseTensor)):
+                raise ValueError(
+                    f"`{name}` must be a dense tensor [tasks, examples, ...]. "
+                    f"Received: a {type(leaf).__name__}. Draw as many examples for "
+                    "each task of a batch, or make batches of one task. Pad series "
+                    "with `.to_tensor()`, and let the model mask the padding."
+                )
 
 
 def check_values(name: str, value: Any) -> None:

@@ -109,6 +109,19 @@ class PureLoss:
         return by_name or isinstance(function, kinds)
 
     @property
+    def decision(self) -> float | None:
+        """The prediction from which a binary cross-entropy decides for 1, or None.
+
+        That is 0 for logits and 0.5 for probabilities; None for other losses.
+        """
+        function = None if self._parts is not None else self._function
+        kinds = keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy
+        if isinstance(function, kinds):
+            return 0.0 if function.from_logits else 0.5
+        names = "binary_crossentropy", "binary_focal_crossentropy"
+        return 0.5 if function is not None and self.name in names else None
+
+    @property
     def is_elementwise(self) -> bool:
         """True for losses of Keras that compare each output with a target."""
         return self._parts is None and self._per_output and self.name in ELEMENTWISE

@@ -8,6 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+TABLES = (
+    keras.layers.IntegerLookup,
+    keras.layers.StringLookup,
+    keras.layers.TextVectorization,
+)
+
 
 def check(model: Any) -> None:
     """Refuses a model that cannot be run as a pure function of its weights.
@@ -32,6 +38,7 @@ def check(model: Any) -> None:
             "`model` must be a `keras.Model` of Keras 3. Received: "
             f"model={model!r} of type {type(model).__module__}.{type(model).__name__}."
         )
+    check_no_tables(model)
     unbuilt = [layer.name for layer in model._flatten_layers() if not layer.built]
     if unbuilt:
         raise ValueError(
@@ -79,3 +86,19 @@ def _holds_raw_variable(value: Any) -> bool:
         value = list(value.values())
     leaves = value if isinstance(value, (list, tuple)) else [value]
     return any(isinstance(leaf, tf.Variable) for leaf in leaves)
+
+
+def check_no_tables(model: keras.Model) -> None:
+    """Refuses layers with a vocabulary, which copies and exports would lose.
+
+    Raises:
+        ValueError: with the name of the layer and the way out.
+    """
+    for layer in model._flatten_layers():
+        if isinstance(layer, TABLES):
+            raise ValueError(
+                f"Layer '{layer.name}' ({type(layer).__name__}) keeps its vocabulary "
+                "in a table, which is not a weight, so copies and exports would lose "
+                "it. Apply the layer to the data before: `x = layer(x)`, and let the "
+                "model begin with the numbers."
+            )

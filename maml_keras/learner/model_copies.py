@@ -9,11 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-TABLES = (
-    keras.layers.IntegerLookup,
-    keras.layers.StringLookup,
-    keras.layers.TextVectorization,
-)
+from maml_keras.learner.model_checks import check_no_tables
 
 
 def copy_of(model: keras.Model, weights: list[Any] | None = None) -> keras.Model:
@@ -90,22 +86,6 @@ def _rebuilt(
         variable.assign(value)
     settle(copy)
     return copy
-
-
-def check_no_tables(model: keras.Model) -> None:
-    """Refuses layers with a vocabulary, which copies and exports would lose.
-
-    Raises:
-        ValueError: with the name of the layer and the way out.
-    """
-    for layer in model._flatten_layers():
-        if isinstance(layer, TABLES):
-            raise ValueError(
-                f"Layer '{layer.name}' ({type(layer).__name__}) keeps its vocabulary "
-                "in a table, which is not a weight, so copies and exports would lose "
-                "it. Apply the layer to the data before: `x = layer(x)`, and let the "
-                "model begin with the numbers."
-            )
 
 
 def settle(model: keras.Model) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from maml_keras.learner.model_copies import check_no_tables, settle
+from maml_keras.learner.model_checks import check_no_tables
+from maml_keras.learner.model_copies import settle
 from maml_keras.models.low_rank import LowRank, check_rank, is_adaptable
 from maml_keras.models.low_rank_attention import LowRankAttention, projections
 

@@ -34,6 +34,7 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         return None
     task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     episode_checks.check_targets(query_y)
+    episode_checks.check_dense(task, query_y)
     task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
     episode_checks.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():

@@ -71,7 +71,6 @@ def test_later_changes_of_the_arrays_do_not_change_the_pool():
         (np.zeros([3]), [0, 1], {}, r"same length.*shape \(3,\), y of shape \(2,\)"),
         (np.zeros([2]), [[0, 1], [1, 0]], {}, r"not one-hot.*y\.argmax"),
         (np.zeros([2]), [[0], [1]], {}, r"shape \(2, 1\).*y\.ravel"),
-        ([1, 2], np.array(["a", "b"], object), {}, r"object.*y\.astype\(str\)"),
         (np.zeros([0, 4]), [], {}, r"`x` must hold at least one .* \(0, 4\)"),
         ([1.0, np.nan], [0, 1], {}, r"`x` must be finite. Received: 1 NaN"),
         ([1.0, np.inf], [0, 1], {}, r"`x` must be finite"),
@@ -275,3 +274,59 @@ def test_split_by_group_needs_groups():
     pool = from_arrays(np.arange(4), [0, 1, 2, 3])
     with pytest.raises(ValueError, match="needs a pool with groups"):
         split_classes(pool, train=1, validation=1, test=1, by="group")
+
+
+# Labels and inputs from tables --------------------------------------------------------
+
+
+class Column:
+    """A column of a table, as NumPy sees it: an array of objects."""
+
+    def __init__(self, values):
+        self.values = values
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (Column(["b", "a", "b"]), ("a", "b")),
+        (Column([2, 0, 2]), ("0", "2")),
+        (np.array([True, False, True]), ("False", "True")),
+        (Column([True, False, True]), ("False", "True")),
+        (np.array([b"b", b"a", b"b"]), ("a", "b")),
+    ],
+)
+def test_labels_are_taken_from_columns_of_any_kind(labels, names):
+    pool = from_arrays(np.arange(3.0), labels)
+    assert pool.class_names == names
+    assert pool.examples.tolist() == [1.0, 0.0, 2.0]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")])
+def test_missing_labels_are_counted(missing):
+    with pytest.raises(ValueError, match="1 missing labels.*Leave these examples out"):
+        from_arrays(np.arange(3.0), Column(["b", missing, "b"]))
+
+
+class Table(Column):
+    columns = ("length", "colour")
+
+    def __getitem__(self, name):
+        return np.array({"length": [1.0, 2.0], "colour": ["red", "blue"]}[name])
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        ([[1.0, 2.0], [1.0]], "one shape.*pad_sequences"),
+        (Column([np.zeros(2), np.zeros(3)]), "one shape.*pad_sequences"),
+        ({"a": np.zeros(2), "b": np.zeros(2)}, "a dict with the keys a, b"),
+        (Table([[1.0, "red"], [2.0, "blue"]]), "the columns colour.*get_dummies"),
+    ],
+)
+def test_inputs_without_one_shape_or_with_text_name_the_way_out(x, message):
+    with pytest.raises(ValueError, match=message):
+        from_arrays(x, [0, 1])

@@ -416,7 +416,7 @@ def test_accuracy_takes_targets_as_the_loss_does():
         found = evaluated(one_hot, (hot, rows[labels]), metric=metric)
         np.testing.assert_allclose(found.curve, expected.curve, rtol=1e-6)
         assert found.higher_is_better
-    with pytest.raises(ValueError, match="needs class numbers or one-hot rows"):
+    with pytest.raises(ValueError, match="needs a categorical or binary cross-entropy"):
         evaluated(maml(dense()), regression(), metric="accuracy")
 
 
@@ -489,3 +489,50 @@ def test_without_a_direction_a_diverged_task_leaves_no_median():
 def test_a_task_diverges_above_a_hundred_times_the_first_loss():
     loss = np.array([[1.0, 99.0], [1.0, 101.0]])
     assert diverged_tasks(loss, loss).tolist() == [[False, False], [False, True]]
+
+
+# Several labels and several outputs ---------------------------------------------------
+
+
+def test_several_labels_are_decided_at_the_threshold_of_the_loss():
+    task, query_y = regression(seed=3)
+    task["support_y"] = (task["support_y"] > 0).astype("float32")
+    query_y = (query_y > 0).astype("float32")
+    for from_logits, decision in ((True, 0.0), (False, 0.5)):
+        loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+        model = maml(dense(activation="sigmoid"), loss=loss, steps=1)
+        for metric in ("accuracy", "binary_accuracy"):
+            result = evaluated(model, (task, query_y), metric=metric, steps=0)
+            logits = model.model.predict(task["query_x"].reshape(-1, 3), verbose=0)
+            right = (logits > decision) == query_y.reshape(-1, 2)
+            np.testing.assert_allclose(
+                result.per_episode.mean(), right.mean(), rtol=1e-6
+            )
+
+
+def test_metric_functions_of_keras_go_by_name():
+    model, batch = maml(dense()), regression()
+    by_name = evaluated(model, batch, metric="mean_absolute_error")
+    function = keras.metrics.mean_absolute_error
+    assert by_name.metric == "mean_absolute_error"
+    np.testing.assert_array_equal(
+        by_name.per_episode, evaluated(model, batch, metric=function).per_episode
+    )
+
+
+def test_one_of_several_outputs_is_evaluated_by_its_key():
+    x = keras.Input([3])
+    outputs = {"a": keras.layers.Dense(2)(x), "b": keras.layers.Dense(1)(x)}
+    model = maml(keras.Model(x, outputs), loss={"a": "mse", "b": "mse"})
+    task, a = regression(outputs=2)
+    other, b = regression(outputs=1, seed=1)
+    task["support_y"] = {"a": task["support_y"], "b": other["support_y"]}
+    batch = task, {"a": a, "b": b}
+    whole = evaluated(model, batch)
+    parts = [evaluated(model, batch, metric={key: "loss"}) for key in "ab"]
+    assert [part.metric for part in parts] == ["a_loss", "b_loss"]
+    np.testing.assert_allclose(
+        sum(part.per_episode for part in parts), whole.per_episode, rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="a dict with one entry"):
+        evaluated(model, batch, metric={"a": "loss", "b": "loss"})

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from helpers import dense, maml
 
+from maml_keras import evaluate_episodes
 from maml_keras.learner.episode_checks import (
     check_batch,
     check_class_numbers,
@@ -121,3 +123,18 @@ def test_labels_must_fit_the_outputs(labels, message):
     check_labels("support_y", [0, 1, 2], 3)
     with pytest.raises(ValueError, match=message):
         check_labels("support_y", labels, 3)
+
+
+def test_ragged_tasks_are_refused_with_the_way_out():
+    ragged = tf.ragged.constant([[[1.0]] * 3, [[1.0]] * 2], ragged_rank=1)
+    task = {"support_x": ragged, "support_y": ragged, "query_x": ragged}
+    model = maml(dense(1, 1))
+    model.compile("sgd")
+    batches = tf.data.Dataset.from_tensors((task, ragged))
+    for call in (
+        lambda: model.fit(batches, verbose=0),
+        lambda: model.compute_meta_gradients((task, ragged)),
+        lambda: evaluate_episodes(model, batches, verbose=0),
+    ):
+        with pytest.raises(ValueError, match="`support_x` must be a dense.*Ragged"):
+            call()
