@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from maml_keras_cli.options import (
+    BatchNorm,
     DataDir,
     Download,
     Quiet,
@@ -44,6 +45,7 @@ def evaluate(
         Queries,
         typer.Option(help="Predict the queries of a task together, or each one alone."),
     ] = Queries.together,
+    batch_norm: BatchNorm = None,
     data_dir: DataDir = None,
     download: Download = False,
     quiet: Quiet = False,
@@ -58,6 +60,8 @@ def evaluate(
     from maml_keras.experiments import runs
 
     maml, preset, config = runs.load(run)
+    if batch_norm is not None:
+        maml = maml.with_batch_norm(batch_norm)
     result = runs.evaluate(
         maml,
         preset,

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from maml_keras_cli.folders import new_path
-from maml_keras_cli.options import DataDir, Download, Quiet, Tasks, Verbose, text
+from maml_keras_cli.options import (
+    BatchNorm,
+    DataDir,
+    Download,
+    Quiet,
+    Tasks,
+    Verbose,
+    text,
+)
 
 
 class Format(str, enum.Enum):
@@ -33,8 +41,9 @@ def export(
         typer.Option(
             help="A SavedModel adapts and predicts wherever TensorFlow runs. ONNX and "
             "LiteRT (.tflite) files only predict, without TensorFlow: convert a "
-            "network that is adapted already. They have no card, so --tasks, "
-            "--data-dir and --download apply to the SavedModel only."
+            "network that is adapted already. They have no card, so "
+            "--batch-norm, --tasks, --data-dir and --download apply to the SavedModel "
+            "only."
         ),
     ] = Format.savedmodel,
     out: Annotated[
@@ -45,6 +54,7 @@ def export(
             "one; or the first free name with -2, -3, ...",
         ),
     ] = None,
+    batch_norm: BatchNorm = None,
     tasks: Tasks = 600,
     data_dir: DataDir = None,
     download: Download = False,
@@ -76,6 +86,8 @@ def export(
 
     folder = run_folder.first_free(path / "export") if out is None else new_path(out)
     maml, preset, config = runs.load(path)
+    if batch_norm is not None:
+        maml = maml.with_batch_norm(batch_norm)
     result = runs.evaluate(
         maml,
         preset,

@@ -22,6 +22,14 @@ Preset = Annotated[
 Run = Annotated[
     pathlib.Path, typer.Argument(help="Run folder, made by `maml-keras train`.")
 ]
+BatchNorm = Annotated[
+    str | None,
+    typer.Option(
+        help="Batch-norm policy in place of the run's own, such as `inductive`, which "
+        "predicts each query by itself.",
+        show_default="the run's",
+    ),
+]
 Export = Annotated[
     pathlib.Path,
     typer.Argument(help="Folder of an export, or of a run that holds an export."),

@@ -334,7 +334,7 @@ def export(
         "published": preset.published,
         "command": config["record"]["command"],
         "seed": config["seed"],
-        "iterations": int(maml.optimizer.iterations),
+        "iterations": int(maml.meta_steps),
         "tasks_per_iteration": preset.tasks,
         "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
     }

@@ -115,8 +115,9 @@ def _warn_of_coupled_queries(learner: Learner) -> None:
             f"together (batch_norm='{learner.batch_norm.name}'). A query that comes "
             "alone is normalised by itself, and its accuracy can fall to chance. Send "
             "as many queries in a call as in the evaluation, or export "
-            "`MAML(maml.model, maml.inner, batch_norm='inductive')`: weights that were "
-            "trained under 'transductive' need no other training for it.",
+            "`maml.with_batch_norm('inductive')`: weights that were trained under "
+            "'transductive' need no other training for it. The command is "
+            "`maml-keras export RUN --batch-norm inductive`.",
             stacklevel=4,
         )
 

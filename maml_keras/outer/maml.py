@@ -452,6 +452,49 @@ class MAML(EpisodicModel):
             verbose=verbose,
         )
 
+    def with_batch_norm(self, batch_norm: str | BatchNormPolicy) -> MAML:
+        """This model under another batch-norm policy, with the same variables.
+
+        Weights that were trained under `"transductive"` predict each query by itself
+        under `"inductive"`, without other training.
+
+        Args:
+            batch_norm: a policy, as for the constructor.
+
+        Returns:
+            A `MAML` that shares its model and its inner loop with this one. It
+            evaluates, adapts and exports as it is; to train it, compile it.
+
+        Raises:
+            ValueError: if the present policy has learned weights, which would be lost.
+
+        >>> from maml_keras import SGD
+        >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+        >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+        >>> maml.with_batch_norm("inductive").batch_norm.name
+        'inductive'
+        """
+        if learned := self.batch_norm.learned():
+            raise ValueError(
+                "`with_batch_norm` needs a policy without learned weights. Received: "
+                f"a model under '{self.batch_norm.name}', which has {len(learned)} "
+                f"of them. Train under {batch_norm!r} from the start."
+            )
+        other = type(self)(
+            self.model,
+            self.inner,
+            meta_gradient=self.meta_gradient,
+            task_map=self.task_map,
+            batch_norm=batch_norm,
+            seed=self.seed,
+            name=self.name,
+        )
+        other.episodes_seen.assign(self.episodes_seen)
+        other.meta_steps.assign(self.meta_steps)
+        other._outer_loss = self._outer_loss
+        other._trained_on = self._trained_on
+        return other
+
     # Configuration -------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:

@@ -107,6 +107,23 @@ def test_quiet_shows_no_bars(trained, task_file, tmp_path, monkeypatch):
     assert "10/10" not in shown["--quiet",]
 
 
+def test_a_run_is_evaluated_and_exported_under_another_policy(trained, tmp_path):
+    how = ["--batch-norm", "inductive", "--tasks", 20, "--quiet"]
+    result = run("evaluate", trained[0], *how, "--queries", "alone")
+    assert result.exit_code == 0, result.output
+    assert "each alone" in result.output
+    assert "batch norm: inductive" in result.output
+    result = run("export", trained[0], *how, "--out", tmp_path / "export")
+    assert result.exit_code == 0, result.output
+    card = json.loads((tmp_path / "export" / "card.json").read_text(encoding="utf-8"))
+    assert card["batch_norm"] == card["evaluation"]["batch_norm"] == "inductive"
+    assert card["evaluation"]["queries"] == "together"
+    assert card["iterations"] == 40
+    result = run("evaluate", trained[0], "--batch-norm", "other")
+    assert result.exit_code == 1
+    assert "`batch_norm` must be one of" in result.output
+
+
 def test_adapt_prints_before_and_after_and_writes_the_network(
     trained, task_file, tmp_path
 ):

@@ -156,6 +156,28 @@ def test_the_inductive_policy_trains_as_transductive_and_predicts_as_support():
     assert any(np.abs(a - b).max() > 1e-3 for a, b in zip(found, other))
 
 
+def test_a_model_keeps_its_weights_under_another_policy():
+    model, batch = model_with_statistics(), regression()
+    first = maml(model, steps=2)
+    first.compile("sgd", loss="mae")
+    first.train_on_batch(*batch)
+    second = first.with_batch_norm("inductive")
+    assert second.model is model
+    assert (int(second.meta_steps), int(second.episodes_seen)) == (1, 2)
+    fresh = maml(model, steps=2, batch_norm="support")
+    np.testing.assert_array_equal(second(batch[0]), fresh(batch[0]))
+    found = evaluate_episodes(second, [batch], metric="loss", verbose=0)
+    errors = np.abs(fresh(batch[0]) - batch[1]).mean(axis=(1, 2))
+    np.testing.assert_allclose(found.per_episode[:, -1], errors, rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", PER_STEP)
+def test_learned_tables_are_not_left_out_in_silence(policy):
+    model = maml(batch_normalised(), batch_norm=policy)
+    with pytest.raises(ValueError, match=f"'{policy}', which has 2 of them"):
+        model.with_batch_norm("inductive")
+
+
 def test_which_policies_couple_the_queries_of_a_task():
     coupled = [n for n in ALL if batch_norm_policies.get(n).couples_queries]
     assert coupled == TRANSDUCTIVE
