@@ -4,6 +4,7 @@ import gc
 
 import keras
 import pytest
+from helpers import precision
 
 from maml_keras.execution import auto_task_map, task_maps
 
@@ -40,3 +41,10 @@ def tasks_in_a_loop(request, monkeypatch):
     if request.node.get_closest_marker("default_map"):
         return
     monkeypatch.setitem(auto_task_map.MAPS, "auto", task_maps.parallel)
+
+
+@pytest.fixture
+def float64():
+    """New models and arrays have the type float64."""
+    with precision("float64"):
+        yield

@@ -253,6 +253,17 @@ def maml(
     return MAML(model, inner, task_map=task_map, **kwargs)
 
 
+def estimating(model, estimator, *, rule=None, steps=2, task_map="parallel", **inner):
+    """`model` with the given meta-gradient."""
+    loop = InnerLoop("mse", rule or SGD(RATE), steps=steps, **inner)
+    return MAML(model, loop, meta_gradient=estimator, task_map=task_map)
+
+
+def gradients(model, batch):
+    """The meta-gradients as arrays."""
+    return [g.numpy() for g in model.compute_meta_gradients(batch)[1]]
+
+
 def tensors(batch):
     return tf.nest.map_structure(tf.convert_to_tensor, batch)
 
@@ -275,6 +286,19 @@ def plain_adapt(model, x, y, *, steps, rate=RATE, loss=mse, training=True):
         variables = model.trainable_variables
         for variable, gradient in zip(variables, tape.gradient(value, variables)):
             variable.assign_sub(rate * tf.convert_to_tensor(gradient))
+
+
+def each_task(model, batch, at_end, *, steps=2):
+    """The mean over tasks of `at_end(start, task, query_y)` at the adapted weights."""
+    start = [v.numpy() for v in model.trainable_variables]
+    found = []
+    for index in range(len(batch[1])):
+        task, query_y = task_of(batch, index)
+        plain_adapt(model, task["support_x"], task["support_y"], steps=steps)
+        found.append(at_end(start, task, query_y))
+        for variable, value in zip(model.trainable_variables, start):
+            variable.assign(value)
+    return [np.mean(values, axis=0) for values in zip(*found)]
 
 
 def plain_query_loss(model, batch, values, *, steps, loss=mse):

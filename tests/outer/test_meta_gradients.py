@@ -10,13 +10,15 @@ import tensorflow as tf
 from helpers import (
     FAMILIES,
     RATE,
+    batch_normalised,
     dense,
     directional_differences,
+    estimating,
     family,
+    gradients,
     maml,
     mse,
     plain_adapt,
-    precision,
     regression,
     task_of,
     tensors,
@@ -27,21 +29,16 @@ from maml_keras import (
     SGD,
     Backprop,
     FirstOrder,
+    Implicit,
     InnerLoop,
     MetaGradient,
     MetaGradientError,
     MultiStep,
     Phases,
+    Reptile,
     check_meta_gradient,
 )
 from maml_keras.learner import learner
-
-
-@pytest.fixture
-def float64():
-    with precision("float64"):
-        yield
-
 
 # A parabola ------------------------------------------------------------------------
 
@@ -231,8 +228,7 @@ def first_order_by_hand(model, batch, steps):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("name", ["dense", "batch_norm"])
-@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize(("name", "steps"), [("dense", 3), ("batch_norm", 1)])
 def test_first_order_is_query_gradient_at_adapted_weights(name, steps):
     model, batch = family(name)
     got = maml(model, steps=steps, second_order=False).compute_meta_gradients(batch)[1]
@@ -327,3 +323,114 @@ def test_a_custom_meta_gradient_is_saved_with_the_model(tmp_path):
         maml(model.model, rate=RATE).compute_meta_gradients(batch)[1],
     ):
         np.testing.assert_allclose(own, 2.0 * plain, rtol=1e-5, atol=1e-6)
+
+
+# "sequential" is the same loop as "parallel": test_task_maps.py compares them.
+MAPS = ["parallel", "vectorized"]
+
+
+def test_first_order_equals_backprop_with_a_first_order_loop():
+    model, batch = dense(), regression()
+    one = gradients(estimating(model, FirstOrder()), batch)
+    other = gradients(estimating(model, Backprop(), second_order=False), batch)
+    for a, b in zip(one, other):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_each_phase_is_scaled_by_its_own_rule_under_a_scaled_loss():
+    model, batch = dense(), regression()
+    start = model.get_weights()
+    learner = estimating(model, Phases([Reptile(), Backprop()], until=[1]), steps=1)
+    optimizer = keras.optimizers.SGD(1.0)
+    learner.compile(keras.optimizers.LossScaleOptimizer(optimizer))
+    for step, phase in enumerate([Reptile(), Backprop()]):
+        model.set_weights(start)
+        found = gradients(estimating(model, phase, steps=1), batch)
+        assert int(learner.meta_steps) == step
+        learner.train_on_batch(*batch)
+        for new, old, gradient in zip(model.get_weights(), start, found):
+            # float32, and a scale of 32768.
+            np.testing.assert_allclose(new, old - gradient, rtol=1e-4, atol=1e-6)
+
+
+LAMBDA = 2.0
+
+
+def test_wrong_schedules_are_refused():
+    with pytest.raises(ValueError, match="must be positive.*epochs=0"):
+        MultiStep(epochs=0, steps_per_epoch=5)
+    with pytest.raises(ValueError, match="`until` must be rising.*until=\\[3, 3\\]"):
+        Phases([Backprop()] * 3, until=[3, 3])
+    with pytest.raises(ValueError, match="2 phases and until=\\[\\]"):
+        Phases([Backprop()] * 2, until=[])
+
+
+@pytest.mark.parametrize("task_map", MAPS)
+@pytest.mark.parametrize(
+    "compiled", [pytest.param(False, marks=pytest.mark.slow), True]
+)
+def test_each_phase_estimates_during_its_own_meta_steps(task_map, compiled):
+    model, batch = dense(), regression()
+    phases = [Reptile(), FirstOrder(), Backprop()]
+    learner = estimating(model, Phases(phases, until=[2, 5]), task_map=task_map)
+
+    def run():
+        return learner.compute_meta_gradients(batch)[1]
+
+    run = tf.function(run, autograph=False) if compiled else run
+    expected = [gradients(estimating(model, phase), batch) for phase in phases]
+    for step, phase in [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (99, 2)]:
+        learner.meta_steps.assign(step)
+        for a, b in zip(run(), expected[phase]):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
+
+
+def test_phases_change_while_fit_runs_in_one_program():
+    model, batch = dense(), regression()
+    start = model.get_weights()
+    first, second = FirstOrder(), Backprop()
+    phases = Phases([first, second], until=[2])
+    learner = estimating(model, phases, steps=1, task_map="vectorized")
+    learner.compile(keras.optimizers.SGD(0.1), jit_compile=True, steps_per_execution=4)
+    data = tf.data.Dataset.from_tensors(batch).repeat()
+    learner.fit(data, steps_per_epoch=4, verbose=0)
+    got = model.get_weights()
+
+    def trained_by_hand(estimators):
+        model.set_weights(start)
+        for estimator in estimators:
+            found = gradients(estimating(model, estimator, steps=1), batch)
+            moved = [w - 0.1 * g for w, g in zip(model.get_weights(), found)]
+            model.set_weights(moved)
+        return model.get_weights()
+
+    for a, b in zip(got, trained_by_hand([first, first, second, second])):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
+    always = trained_by_hand([second] * 4)
+    assert max(np.abs(a - b).max() for a, b in zip(always, got)) > 1e-5
+
+
+ESTIMATORS = [
+    FirstOrder(MultiStep(epochs=3, steps_per_epoch=4)),
+    Reptile(),
+    Implicit(2),
+    Phases([FirstOrder(), Backprop()], until=[5]),
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_config_round_trip(estimator):
+    config = keras.saving.serialize_keras_object(estimator)
+    revived = keras.saving.deserialize_keras_object(config)
+    assert type(revived) is type(estimator)
+    assert keras.saving.serialize_keras_object(revived) == config
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda e: type(e).__name__)
+def test_moving_statistics_move_with_every_estimator(estimator):
+    model = batch_normalised()
+    learner = estimating(model, estimator, steps=1, proximal=LAMBDA)
+    learner.compile("sgd")
+    before = model.layers[1].moving_mean.numpy()
+    learner.train_on_batch(*regression())
+    assert np.abs(model.layers[1].moving_mean.numpy() - before).max() > 1e-4
