@@ -144,7 +144,10 @@ def test_completion_emits_a_script(shell):
     ("typed", "offered"),
     [
         ("maml-keras tr", ["train"]),
-        ("maml-keras train omniglot_s", ["omniglot_small", "omniglot_small_20w"]),
+        (
+            "maml-keras train omniglot_s",
+            ["omniglot_small", "omniglot_small_20w", "omniglot_small_alone"],
+        ),
         ("maml-keras train sinusoid --algorithm im", ["imaml"]),
         ("maml-keras compare sinusoid --algorithms maml,ora", ["maml,oracle"]),
         ("maml-keras train sinusoid --iter", ["--iterations"]),
