@@ -1,5 +1,7 @@
 """`check_meta_gradient` finds wrong gradients and blames no undecided variable."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -128,6 +130,20 @@ def test_a_check_that_decides_nothing_is_no_success():
     model = keras.Sequential([keras.Input([3]), layers.Dense(2), Sawtooth()])
     with pytest.raises(MetaGradientError, match="decided nothing.*not smooth"):
         check_meta_gradient(maml(model), regression())
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Whim(layers.Layer):
+    """Another factor each time that it is traced."""
+
+    def call(self, x):
+        return x * random.uniform(0.5, 1.5)
+
+
+def test_a_layer_that_is_another_one_in_each_trace_is_not_blamed():
+    random.seed(0)
+    with pytest.raises(MetaGradientError, match="in one trace.*SeedGenerator"):
+        check_meta_gradient(maml(through(Whim())), regression())
 
 
 @keras.saving.register_keras_serializable(package="tests")
