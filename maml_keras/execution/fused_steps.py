@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.execution.step_by_step import Checks, Step
 from maml_keras.execution.xla_choice import refused_by_xla
 
 # One call costs a third of a millisecond, as much as a whole meta-step of a small
@@ -15,31 +16,37 @@ STEPS_PER_CALL = 100
 
 
 def fuse(
-    step: Callable[[Any], Any],
+    step: Step,
     steps: int,
     otherwise: Callable[[Any], Any],
     *,
+    check: Checks,
+    mend: Callable[[Any], Any],
     report: Callable[[Exception], None] | None = None,
 ) -> Any:
     """A Keras train function that runs `steps` steps in one XLA program.
 
-    Keras's own `steps_per_execution` calls one compiled step several times. Here the
-    program contains the loop over the steps and walks through stacked batches. If
-    fewer than `steps` batches are left, the loop runs over these.
+    Keras's own `steps_per_execution` calls a compiled step so many times. Here the
+    loop over the steps is inside the program, and walks through stacked batches. If
+    the data ends before, it walks through as many as there are. At a step that was not
+    taken the program ends, and goes on behind it once the batch is mended.
 
     Args:
-        step: a training step, maps a batch to a dict of scalar logs.
-        steps: int, batches in one call.
+        step: a training step, batch to a dict of scalar logs and whether it was taken.
+        steps: int, batches of a call.
         otherwise: a train function for iterators whose batches have no fixed shape.
+        check: looks at batches before their steps.
+        mend: what to do with a batch whose step was not taken; it returns the logs, or
+            raises.
         report: called with the error if XLA cannot compile the program, which then
             runs without XLA; None raises the error.
 
     Returns:
-        A function of an iterator over batches, or over the stacks of `stacked`. The
-        function returns the logs of the last step, and raises `StopIteration` when
-        the iterator is empty.
+        A function of an iterator, of batches or of what `stacked` made of them, that
+        returns the last step's logs, and raises `StopIteration` when there is nothing
+        left.
     """
-    built: dict[Any, Any] = {}
+    built: dict[Any, _Program] = {}
 
     def function(iterator: Any) -> Any:
         spec = getattr(iterator, "element_spec", None)
@@ -49,10 +56,20 @@ def fuse(
             return otherwise(iterator)
         key = str(spec)
         if key not in built:
-            built[key] = _working_program(step, steps, spec, report)
-        count, logs = built[key](iterator)
+            built[key] = _Program(step, steps, spec, report)
+        program = built[key]
+        count, stacks = program.read(iterator)
         if count == 0:
             raise StopIteration
+        end = program.fitting(stacks, count, check)
+        done, logs = 0, None
+        while done < end:
+            done, taken, logs = program.run(stacks, done, end)
+            if not taken:
+                logs = mend(program.batch(stacks, done))
+                done += 1
+        if end < count:
+            check(program.batch(stacks, end))
         return logs
 
     return function
@@ -78,69 +95,106 @@ def stacked(dataset: tf.data.Dataset, steps: int) -> tf.data.Dataset:
     return stacks.map(lambda *batch: Stack(batch)).prefetch(2)
 
 
-def _working_program(
-    step: Callable[[Any], Any],
-    steps: int,
-    spec: Any,
-    report: Callable[[Exception], None] | None,
-) -> Any:
-    """The program under XLA, or without XLA where XLA cannot compile the program."""
-    run, program = _program(step, steps, spec, jit_compile=True)
-    if report is not None:
+class _Program:
+    """Steps over stacked batches of one fixed shape.
+
+    Args:
+        step: a training step.
+        steps: int, batches of a call.
+        spec: of the iterator's elements, batches or `Stack`s.
+        report: as in `fuse`.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        steps: int,
+        spec: Any,
+        report: Callable[[Exception], None] | None,
+    ) -> None:
+        self._report = report
+        self.is_stack = isinstance(spec, Stack)
+        self.one = spec
+        if self.is_stack:
+            self.one = tf.nest.map_structure(
+                lambda t: tf.TensorSpec(t.shape[1:], t.dtype), spec.batches
+            )
+        self.steps = steps
+        self._step = step
+        self._walk: Any = None
+
+        def read(iterator: Any) -> Any:
+            return _read(iterator, steps, spec)
+
+        self._read = tf.function(read, autograph=False)
+
+    def read(self, iterator: Any) -> tuple[int, list[Any]]:
+        """How many batches came, and their arrays `[steps, tasks, ...]`."""
+        if self.is_stack:
+            stack = next(iterator, None)
+            return (0, []) if stack is None else (self.steps, tf.nest.flatten(stack))
+        count, stacks = self._read(iterator)
+        return int(count), stacks
+
+    def batch(self, stacks: list[Any], index: int) -> Any:
+        """One batch."""
+        return tf.nest.pack_sequence_as(self.one, [stack[index] for stack in stacks])
+
+    def fitting(self, stacks: list[Any], count: int, check: Checks) -> int:
+        """How many batches come before the first whose values do not fit."""
+        if check.values_fit(tf.nest.pack_sequence_as(self.one, stacks)):
+            return count
+        fits = (check.values_fit(self.batch(stacks, i)) for i in range(count))
+        return next((i for i, fit in enumerate(fits) if not fit), count)
+
+    def run(self, stacks: list[Any], done: int, end: int) -> tuple[int, bool, Any]:
+        """Steps from `done` to `end`, or to the first that is not taken.
+
+        Returns:
+            How many are taken by now, whether all are that were tried, and the logs.
+        """
+        if self._walk is None:
+            self._walk = self._working(stacks)
+        taken, intact, logs = self._walk(stacks, tf.constant(done), tf.constant(end))
+        return int(taken), bool(intact), logs
+
+    def _working(self, stacks: list[Any]) -> Any:
+        """The loop under XLA, or without XLA where XLA cannot compile the loop."""
+        walk = self._compiled(jit_compile=True)
+        if self._report is None:
+            return walk
         try:
             # The loop over no batches compiles the program and changes nothing.
-            nothing = [tf.zeros([steps, *t.shape], t.dtype) for t in _one(spec)]
-            run(nothing, tf.constant(0))
+            walk(stacks, tf.constant(0), tf.constant(0))
         except tf.errors.OpError as error:
             if not refused_by_xla(error):
                 raise
-            report(error)
-            _, program = _program(step, steps, spec, jit_compile=False)
-    return program
+            self._report(error)
+            return self._compiled(jit_compile=False)
+        return walk
 
-
-def _one(spec: Any) -> list[Any]:
-    """The specs of one batch, flat."""
-    if not isinstance(spec, Stack):
-        return list(tf.nest.flatten(spec))
-    stacks = tf.nest.flatten(spec.batches)
-    return [tf.TensorSpec(t.shape[1:], t.dtype) for t in stacks]
-
-
-def _program(
-    step: Callable[[Any], Any], steps: int, spec: Any, *, jit_compile: bool
-) -> tuple[Any, Any]:
-    """The loop over stacked batches, and the function that reads and runs them."""
-    nest = spec.batches if isinstance(spec, Stack) else spec
-    one = tf.nest.pack_sequence_as(nest, _one(spec))
-    # The step is traced alone first, because its outputs give the types of the loop's
-    # variables.
-    traced = tf.function(step, autograph=False).get_concrete_function(one)
-
-    def walk(batches: list[Any], count: Any) -> list[Any]:
-        def body(i: Any, logs: list[Any]) -> tuple[Any, list[Any]]:
-            batch = [tf.gather(stack, i) for stack in batches]
-            return i + 1, tf.nest.flatten(traced(*batch))
-
-        logs = [tf.zeros(t.shape, t.dtype) for t in traced.outputs]
-        _, logs = tf.while_loop(
-            lambda i, logs: i < count, body, (0, logs), maximum_iterations=steps
+    def _compiled(self, *, jit_compile: bool) -> Any:
+        # Traced by itself: its outputs tell what the loop carries.
+        traced = tf.function(self._step, autograph=False).get_concrete_function(
+            self.one
         )
-        return list(logs)
+        like, _ = traced.structured_outputs
 
-    run: Any = tf.function(walk, jit_compile=jit_compile, autograph=False)
+        def walk(stacks: list[Any], done: Any, end: Any) -> Any:
+            def body(i: Any, intact: Any, logs: list[Any]) -> Any:
+                logs, intact = traced(*[tf.gather(stack, i) for stack in stacks])
+                return i + tf.cast(intact, tf.int32), intact, tf.nest.flatten(logs)
 
-    def read_and_run(iterator: Any) -> tuple[Any, Any]:
-        if isinstance(spec, Stack):
-            following = iterator.get_next_as_optional()
-            count = steps * tf.cast(following.has_value(), tf.int32)
-            stacks = tf.nest.flatten(following.get_value())
-        else:
-            count, stacks = _read(iterator, steps, spec)
-        logs = run(stacks, count)
-        return count, tf.nest.pack_sequence_as(traced.structured_outputs, logs)
+            blank = [tf.zeros(t.shape, t.dtype) for t in tf.nest.flatten(like)]
+            taken, intact, logs = tf.while_loop(
+                lambda i, intact, logs: (i < end) & intact,
+                body,
+                (done, tf.constant(True), blank),
+                maximum_iterations=self.steps,
+            )
+            return taken, intact, tf.nest.pack_sequence_as(like, logs)
 
-    return run, tf.function(read_and_run, autograph=False)
+        return tf.function(walk, jit_compile=jit_compile, autograph=False)
 
 
 def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:

@@ -31,45 +31,35 @@ def with_fallback(
     plain: Callable[[], Callable[[Any], Any]],
     report: Callable[[Exception], None],
 ) -> Callable[[Any], Any]:
-    """A train function that goes on without XLA if XLA refuses the first step.
+    """A training step that goes on without XLA if XLA refuses the first batch.
 
     The refused step has changed nothing, and its batch is used again.
 
     Args:
-        compiled: a train function under XLA, of an iterator over batches.
-        plain: makes the train function without XLA.
+        compiled: a step under XLA, of a batch.
+        plain: makes the step without XLA.
         report: called with the error of XLA.
 
     Returns:
-        A train function of an iterator over batches.
+        A step, of a batch.
     """
     chosen: list[Callable[[Any], Any]] = []
 
-    def function(iterator: Any) -> Any:
-        if chosen:
-            return chosen[0](iterator)
-        batch = next(iterator)
+    def step(batch: Any) -> Any:
+        if not chosen:
+            try:
+                result = compiled(batch)
+            except tf.errors.OpError as error:
+                if not refused_by_xla(error):
+                    raise
+                report(error)
+                chosen.append(plain())
+            else:
+                chosen.append(compiled)
+                return result
+        return chosen[0](batch)
 
-        def again() -> Any:
-            # A generator's dataset declares the same element as the iterator, so
-            # nothing is traced or compiled twice.
-            dataset = tf.data.Dataset.from_generator(
-                lambda: iter([batch]), output_signature=iterator.element_spec
-            )
-            return iter(dataset)
-
-        try:
-            logs = compiled(again())
-            chosen.append(compiled)
-        except tf.errors.OpError as error:
-            if not refused_by_xla(error):
-                raise
-            report(error)
-            chosen.append(plain())
-            logs = chosen[0](again())
-        return logs
-
-    return function
+    return step
 
 
 def refused_by_xla(error: Exception) -> bool:

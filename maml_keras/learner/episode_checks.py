@@ -56,6 +56,11 @@ query_x. Received: ['support_x'].
                     "length 1, or adapt to it with `maml.adapt(support_x, support_y)`, "
                     "which takes arrays without this axis."
                 )
+            if leaf.shape.rank is not None and leaf.shape[0] == 0:
+                raise ValueError(
+                    "A batch must hold at least one task. Received: "
+                    f"`{name}` of shape={tuple(leaf.shape)}."
+                )
             if leaf.shape.rank is not None and leaf.shape[1] == 0:
                 raise ValueError(
                     f"`{name}` must hold at least one example for each task. "

@@ -42,6 +42,8 @@ class Look:
         trained_steps: int, inner steps in training.
         blank_start: bool, whether step 0 has not used the support set and so cannot
             know a task's labels.
+        bad_tasks: int, training tasks that `MAML(bad_tasks="skip")` has left out since
+            the look before.
     """
 
     iteration: int
@@ -49,6 +51,7 @@ class Look:
     rates: LearnedRates | None = None
     trained_steps: int = 1
     blank_start: bool = True
+    bad_tasks: int = 0
 
     @property
     def main(self) -> str:

@@ -86,14 +86,18 @@ class View(abc.ABC):
 class Curves(View):
     """Query metric and loss before adaptation and after each inner step.
 
-    Writes `adaptation/<metric>/step_0`, `step_1`, ... and `adaptation/diverged`, the
-    number of tasks that diverged by the last step. `interval/<metric>/step_0/lower` and
-    `upper` bound the 95% confidence interval of the mean over tasks, and `mean` is this
-    mean again. Intervals are written before adaptation, after the first step and after
-    the last step.
+    Writes `bad_tasks`, the number of training tasks that were left out since the last
+    look, if there were any. Writes `adaptation/<metric>/step_0`, `step_1`, ... and
+    `adaptation/diverged`, the number of tasks that diverged by the last step.
+    `interval/<metric>/step_0/lower` and `upper` bound the 95% confidence interval of
+    the mean over tasks, and `mean` is this mean again. Intervals are written before
+    adaptation, after the first step and after the last step.
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
+        if look.bad_tasks:
+            with board.part():
+                tf.summary.scalar("bad_tasks", look.bad_tasks)
         for part, trace in look.traces.items():
             with board.part(part):
                 for metric in dict.fromkeys([trace.metric, "loss"]):

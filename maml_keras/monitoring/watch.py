@@ -129,6 +129,7 @@ class Watch(keras.callbacks.Callback):
         self._board = Board(pathlib.Path(log_dir) / "adaptation")
         self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
         self._count = 0
+        self._left_out = 0
         self._resumed = False
         self._unreported: list[Finding] = []
         self._pace = Pace(share)
@@ -154,6 +155,7 @@ class Watch(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Looks, judges and writes, if a look is due."""
         self._pace.stop()
+        self._left_out += int((logs or {}).get("bad_tasks", 0))
         epochs = self.params.get("epochs") or 1
         # Another callback may have ended training before the last epoch.
         last = epoch + 1 == epochs or self.model.stop_training
@@ -161,6 +163,7 @@ class Watch(keras.callbacks.Callback):
             return
         with self._pace.spending("looks"):
             look = self._look()
+            self._left_out = 0
             self._looks.append(look)
             self._board.step = look.iteration
             self._write(look, self.views)
@@ -216,6 +219,7 @@ class Watch(keras.callbacks.Callback):
             rates=learned_rates(maml, self._start),
             trained_steps=maml.inner.steps,
             blank_start=isinstance(maml.inner.start_from, Initialisation),
+            bad_tasks=self._left_out,
         )
 
     def _judge(self, look: Look) -> None:

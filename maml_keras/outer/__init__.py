@@ -2,6 +2,7 @@
 them right."""
 
 from maml_keras.outer.backup import WholeBackup
+from maml_keras.outer.bad_task_policies import BadTaskError, BadTaskPolicy
 from maml_keras.outer.gradient_check import MetaGradientError, check_meta_gradient
 from maml_keras.outer.implicit import Implicit
 from maml_keras.outer.maml import MAML
@@ -18,6 +19,8 @@ from maml_keras.outer.reptile import Reptile
 __all__ = [
     "MAML",
     "Backprop",
+    "BadTaskError",
+    "BadTaskPolicy",
     "Estimate",
     "FinalStep",
     "FirstOrder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import inspect
 import logging
 import math
 from collections.abc import Iterator
@@ -12,21 +13,31 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_keras.backend.flag import Flag
 from maml_keras.backend.graph_passes import without_idle_passes
 from maml_keras.execution import fused_steps, xla_choice
+from maml_keras.execution.step_by_step import checked, step_by_step
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.learner import input_checks
+from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
 from maml_keras.outer import fit_checks
+from maml_keras.outer.bad_task_policies import BadTaskPolicy
 from maml_keras.outer.finite_weights import check_writable
 
 logger = logging.getLogger(__name__)
 
 # Functions that other modules trace for a model and keep in the model's `__dict__`.
-TRACED = ("_curves", "_inner_traces", "_predictions_along")
+TRACED = (
+    "_bad_task_search",
+    "_curves",
+    "_inner_traces",
+    "_predictions_along",
+    "_rest_step",
+)
 
 
 class EpisodicModel(keras.Model, abc.ABC):
@@ -51,9 +62,15 @@ class EpisodicModel(keras.Model, abc.ABC):
     task_map: TaskMap
     episodes_seen: Any
 
+    bad_tasks: BadTaskPolicy
+    tasks_left_out: int
+
     _outer_loss: PureLoss
     # Whether XLA could not compile the training step, since the last `compile`.
     _xla_refused: bool
+    # Written in the graph of a step: whether all of its numbers were finite.
+    _health: Flag
+    _saw_batch: bool
     # The result of `frozen_or_not` when the cached functions were traced.
     _traced_with: tuple[bool, ...]
 
@@ -197,7 +214,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         steps = _steps_of_epoch(x, **kwargs)
         self._settle(batch, steps, steps and steps * kwargs.get("epochs", 1))
         if batch is not None:
-            self._create_variables(*batch)
+            self._prepare(batch)
         starting_at = getattr(x, "starting_at", None)
         endless = (
             isinstance(x, tf.data.Dataset)
@@ -211,7 +228,16 @@ class EpisodicModel(keras.Model, abc.ABC):
             x = fused_steps.stacked(x, self.steps_per_execution)
         if isinstance(x, (tf.data.Dataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot shuffle.
-        return super().fit(x, y, **kwargs)
+        if not inspect.isgenerator(x):
+            return super().fit(x, y, **kwargs)
+        checks = fit_checks.GeneratorChecks(
+            self.learner, self.inner, self._batch_checks()
+        )
+        callbacks = kwargs.pop("callbacks", None)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*tf.nest.flatten(callbacks or []), checks]
+        with checks.as_raised():
+            return super().fit(checks.batches(x), y, callbacks=callbacks, **kwargs)
 
     def train_on_batch(
         self, *args: Any, class_weight: Any = None, **kwargs: Any
@@ -259,20 +285,18 @@ class EpisodicModel(keras.Model, abc.ABC):
         logger.info("XLA cannot compile the training step of %s: %s", self.name, error)
         self._xla_refused, self.jit_compile = True, False
 
-    def _create_variables(self, task: Any, query_y: Any) -> None:
+    def _prepare(self, batch: Any) -> None:
         """Creates the variables of the optimizer and the metrics before tracing.
 
         A `tf.function` that has to create variables is traced twice, and the second
         trace takes half of the first step's time.
         """
-        if self.train_function is not None or self.run_eagerly:
-            return
-        with self.distribute_strategy.scope():
-            if not self.optimizer.built:
-                self.optimizer.build(self.trainable_variables)
-            one = tf.nest.map_structure(lambda t: t[:1], query_y)
-            self.compute_metrics(task, one, self._some_predictions(task["query_x"]))
-            self.reset_metrics()
+        metrics = self._compile_metrics
+        ready = self.optimizer.built and (metrics is None or metrics.built)
+        if not (ready or self.run_eagerly):
+            task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+            predictions = self._some_predictions(task["query_x"])
+            self._create_variables(query_y, predictions)
 
     def _some_predictions(self, query_x: Any) -> Any:
         """Predictions `[1, query examples, ...]`; only shape and type matter."""
@@ -283,20 +307,42 @@ class EpisodicModel(keras.Model, abc.ABC):
         output = self.learner(
             self.learner.weights(),
             self.learner.state(),
-            tf.nest.map_structure(lambda t: t[0], query_x),
+            tf.nest.map_structure(lambda t: tf.convert_to_tensor(t)[0], query_x),
             training=False,
         )
         return tf.nest.map_structure(lambda t: t[None], output.predictions)
 
+    def _create_variables(self, query_y: Any, predictions: Any) -> None:
+        """Creates what `_prepare` creates; a branch of a graph could not."""
+        with tf.init_scope():
+            if not self.optimizer.built:
+                self.optimizer.build(self.trainable_variables)
+            metrics = self._compile_metrics
+            if metrics is not None and not metrics.built:
+                blank = tf.nest.map_structure(_blank, (query_y, predictions))
+                self.compute_metrics(None, *blank)
+                self.reset_metrics()
+
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.evaluate`, on batches of episodes."""
         with self._one_batch_a_call():
-            return super().evaluate(*args, **kwargs)
+            self._saw_batch = False
+            found = super().evaluate(*args, **kwargs)
+        if not self._saw_batch:
+            raise ValueError(fit_checks.NO_BATCH)
+        return found
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.predict`: predicts each task's queries after adaptation."""
         with self._one_batch_a_call():
-            return super().predict(*args, **kwargs)
+            self._saw_batch = False
+            try:
+                return super().predict(*args, **kwargs)
+            except UnboundLocalError as error:
+                # Keras returns the outputs of a last batch, and there was none.
+                if self._saw_batch:
+                    raise
+                raise ValueError(fit_checks.NO_BATCH) from error
 
     @contextlib.contextmanager
     def _one_batch_a_call(self) -> Iterator[None]:
@@ -324,29 +370,119 @@ class EpisodicModel(keras.Model, abc.ABC):
         return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Like Keras's method, but joins several XLA steps into one program."""
+        """Like Keras's method, but no step is taken on a batch that does not fit.
+
+        Each batch is looked at before its step, and handed on to `_mend` if a number in
+        the step is not finite. Several XLA steps are joined into one program.
+        """
         if self.train_function is None or force:
-            super().make_train_function(force=True)
+            check, step = self._batch_checks(), self._compiled(self._step_with_health)
+
+            def look(batch: Any) -> None:
+                check(batch)
+                self._prepare(batch)
+
             if not (self.run_eagerly or self.jit_compile):
-                self.train_function = without_idle_passes(self.train_function)
+                step = without_idle_passes(step)
             automatic = self._asked["jit_compile"] == "auto"
             if self.jit_compile and automatic:
-                self.train_function = xla_choice.with_fallback(
-                    self.train_function, self._plain_train_function, self._without_xla
+                step = xla_choice.with_fallback(
+                    step, self._plain_step, self._without_xla
                 )
+            function = step_by_step(
+                step, self.steps_per_execution, look=look, mend=self._mend
+            )
             if self._fuses:
-                self.train_function = fused_steps.fuse(
-                    self.train_step,
+                function = fused_steps.fuse(
+                    self._step_with_health,
                     self.steps_per_execution,
-                    self.train_function,
+                    function,
+                    check=check,
+                    mend=self._mend,
                     report=self._without_xla if automatic else None,
                 )
+            self.train_function = self._counting(function)
         return self.train_function
 
-    def _plain_train_function(self) -> Any:
-        """The train function without XLA."""
-        super().make_train_function(force=True)
-        return without_idle_passes(self.train_function)
+    def _plain_step(self) -> Any:
+        """The training step without XLA."""
+        return without_idle_passes(self._compiled(self._step_with_health))
+
+    def make_test_function(self, force: bool = False) -> Any:
+        """Like Keras's method, but each batch is looked at before its step."""
+        if self.test_function is None or force:
+            step = self._compiled(self.test_step)
+            self.test_function = self._seeing_batches(
+                step_by_step(
+                    lambda batch: (step(batch), True),
+                    self.steps_per_execution,
+                    look=self._batch_checks(),
+                    mend=self._mend,
+                )
+            )
+        return self.test_function
+
+    def make_predict_function(self, force: bool = False) -> Any:
+        """Like Keras's method, but each batch is looked at before its step."""
+        if self.predict_function is None or force:
+            super().make_predict_function(force=True)
+            self.predict_function = self._seeing_batches(
+                checked(self.predict_function, self._batch_checks(targets=False))
+            )
+        return self.predict_function
+
+    def _compiled(self, step: Any) -> Any:
+        if self.run_eagerly:
+            return step
+        return tf.function(
+            step,
+            autograph=False,
+            reduce_retracing=True,
+            jit_compile=bool(self.jit_compile),
+        )
+
+    def _step_with_health(self, data: Any) -> tuple[Any, Any]:
+        """A training step, and whether it was taken."""
+        logs = self.train_step(data)
+        return logs, self._health.read()
+
+    def _step_taken(self) -> bool:
+        """Whether the last step was taken; else a number in it was not finite."""
+        return bool(self._health.read())
+
+    @abc.abstractmethod
+    def _mend(self, data: Any) -> dict[str, Any]:
+        """Goes on after a step that was not taken; returns logs or raises."""
+
+    def _batch_checks(self, *, targets: bool = True) -> BatchChecks:
+        losses = self.inner.loss, self._outer_loss
+        return BatchChecks(self.learner, *losses, targets=targets)
+
+    def _counting(self, function: Any) -> Any:
+        """The train function, whose logs say how many tasks were left out."""
+        if not self.bad_tasks.counts:
+            return function
+
+        def counted(iterator: Any) -> dict[str, Any]:
+            logs = function(iterator)
+            return {**logs, "bad_tasks": float(self.tasks_left_out)}
+
+        return counted
+
+    def _seeing_batches(self, function: Any) -> Any:
+        """The same function; it notes that there was a batch."""
+
+        def seeing(batches: Any) -> Any:
+            found = function(batches)
+            self._saw_batch = True
+            return found
+
+        return seeing
+
+    def reset_metrics(self) -> None:
+        """As Keras's; an epoch counts the tasks that it leaves out anew."""
+        self.tasks_left_out = 0
+        super().reset_metrics()
 
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Like `keras.Model.save`, but refuses weights that are NaN or infinite.
@@ -412,6 +548,12 @@ def _refuse_class_weight(class_weight: Any) -> None:
             "another class in each task. Received: "
             f"class_weight={class_weight!r}. Weigh examples with `sample_weight`."
         )
+
+
+def _blank(like: Any) -> Any:
+    """Zeros `[1, ...]` of a tensor's type; an axis of any length has one entry."""
+    like = tf.convert_to_tensor(like)
+    return tf.zeros([1, *(size or 1 for size in like.shape[1:])], like.dtype)
 
 
 def _is_fixed(spec: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -12,6 +14,12 @@ from maml_keras.inner.loop import InnerLoop
 from maml_keras.learner import episode_checks, input_checks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import PureLoss
+
+NO_BATCH = (
+    "The data must hold at least one batch of episodes. Received: an empty dataset. "
+    "Look at what makes it: a filter that lets nothing through, or larger batches than "
+    "there are tasks with `drop_remainder=True`."
+)
 
 
 def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
@@ -30,8 +38,84 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         ValueError: with the entry, what was expected and what was received.
     """
     batch = _first_batch(x, y)
-    if batch is None:
-        return None
+    return None if batch is None else check_first_batch(learner, inner, batch)
+
+
+class GeneratorChecks(keras.callbacks.Callback):
+    """A generator of batches as Keras takes it, with what it raised.
+
+    Keras draws from a generator inside of TensorFlow, which wraps what is raised there
+    in a traceback of its own, and refuses a batch of another size before anyone can
+    look at it. When a generator ends before the last epoch, Keras would train again on
+    the batches that it drew first, to look at; as a callback this ends the training.
+
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loop.
+        look: looks at each batch.
+    """
+
+    def __init__(
+        self, learner: Learner, inner: InnerLoop, look: Callable[[Any], None]
+    ) -> None:
+        super().__init__()
+        self._learner, self._inner, self._look = learner, inner, look
+        self._steps_left: int | None = None
+        self.raised: Exception | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Counts anew."""
+        self._steps_left = self.params.get("steps")
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Counts the steps of the epoch."""
+        steps = self.params.get("steps")
+        self._steps_left = None if steps is None else steps - batch - 1
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Ends the training if the epoch was cut short."""
+        if self._steps_left is None or self._steps_left > 0:
+            self.model.stop_training = True
+
+    def batches(self, generator: Iterator[Any]) -> Iterator[Any]:
+        """The same batches. Each is looked at when it comes, the first in full."""
+        first = True
+        try:
+            for batch in generator:
+                if first:
+                    check_first_batch(self._learner, self._inner, batch)
+                self._look(batch)
+                first = False
+                yield batch
+        except Exception as error:
+            self.raised = error
+            raise
+
+    @contextlib.contextmanager
+    def as_raised(self) -> Iterator[None]:
+        """Raises what the generator raised in place of TensorFlow's error."""
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise (self.raised or error) from None
+
+
+def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
+    """Checks a batch by all that need not be true of every batch.
+
+    Args:
+        learner: the model as a pure function.
+        inner: the inner loop; class labels are checked against the model's outputs.
+        batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
+
+    Returns:
+        The task and the query targets, in tensors.
+
+    Raises:
+        ValueError: with the entry, what was expected and what was received.
+    """
     task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     episode_checks.check_targets(query_y)
     episode_checks.check_dense(task, query_y)
@@ -178,8 +262,13 @@ def _output_shape(learner: Learner, example: Any) -> tuple[int, ...]:
 def _first_batch(x: Any, y: Any) -> Any:
     """The first batch of the data, or None if reading the batch would consume it."""
     if isinstance(x, tf.data.Dataset):
-        return next(iter(x), None)
+        batch = next(iter(x), None)
+        if batch is None:
+            raise ValueError(NO_BATCH)
+        return batch
     if isinstance(x, keras.utils.PyDataset):
+        if x.num_batches == 0:
+            raise ValueError(NO_BATCH)
         return x[0]
     if isinstance(x, dict):
         return x, y

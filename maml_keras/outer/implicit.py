@@ -111,6 +111,7 @@ class Implicit(MetaGradient):
             [*inner.merged(learner, direct, found), *rates],
             result.predictions,
             result.state,
+            problem.adapted(trajectory),
         )
 
     def is_derivative(self, inner: InnerLoop) -> bool:

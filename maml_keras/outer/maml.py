@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 
 from maml_keras.backend.autograph import as_written
+from maml_keras.backend.finite import all_finite
+from maml_keras.backend.flag import Flag
 from maml_keras.backend.step_progress import StepReport
 from maml_keras.execution import auto_task_map
-from maml_keras.execution.task_maps import TaskMap
+from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.inner.loop import InnerLoop, check_steps
 from maml_keras.inner.rules import checked_rate
 from maml_keras.learner import (
@@ -25,12 +29,34 @@ from maml_keras.learner import (
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner, Output
 from maml_keras.learner.model_copies import copy_of
-from maml_keras.outer import fit_checks
+from maml_keras.outer import bad_task_policies, bad_task_search, fit_checks
+from maml_keras.outer.bad_task_policies import BadTaskError, BadTaskPolicy
 from maml_keras.outer.derivative_checks import with_every_derivative
 from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
 from maml_keras.outer.objectives import TaskProblem
+
+logger = logging.getLogger(__name__)
+
+
+class MetaStep(NamedTuple):
+    """What a meta-step found, before anything is applied.
+
+    Attributes:
+        loss: scalar, the mean query loss.
+        gradients: list of tensors, for each of `trainable_variables` the mean of the
+            meta-gradients, times the scale of the loss.
+        predictions: of the query inputs `[tasks, examples, ...]`.
+        adapted: list of tensors, the means of the adapted weights.
+        state: list of pairs of a variable and its new value.
+    """
+
+    loss: Any
+    gradients: list[Any]
+    predictions: Any
+    adapted: list[Any]
+    state: list[tuple[Any, Any]]
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -63,6 +89,11 @@ class MAML(EpisodicModel):
             updated once a meta-step, with Keras's momentum, from the statistics of
             each task's query pass, averaged over tasks. Evaluation and adaptation
             never change moving statistics.
+        bad_tasks: what becomes of a meta-step in which a task's loss, adapted weights
+            or meta-gradient are not finite. `"stop"` raises `BadTaskError`, which names
+            the tasks, with weights, optimizer and counters as before the step; `"skip"`
+            takes the step on the mean of the other tasks and counts in the logs, as
+            `bad_tasks`, what it left out; or a `BadTaskPolicy`.
         seed: int, for dropout; None draws a seed, which
             `keras.utils.set_random_seed` makes repeatable.
 
@@ -88,6 +119,7 @@ class MAML(EpisodicModel):
         meta_gradient: MetaGradient | None = None,
         task_map: str | TaskMap = "auto",
         batch_norm: str | BatchNormPolicy = "transductive",
+        bad_tasks: str | BadTaskPolicy = "stop",
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
@@ -116,6 +148,7 @@ class MAML(EpisodicModel):
         self.meta_gradient = meta_gradient or Backprop()
         self.meta_gradient.check(inner)
         self.task_map = auto_task_map.get(task_map)
+        self.bad_tasks = bad_task_policies.get(bad_tasks)
         self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
             shape=(),
@@ -131,6 +164,9 @@ class MAML(EpisodicModel):
             trainable=False,
             name="meta_steps",
         )
+        # How many tasks the current epoch has left out; see `bad_tasks`.
+        self.tasks_left_out = 0
+        self._health = Flag()
         self._outer_loss = inner.loss
         # The form of the targets in training, for an export.
         self._trained_on = ""
@@ -194,24 +230,92 @@ class MAML(EpisodicModel):
 
     @as_written
     def train_step(self, data: Any) -> dict[str, Any]:
-        """One meta-step: adapt to every task, average the meta-gradients, apply."""
+        """One meta-step: adapt to every task, average the meta-gradients, apply.
+
+        Nothing is applied, assigned or counted if a number of the step is not finite.
+        `fit` and `train_on_batch` then go on as `bad_tasks` says. In a loop of your
+        own, run eagerly, so does this method; in a graph its logs are NaN.
+        """
+        logs = self._take_step(data)
+        if tf.executing_eagerly() and not self._step_taken():
+            logs = self._mend(data)
+        return logs
+
+    def _take_step(self, data: Any, tasks: Any = None) -> dict[str, Any]:
+        """A meta-step on the tasks at those positions of a batch; None for all."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        count = tf.shape(tf.nest.flatten(query_y)[0])[0]
         scale = self.optimizer.scale_loss(tf.ones([]))
-        loss, gradients, predictions, state = self._meta_step(
-            task, query_y, sample_weight, seed=None, scale=scale
+        step = self._meta_step(
+            task, query_y, sample_weight, seed=None, scale=scale, tasks=tasks
         )
-        self.optimizer.apply(gradients, self.trainable_variables)
-        for variable, value in state:
-            variable.assign(value)
-        tasks = tf.shape(tf.nest.flatten(query_y)[0])[0]
-        # A stream of episodes reads the counter when its first batch is drawn, so the
-        # counter must move after the batch is drawn. (A dependency on the loss does
-        # not suffice: the graph optimiser removes it.)
-        with tf.control_dependencies(tf.nest.flatten(query_y)):
-            self.episodes_seen.assign_add(tf.cast(tasks, tf.int64))
-        self.meta_steps.assign_add(1)
-        self._count_loss(loss, query_y)
-        return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
+        task, query_y, sample_weight = _at(tasks, (task, query_y, sample_weight))
+        self._create_variables(query_y, step.predictions)
+        like: dict[str, Any] = {}
+
+        def take() -> dict[str, Any]:
+            self.optimizer.apply(step.gradients, self.trainable_variables)
+            for variable, value in step.state:
+                variable.assign(value)
+            self.episodes_seen.assign_add(tf.cast(count, tf.int64))
+            self.meta_steps.assign_add(1)
+            self._count_loss(step.loss, query_y)
+            logs = self.compute_metrics(task, query_y, step.predictions, sample_weight)
+            like.update(tf.nest.map_structure(tf.convert_to_tensor, logs))
+            return dict(like)
+
+        def leave() -> dict[str, Any]:
+            return dict(tf.nest.map_structure(_unknown, like))
+
+        finite = self._is_finite(step, scale)
+        self._health.assign(finite)
+        if tf.executing_eagerly():
+            return take() if finite else {}
+        logs: dict[str, Any] = tf.cond(finite, take, leave)
+        return logs
+
+    def _mend(self, data: Any) -> dict[str, Any]:
+        """Goes on after a step that was not taken, as `bad_tasks` says.
+
+        Raises:
+            BadTaskError: if the step cannot be taken on some of the tasks either.
+        """
+        found = bad_task_search.bad_tasks(self, data)
+        count = int(tf.nest.flatten(data)[0].shape[0])
+        good = self.bad_tasks.good(found, count) if found else list(range(count))
+        logs = self._rest(data, tf.constant(good))
+        if not self._step_taken():
+            raise BadTaskError.of_mean(found, count)
+        if found:
+            # One warning for an epoch; the others can be asked for.
+            level = logging.INFO if self.tasks_left_out else logging.WARNING
+            logger.log(level, "%s", bad_task_policies.left_out(found, count))
+        self.tasks_left_out += len(found)
+        return logs
+
+    def _rest(self, data: Any, positions: Any) -> dict[str, Any]:
+        """A meta-step on some of the tasks, in a program of its own."""
+        if self.run_eagerly:
+            return self._take_step(data, positions)
+        if "_rest_step" not in self.__dict__:
+            self.__dict__["_rest_step"] = tf.function(
+                self._take_step, autograph=False, reduce_retracing=True
+            )
+        logs: dict[str, Any] = self.__dict__["_rest_step"](data, positions)
+        return logs
+
+    def _is_finite(self, step: MetaStep, scale: Any) -> Any:
+        """Whether every number is finite that the step would write or depends on.
+
+        Each is a mean over tasks, which is finite if every task's is.
+        """
+        finite = all_finite([step.loss, *step.adapted, *(v for _, v in step.state)])
+        gradients = all_finite(step.gradients)
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            # It leaves out such a step by itself, and lowers the scale, as it has to
+            # until the scale fits. At a scale of one no lower scale helps.
+            gradients = tf.logical_or(gradients, scale > 1.0)
+        return tf.logical_and(finite, gradients)
 
     @as_written
     def test_step(self, data: Any) -> dict[str, Any]:
@@ -247,63 +351,87 @@ class MAML(EpisodicModel):
             `maml.trainable_variables`.
         """
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        loss, gradients, _, _ = self._meta_step(
+        step = self._meta_step(
             task, query_y, sample_weight, seed=seed, scale=tf.ones([])
         )
-        return loss, gradients
+        return step.loss, step.gradients
 
     def _meta_step(
-        self, task: Any, query_y: Any, sample_weight: Any, *, seed: Any, scale: Any
-    ) -> tuple[Any, list[Any], Any, list[tuple[Any, Any]]]:
+        self,
+        task: Any,
+        query_y: Any,
+        sample_weight: Any,
+        *,
+        seed: Any,
+        scale: Any,
+        tasks: Any = None,
+    ) -> MetaStep:
+        """The means over the tasks of a batch, or over those at some positions."""
         batch = episode_checks.elements(task, query_y, sample_weight)
         task = batch["task"]
         episode_checks.check_batch(task, batch["query_y"])
         input_checks.check_scale(self.model, task, hint=input_checks.TRAINING)
         self._trained_on = target_specs.described(task["support_y"])
         learner, weights = self.learner, self.learner.weights()
-        elements = {**batch, **self._seeds(task, seed)}
+        # Drawn for the whole batch: a task's seeds do not depend on other tasks.
+        elements = _at(tasks, {**batch, **self._seeds(task, seed)})
         iteration = tf.convert_to_tensor(self.meta_steps.value)
 
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
-            def query_loss(output: Output) -> Any:
-                loss = self._query_loss(element, output)
-                return loss * tf.cast(scale, loss.dtype)
-
-            state = learner.state(element.get("seeds"))
-            problem = TaskProblem(
-                learner=learner,
-                inner=self.inner,
-                weights=weights,
-                state=state,
-                task=element["task"],
-                query_loss=query_loss,
-                iteration=iteration,
-            )
+            problem = self._problem(element, weights, iteration, scale)
             estimate = self.meta_gradient(problem)
             gradients = estimate.gradients
             if not self.meta_gradient.scales_with_loss:
                 rest = self.meta_gradient.remaining_scale(scale, iteration=iteration)
                 gradients = [g * tf.cast(rest, g.dtype) for g in gradients]
-            moved = learner.moved(state, estimate.state)
+            moved = learner.moved(problem.state, estimate.state)
             averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
             others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
             return (
-                (estimate.loss, gradients, averaged),
+                (estimate.loss, gradients, averaged, list(estimate.adapted)),
                 (estimate.predictions, others),
             )
 
-        task_map = self.task_map.fitted(learner, task)
-        (loss, gradients, averaged), (predictions, others) = with_every_derivative(
+        # Some tasks of a batch are run once and have a number of their own: a map that
+        # is quick to trace and fits any number.
+        chosen = parallel() if tasks is not None else self.task_map
+        task_map = chosen.fitted(learner, task)
+        means, (predictions, others) = with_every_derivative(
             lambda: task_map(one, elements),
             self.model,
             losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
             second_order=self.meta_gradient.is_derivative(self.inner),
         )
+        loss, gradients, averaged, adapted = means
         # Integers, such as a counter, cannot be averaged: take the first task's.
         state = {**averaged, **{i: v[0] for i, v in others.items()}}
         variables = learner.state_variables
-        assignments = [(variables[i], value) for i, value in state.items()]
-        return loss / tf.cast(scale, loss.dtype), gradients, predictions, assignments
+        return MetaStep(
+            loss=loss / tf.cast(scale, loss.dtype),
+            gradients=gradients,
+            predictions=predictions,
+            adapted=adapted,
+            state=[(variables[i], value) for i, value in state.items()],
+        )
+
+    def _problem(
+        self, element: dict[str, Any], weights: list[Any], iteration: Any, scale: Any
+    ) -> TaskProblem:
+        """One task of a batch, with the query loss times a scale."""
+
+        def query_loss(output: Output) -> Any:
+            loss = self._query_loss(element, output)
+            return loss * tf.cast(scale, loss.dtype)
+
+        return TaskProblem(
+            learner=self.learner,
+            inner=self.inner,
+            weights=weights,
+            state=self.learner.state(element.get("seeds")),
+            task=element["task"],
+            query_loss=query_loss,
+            iteration=iteration,
+        )
 
     def _seeds(self, task: Any, seed: Any) -> dict[str, Any]:
         if not self.learner.num_seeds:
@@ -505,6 +633,7 @@ class MAML(EpisodicModel):
             "meta_gradient": keras.saving.serialize_keras_object(self.meta_gradient),
             "task_map": keras.saving.serialize_keras_object(self.task_map),
             "batch_norm": batch_norm_policies.described(self.learner.batch_norm),
+            "bad_tasks": keras.saving.serialize_keras_object(self.bad_tasks),
             "seed": self.seed,
             "name": self.name,
             "trained_on": self._trained_on,
@@ -513,12 +642,29 @@ class MAML(EpisodicModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> MAML:
         """The model that `get_config` described, with fresh weights."""
-        revived = {
+        revived: dict[str, Any] = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects)
-            for key in ("model", "inner", "meta_gradient", "task_map")
+            for key in ("model", "inner", "meta_gradient", "task_map", "bad_tasks")
+            if key in config
         }
         arguments = {**config, **revived}
         trained_on = arguments.pop("trained_on", "")
         model = cls(**arguments)
         model._trained_on = trained_on
         return model
+
+
+def _at(positions: Any, nest: Any) -> Any:
+    """The tasks at those positions of each array; None for all of them."""
+    if positions is None:
+        return nest
+    return tf.nest.map_structure(
+        lambda t: None if t is None else tf.gather(t, positions), nest
+    )
+
+
+def _unknown(like: Any) -> Any:
+    """NaN in place of a number, of the same type and shape; zero of an integer."""
+    return tf.fill(
+        like.shape, tf.cast(math.nan if like.dtype.is_floating else 0, like.dtype)
+    )

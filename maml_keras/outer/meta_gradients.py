@@ -23,12 +23,15 @@ class Estimate(NamedTuple):
         gradients: list of tensors, for the learner's variables and then the rule's.
         predictions: predictions of the query inputs, after adaptation.
         state: list of tensors, the non-trainable variables after the query pass.
+        adapted: list of tensors, the last weights of those that adapt. `MAML` refuses
+            a step in which one of them is not finite; empty for no such check.
     """
 
     loss: Any
     gradients: list[Any]
     predictions: Any
     state: list[Any]
+    adapted: Any = ()
 
 
 class MetaGradient(Configured, abc.ABC):
@@ -118,7 +121,13 @@ class Backprop(QueryGradient):
         gradients = tape.gradient(result.loss, [*weights, *rule_weights])
         learner = problem.learner
         gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
-        return Estimate(result.loss, gradients, result.predictions, result.state)
+        return Estimate(
+            result.loss,
+            gradients,
+            result.predictions,
+            result.state,
+            problem.adapted(trajectory),
+        )
 
     def title(self, inner: InnerLoop) -> str:
         order = "second" if inner.second_order else "first"
@@ -178,7 +187,7 @@ class Phases(MetaGradient):
         self.until = [int(n) for n in until]
 
     def __call__(self, problem: TaskProblem) -> Estimate:
-        branches = [functools.partial(phase, problem) for phase in self.phases]
+        branches = [functools.partial(_whole, phase, problem) for phase in self.phases]
         result = branches[-1]
         for end, branch in reversed(list(zip(self.until, branches))):
             result = functools.partial(tf.cond, problem.iteration < end, branch, result)
@@ -209,3 +218,10 @@ class Phases(MetaGradient):
     def get_config(self) -> dict[str, Any]:
         phases = [keras.saving.serialize_keras_object(p) for p in self.phases]
         return {"phases": phases, "until": self.until}
+
+
+def _whole(phase: MetaGradient, problem: TaskProblem) -> Estimate:
+    """An estimate with all its parts, so that any two phases have the same form."""
+    estimate = phase(problem)
+    start = problem.inner.selected(problem.learner, problem.weights)
+    return estimate._replace(adapted=list(estimate.adapted) or start)

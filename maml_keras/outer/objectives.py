@@ -53,6 +53,10 @@ class TaskProblem(NamedTuple):
             training=True,
         )
 
+    def adapted(self, trajectory: list[Point]) -> list[Any]:
+        """The last weights of a trajectory, of those that adapt."""
+        return self.inner.selected(self.learner, trajectory[-1].weights)
+
     def query(self, point: Point, *, step: int) -> Output:
         """The query pass in training at the point after `step` inner steps."""
         return self.learner.query(

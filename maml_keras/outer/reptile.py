@@ -35,7 +35,11 @@ class Reptile(MetaGradient):
         rule_variables = problem.inner.rule.trainable_variables
         rates = [tf.zeros(v.shape, v.dtype) for v in rule_variables]
         return Estimate(
-            result.loss, [*gradients, *rates], result.predictions, result.state
+            result.loss,
+            [*gradients, *rates],
+            result.predictions,
+            result.state,
+            problem.adapted(trajectory),
         )
 
     def is_derivative(self, inner: InnerLoop) -> bool:

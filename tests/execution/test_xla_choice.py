@@ -92,9 +92,9 @@ def test_a_compilation_that_was_asked_for_fails_in_the_words_of_xla():
 def test_other_errors_are_raised():
     assert not xla_choice.refused_by_xla(tf.errors.OutOfRangeError(None, None, "end"))
 
-    def failing(iterator):
+    def failing(batch):
         raise tf.errors.OutOfRangeError(None, None, "no such class")
 
     function = xla_choice.with_fallback(failing, lambda: failing, pytest.fail)
     with pytest.raises(tf.errors.OutOfRangeError, match="no such class"):
-        function(iter(endless()))
+        function(regression())

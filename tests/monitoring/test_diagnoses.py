@@ -1,5 +1,7 @@
 """Each diagnosis finds its own problem, and none finds one in a healthy run."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -93,6 +95,11 @@ def test_chance_is_never_found_as_a_leak_in_a_thousand_looks():
         accuracy = random.binomial(25, 0.2, [TASKS, 3]) / 25
         trace = InnerTrace(**{**vars(base), "query_metric": accuracy})
         assert leak([Look(1, {"train": trace})]) is None
+
+
+def test_tasks_that_training_left_out_are_found():
+    [title] = found(dataclasses.replace(look(), bad_tasks=3))
+    assert title == "Training tasks are left out"
 
 
 def test_adaptation_that_does_not_help_is_found():

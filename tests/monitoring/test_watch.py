@@ -398,3 +398,22 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
     for name in browser.PAGES:
         # The share of pixels that differ from an empty page.
         assert (np.abs(drawn[name] - bare[name]).max(-1) > 20).mean() > 0.02, name
+
+
+def test_tasks_that_are_left_out_are_counted_and_found(tmp_path):
+    keras.utils.set_random_seed(0)
+    inner = mk.InnerLoop("mse", mk.SGD(0.01))
+    maml = mk.MAML(mk.models.mlp(hidden=[8]), inner, bad_tasks="skip")
+    maml.compile("adam", jit_compile=False)
+
+    def spoil(task, query_y):
+        return task, query_y * tf.constant([1.0, 1e30, 1.0, 1.0])[:, None, None]
+
+    stream = mk.data.episodes(FAMILY, batch_size=4, seed=1).map(spoil)
+    watch = mk.Watch(tmp_path, tasks(2), every=2, pictures=[])
+    maml.fit(stream, steps_per_epoch=3, epochs=2, verbose=0, callbacks=[watch])
+    # One of four tasks in each of six meta-steps.
+    assert float(last(events(tmp_path / "adaptation"), "bad_tasks")) == 6
+    iteration, finding = watch.findings["Training tasks are left out"]
+    assert iteration == 6
+    assert "6 training task(s) had a loss" in finding.text

@@ -1,5 +1,6 @@
 """`evaluate` and `predict` see all data, and `evaluate` shows the loss of `fit`."""
 
+import contextlib
 import types
 
 import keras
@@ -216,9 +217,9 @@ def test_meta_steps_are_counted_for_any_number_of_tasks():
     seen = []
 
     class Witness(Backprop):
-        def __call__(self, *args, iteration, **kwargs):
-            seen.append(int(iteration))
-            return super().__call__(*args, iteration=iteration, **kwargs)
+        def __call__(self, problem):
+            seen.append(int(problem.iteration))
+            return super().__call__(problem)
 
     model = maml(dense(inputs=1, outputs=1), meta_gradient=Witness())
     model.compile("sgd", run_eagerly=True)
@@ -289,3 +290,50 @@ def test_float_targets_are_cast_to_the_type_of_predictions():
     y, p = np.ones([2, 1]), tf.zeros([2, 1])
     assert y.dtype == np.float64
     assert float(loss(y, p)) == 1.0
+
+
+# Counters --------------------------------------------------------------------------
+
+
+def ended_after(count, error=None):
+    for batch in sinusoids(1, count * TASKS):
+        yield tf.nest.map_structure(np.asarray, batch)
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("source", ["generator", "dataset"])
+@pytest.mark.parametrize("error", [None, OSError("disk gone")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"jit_compile": True},
+        {"jit_compile": False, "steps_per_execution": 4},
+        {"run_eagerly": True},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")
+def test_steps_are_counted_that_were_taken(source, error, options):
+    model = small()
+    model.compile("adam", **options)
+    data = ended_after(6, error)
+    if source == "dataset":
+        spec = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape, t.dtype), next(iter(sinusoids(1)))
+        )
+        data = tf.data.Dataset.from_generator(
+            lambda: ended_after(6, error), output_signature=spec
+        )
+    # A generator's own error is raised as it is.
+    kind = OSError if source == "generator" else tf.errors.OpError
+    raised = pytest.raises(kind, match="disk gone")
+    with contextlib.nullcontext() if error is None else raised:
+        model.fit(data, steps_per_epoch=4, epochs=3, verbose=0)
+    # Batches of one program are read together: if one of them fails none is used.
+    taken = 4 if error is not None and model._fuses and source == "dataset" else 6
+    if source == "dataset" and error is None and model.steps_per_execution == 1:
+        taken = 10  # Keras draws the dataset anew in the third epoch.
+    assert int(model.meta_steps) == taken
+    assert int(model.optimizer.iterations) == taken
+    assert int(model.episodes_seen) == taken * TASKS

@@ -4,12 +4,14 @@ from maml_keras.monitoring.diagnoses.catalogue import all_diagnoses
 from maml_keras.monitoring.diagnoses.diagnosis import Diagnosis, Finding
 from maml_keras.monitoring.diagnoses.of_gain import IdleSteps, LabelLeak, NoGain
 from maml_keras.monitoring.diagnoses.of_steps import (
+    BadTasks,
     RateTooLarge,
     RunawayRate,
     VanishedGradient,
 )
 
 __all__ = [
+    "BadTasks",
     "Diagnosis",
     "Finding",
     "IdleSteps",

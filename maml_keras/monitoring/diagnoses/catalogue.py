@@ -5,6 +5,7 @@ from __future__ import annotations
 from maml_keras.monitoring.diagnoses.diagnosis import Diagnosis
 from maml_keras.monitoring.diagnoses.of_gain import IdleSteps, LabelLeak, NoGain
 from maml_keras.monitoring.diagnoses.of_steps import (
+    BadTasks,
     RateTooLarge,
     RunawayRate,
     VanishedGradient,
@@ -15,12 +16,13 @@ def all_diagnoses() -> list[Diagnosis]:
     """A list with one of each diagnosis.
 
     >>> len(all_diagnoses())
-    6
+    7
     """
     return [
         LabelLeak(),
         NoGain(),
         IdleSteps(),
+        BadTasks(),
         RateTooLarge(),
         RunawayRate(),
         VanishedGradient(),

@@ -19,6 +19,30 @@ from maml_keras.monitoring.look import Look
 
 
 @final
+class BadTasks(Diagnosis):
+    """Training tasks are left out, because their numbers are not finite.
+
+    The condition: `MAML(bad_tasks="skip")` left out a task since the last look.
+    """
+
+    title = "Training tasks are left out"
+    remedy = (
+        "The log names the first of each epoch, with the number that is not finite. "
+        "Clean the data, or lower the inner rate."
+    )
+    section = "a-task-that-is-not-a-number"
+
+    def found(self, looks: Sequence[Look]) -> str | None:
+        count = looks[-1].bad_tasks
+        if not count:
+            return None
+        return (
+            f"{count:,} training task(s) had a loss, an adapted weight or a "
+            "meta-gradient that is not finite."
+        )
+
+
+@final
 class RateTooLarge(Diagnosis):
     """The inner rate is too large: steps raise the support loss, or tasks diverge.
 

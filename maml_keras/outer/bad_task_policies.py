@@ -1,0 +1,154 @@
+"""Tasks whose numbers are not finite, and what becomes of a meta-step with them."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+
+from maml_keras.backend.configured import Configured
+
+KEPT = "The weights, the optimizer and the counters are as before that step."
+
+
+class BadTask(NamedTuple):
+    """A task whose loss, adapted weights or meta-gradient are not finite.
+
+    Attributes:
+        position: int, its place in its batch.
+        episode: int, its number in the stream: how many episodes were seen before it.
+        what: str, the first number that is not finite, with the inner step and the
+            variable.
+        remedy: str, what to do.
+    """
+
+    position: int
+    episode: int
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return (
+            f"episode {self.episode:,} (task {self.position} of its batch): {self.what}"
+        )
+
+
+class BadTaskError(ValueError):
+    """A meta-step was not taken, because numbers in it are not finite.
+
+    Attributes:
+        bad_tasks: list of `BadTask`; empty if every task by itself is finite.
+    """
+
+    def __init__(self, message: str, bad_tasks: Sequence[BadTask] = ()) -> None:
+        super().__init__(message)
+        self.bad_tasks = list(bad_tasks)
+
+    @classmethod
+    def of_tasks(cls, found: Sequence[BadTask], count: int, more: str) -> BadTaskError:
+        """The error that names the first of the bad tasks of a batch.
+
+        Args:
+            found: the bad tasks.
+            count: int, tasks of the batch.
+            more: str, another way out.
+        """
+        return cls(
+            f"A meta-step needs finite numbers. Received: {left_out(found, count)} "
+            f"{KEPT} {found[0].remedy} {more}",
+            found,
+        )
+
+    @classmethod
+    def of_mean(cls, found: Sequence[BadTask], count: int) -> BadTaskError:
+        """The error of a mean that is not finite although its tasks are."""
+        return cls(
+            "A meta-step needs finite numbers. Received: a mean over "
+            f"{count - len(found)} tasks that is not finite, although each of them is "
+            f"by itself: they are too large to be added. {KEPT} Scale inputs and "
+            "targets to size one.",
+            found,
+        )
+
+
+class BadTaskPolicy(Configured, abc.ABC):
+    """What becomes of a meta-step in which a number of a task is not finite."""
+
+    # Whether the logs of an epoch say how many tasks were left out.
+    counts = True
+
+    @abc.abstractmethod
+    def good(self, found: Sequence[BadTask], count: int) -> list[int]:
+        """The positions of the tasks that the step is taken on.
+
+        Args:
+            found: the bad tasks of a batch, at least one.
+            count: int, tasks of the batch.
+
+        Raises:
+            BadTaskError: if the step must not be taken.
+        """
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Stop(BadTaskPolicy):
+    """Raises, with everything as it was before the step."""
+
+    counts = False
+
+    def good(self, found: Sequence[BadTask], count: int) -> list[int]:
+        raise BadTaskError.of_tasks(
+            found, count, "`MAML(bad_tasks='skip')` leaves such tasks out."
+        )
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class Skip(BadTaskPolicy):
+    """Takes the mean over the other tasks; raises if there is none.
+
+    >>> bad = BadTask(position=1, episode=41, what="", remedy="")
+    >>> Skip().good([bad], 4)
+    [0, 2, 3]
+    """
+
+    def good(self, found: Sequence[BadTask], count: int) -> list[int]:
+        bad = {task.position for task in found}
+        rest = [position for position in range(count) if position not in bad]
+        if not rest:
+            raise BadTaskError.of_tasks(found, count, "No task is left to train on.")
+        return rest
+
+
+POLICIES: dict[str, Callable[[], BadTaskPolicy]] = {"stop": Stop, "skip": Skip}
+
+
+def get(identifier: str | BadTaskPolicy) -> BadTaskPolicy:
+    """The policy with the given name.
+
+    Args:
+        identifier: `"stop"`, `"skip"`, or a policy, which is returned.
+
+    Raises:
+        ValueError: if no policy has the name.
+    """
+    if isinstance(identifier, BadTaskPolicy):
+        return identifier
+    if identifier not in POLICIES:
+        raise ValueError(
+            f"`bad_tasks` must be one of {sorted(POLICIES)}, or a BadTaskPolicy. "
+            f"Received: bad_tasks={identifier!r}."
+        )
+    return POLICIES[identifier]()
+
+
+def left_out(found: Sequence[BadTask], count: int) -> str:
+    """One sentence that names the first of the bad tasks of a batch.
+
+    >>> left_out([BadTask(1, 41, "the query loss is nan", "")], 4)
+    '1 of 4 tasks is bad: episode 41 (task 1 of its batch): the query loss is nan.'
+    """
+    are = "is" if len(found) == 1 else "are"
+    first = "" if len(found) == 1 else "first "
+    return f"{len(found)} of {count} tasks {are} bad: {first}{found[0]}."

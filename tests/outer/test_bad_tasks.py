@@ -1,0 +1,310 @@
+"""A task whose numbers are not finite: noticed, named, and never trained on."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import assert_identical, dense, regression
+
+from maml_keras import (
+    MAML,
+    SGD,
+    BadTaskError,
+    Chunked,
+    FirstOrder,
+    InnerLoop,
+)
+
+TASKS, BATCHES, BAD = 4, 4, 2
+FUSED = {"jit_compile": True, "steps_per_execution": BATCHES}
+WAYS_TO_RUN = {
+    "fused": ("vectorized", FUSED),
+    "xla": ("vectorized", {"jit_compile": True, "steps_per_execution": 1}),
+    "graph": ("vectorized", {"jit_compile": False}),
+    "several steps a call": (
+        "parallel",
+        {"jit_compile": False, "steps_per_execution": 3},
+    ),
+    "parallel": ("parallel", {"jit_compile": False}),
+    "sequential": ("sequential", {"jit_compile": False}),
+    "chunked": (Chunked(2), {"jit_compile": False}),
+    "eager": ("parallel", {"run_eagerly": True}),
+}
+
+
+def diverge(task, query_y):
+    task["support_y"][1] *= 1e30
+
+
+def spoil(name, value):
+    def put(task, query_y):
+        {**task, "query_y": query_y}[name][1, 0, 0] = value
+
+    return put
+
+
+def good(task, query_y):
+    """Leaves the batch as it is."""
+
+
+def batches(spoiler, at=BAD, count=BATCHES):
+    made = [regression(tasks=TASKS, seed=seed) for seed in range(count)]
+    if at < count:
+        spoiler(*made[at])
+    return made
+
+
+def dataset(made):
+    return tf.data.Dataset.from_tensor_slices(
+        tf.nest.map_structure(lambda *arrays: np.stack(arrays), *made)
+    )
+
+
+def learner(how="graph", model=None, loss="mse", rate=0.1, steps=1, **kwargs):
+    task_map, options = WAYS_TO_RUN[how]
+    keras.utils.set_random_seed(0)
+    inner = InnerLoop(loss, SGD(rate), steps=steps)
+    maml = MAML(model or dense(), inner, task_map=task_map, seed=0, **kwargs)
+    maml.compile(keras.optimizers.Adam(0.01), metrics=["mae"], **options)
+    return maml
+
+
+def fitted(maml, made, **kwargs):
+    return maml.fit(dataset(made), verbose=0, **kwargs).history
+
+
+def numbers(maml):
+    return [np.array(v) for v in [*maml.weights, *maml.optimizer.variables]]
+
+
+def assert_after(maml, steps):
+    assert int(maml.meta_steps) == int(maml.optimizer.iterations) == steps
+    assert int(maml.episodes_seen) == steps * TASKS
+
+
+@pytest.mark.parametrize("how", WAYS_TO_RUN)
+def test_stop_raises_with_everything_as_before_the_step(how):
+    maml = learner(how)
+    message = (
+        r"A meta-step needs finite numbers. Received: 1 of 4 tasks is bad: episode 9 "
+        r"\(task 1 of its batch\): .* as before that step. .*bad_tasks='skip'"
+    )
+    with pytest.raises(BadTaskError, match=message) as caught:
+        fitted(maml, batches(diverge))
+    assert [(t.position, t.episode) for t in caught.value.bad_tasks] == [(1, 9)]
+    assert_after(maml, BAD)
+    # The same numbers as of a run that ended before.
+    before = learner(how)
+    fitted(before, batches(good, count=BAD))
+    for a, b in zip(numbers(maml), numbers(before)):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("how", WAYS_TO_RUN)
+def test_skip_takes_the_mean_over_the_other_tasks(how):
+    maml = learner(how, bad_tasks="skip")
+    history = fitted(maml, batches(diverge))
+    assert history["bad_tasks"] == [1.0]
+    assert_after(maml, BATCHES)
+    # By hand: the third step on three tasks.
+    by_hand = learner("parallel")
+    for index, batch in enumerate(batches(diverge)):
+        if index == BAD:
+            batch = tf.nest.map_structure(lambda a: np.delete(a, 1, axis=0), batch)
+        by_hand.train_on_batch(*batch)
+    for v, w in zip(maml.trainable_variables, by_hand.trainable_variables):
+        np.testing.assert_allclose(v, w, rtol=1e-4, atol=1e-5)  # float32, Adam
+    assert np.isfinite([history["loss"], history["mae"]]).all()
+
+
+def root(y_true, y_pred):
+    """A finite loss whose derivative is infinite where a prediction is right."""
+    return tf.sqrt(tf.abs(y_true - y_pred))
+
+
+def right(task, query_y):
+    # The network of the test answers zero to zeros, and so is right.
+    task["query_x"][1], query_y[1] = 0.0, 0.0
+    task["support_x"][1] = 0.0
+
+
+SPOILS = {
+    "NaN in support_x": (spoil("support_x", np.nan), "1 of 12 values of `support_x`"),
+    "NaN in support_y": (spoil("support_y", np.nan), "1 of 8 values of `support_y`"),
+    "infinity in query_x": (spoil("query_x", np.inf), "1 of 9 values of `query_x`"),
+    "NaN in query_y": (spoil("query_y", np.nan), "1 of 6 values of `query_y`"),
+    "weights of one step": (
+        lambda task, query_y: task["support_y"][1].fill(1e25),
+        "after inner step 2 '.*kernel' is not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPOILS)
+def test_the_first_number_that_is_not_finite_is_named(name):
+    spoiler, what = SPOILS[name]
+    # In the last case the first step leads to 1e24, and the second one's gradient is
+    # the product of two such numbers.
+    maml = learner(steps=2)
+    before = numbers(maml)
+    made = batches(spoiler, at=0, count=1)
+    with pytest.raises(BadTaskError, match=f"1 of 4 tasks is bad: episode 1 .*{what}"):
+        maml.train_on_batch(*made[0])
+    assert_identical(before, numbers(maml)[: len(before)])
+
+
+@pytest.mark.parametrize("how", ["fused", "graph", "parallel"])
+def test_a_finite_loss_with_a_gradient_that_is_not(how):
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2, use_bias=False)])
+    maml = learner(how, net)
+    maml.compile(keras.optimizers.Adam(0.01), loss=root, **WAYS_TO_RUN[how][1])
+    what = "query loss is 0, but the meta-gradient of '.*kernel' is not finite"
+    with pytest.raises(BadTaskError, match=what):
+        fitted(maml, batches(right))
+    assert_after(maml, BAD)
+
+
+@pytest.mark.parametrize("how", ["fused", "graph", "parallel", "eager"])
+def test_adapted_weights_that_no_loss_shows(how):
+    # tanh of infinity is one, and its derivative nothing: first-order MAML sees it not.
+    hidden = keras.layers.Dense(4, activation="tanh", use_bias=False)
+    net = keras.Sequential([keras.Input([3]), hidden, keras.layers.Dense(2)])
+    net.layers[-1].trainable = False
+
+    def run_away(task, query_y):
+        # Gradients of 1e38 that a rate of a thousand makes infinite.
+        task["support_x"][1] = 1e-3
+        task["support_y"][1] = 1e38
+        task["query_x"][1] = 1.0
+
+    maml = learner(how, net, rate=1e9, loss="mae", meta_gradient=FirstOrder())
+    made = batches(run_away)
+    finite = learner(how, net, rate=0.1, loss="mae", meta_gradient=FirstOrder())
+    assert np.isfinite(finite.compute_meta_gradients(made[BAD])[0])
+    net.layers[-1].kernel.assign(np.full([4, 2], 1e32, "float32"))
+    with pytest.raises(BadTaskError, match="after inner step 1 '.*kernel' is not"):
+        fitted(maml, made[BAD:])
+    assert_after(maml, 0)
+
+
+def test_all_tasks_bad_raises_whatever_the_policy():
+    maml = learner(bad_tasks="skip")
+    task, query_y = batches(good)[0]
+    query_y[...] = np.nan
+    with pytest.raises(BadTaskError, match="4 of 4 tasks are bad: first episode 0 "):
+        maml.train_on_batch(task, query_y)
+    assert_after(maml, 0)
+
+
+def test_weights_that_were_not_finite_before_are_named():
+    maml = learner(bad_tasks="skip")
+    kernel = maml.model.trainable_variables[0]
+    kernel.assign(np.full(kernel.shape, np.nan))
+    with pytest.raises(BadTaskError, match="'.*kernel' that were NaN or infin"):
+        maml.train_on_batch(*batches(good)[0])
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_a_mean_that_overflows_is_no_step(policy):
+    maml = learner(bad_tasks=policy)
+    # One value for a task: the tasks are finite, and the sum over them is not.
+    maml.compile("sgd", loss=lambda y, p: 2e38 + tf.reduce_mean(tf.square(y - p)))
+    with pytest.raises(BadTaskError, match="mean over 4 tasks that is not finite"):
+        maml.train_on_batch(*batches(good)[0])
+    assert_after(maml, 0)
+
+
+def test_a_metric_and_an_epoch_count_anew():
+    maml = learner(bad_tasks="skip")
+    history = maml.fit(dataset(batches(diverge)), epochs=2, verbose=0).history
+    assert history["bad_tasks"] == [1.0, 1.0]
+    assert "bad_tasks" not in learner().fit(dataset(batches(good)), verbose=0).history
+
+
+def test_the_first_of_an_epoch_is_told_by_name(caplog):
+    maml = learner(bad_tasks="skip")
+    with caplog.at_level("WARNING"):
+        fitted(maml, [batches(diverge)[BAD]] * 3)
+    said = [record.message for record in caplog.records]
+    assert len(said) == 1
+    assert "1 of 4 tasks is bad: episode 1 (task 1 of its batch)" in said[0]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_loop_of_ones_own_in_a_graph_leaves_all_as_it_is(jit_compile):
+    maml = learner()
+    step = tf.function(maml.train_step, jit_compile=jit_compile)
+    made = batches(diverge)
+    assert np.isfinite(step(made[0])["loss"])
+    before = numbers(maml)
+    assert np.isnan(step(made[BAD])["loss"])
+    assert_identical(before, numbers(maml))
+    assert np.isfinite(step(made[1])["loss"])
+
+
+def test_a_loop_of_ones_own_run_eagerly_raises_or_skips():
+    made = batches(diverge)
+    with pytest.raises(BadTaskError):
+        learner().train_step(made[BAD])
+    skipping = learner(bad_tasks="skip")
+    assert np.isfinite(skipping.train_step(made[BAD])["loss"])
+    assert_after(skipping, 1)
+
+
+def test_an_optimizer_that_scales_the_loss_finds_its_scale():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        maml = learner(model=dense())
+    finally:
+        keras.config.set_dtype_policy(policy)
+    optimizer = keras.optimizers.LossScaleOptimizer(
+        keras.optimizers.SGD(0.01), initial_scale=2.0**20
+    )
+    maml.compile(optimizer, jit_compile=False)
+    before = maml.model.get_weights()
+    # Gradients of 2 ** 20 are beyond half precision, and are halved until they fit.
+    maml.fit(dataset(batches(good)), epochs=5, verbose=0)
+    assert float(optimizer.dynamic_scale) < 2.0**20
+    assert not np.allclose(before[0], maml.model.get_weights()[0])
+    with pytest.raises(BadTaskError):
+        maml.train_on_batch(*batches(diverge)[BAD])
+
+
+def test_dropout_draws_the_masks_that_it_would_have_drawn():
+    def net():
+        keras.utils.set_random_seed(0)
+        drop = keras.layers.Dropout(0.5, seed=1)
+        head = keras.layers.Dense(2)
+        return keras.Sequential([keras.Input([3]), drop, head])
+
+    made = batches(diverge)[BAD]
+    skipping = learner("parallel", net(), bad_tasks="skip")
+    skipping.train_on_batch(*made)
+    # The same batch, whose bad task is a good one that has no part in the mean.
+    by_hand = learner("parallel", net())
+    each = by_hand._meta_step(
+        *batches(good)[BAD], None, seed=None, scale=1.0, tasks=tf.constant([0, 2, 3])
+    )
+    by_hand.optimizer.apply(each.gradients, by_hand.trainable_variables)
+    for v, w in zip(skipping.trainable_variables, by_hand.trainable_variables):
+        np.testing.assert_allclose(v, w, rtol=1e-5, atol=1e-6)
+
+
+def test_the_policy_is_saved(tmp_path):
+    maml = learner(bad_tasks="skip")
+    maml.train_on_batch(*batches(good)[0])
+    maml.save(tmp_path / "maml.keras")
+    loaded = keras.saving.load_model(tmp_path / "maml.keras")
+    assert loaded.train_on_batch(*batches(diverge)[BAD], return_dict=True)["bad_tasks"]
+    config = maml.get_config()
+    del config["bad_tasks"]  # As files of before have it.
+    again = MAML.from_config(config)
+    again.compile("adam")
+    with pytest.raises(BadTaskError):
+        again.train_on_batch(*batches(diverge)[BAD])
+
+
+def test_a_policy_that_does_not_exist():
+    with pytest.raises(ValueError, match=r"\['skip', 'stop'\].*'ignore'"):
+        learner(bad_tasks="ignore")
