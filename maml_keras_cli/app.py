@@ -39,7 +39,7 @@ app = typer.Typer(
     sets.
 
     Exit codes: 0 for success, 1 for an error that you can fix, 2 for a command that was
-    not understood, 130 for Ctrl-C.
+    not understood, 130 for Ctrl-C, 143 for SIGTERM.
     """,
 )
 COMMANDS: dict[str, Callable[..., None]] = {

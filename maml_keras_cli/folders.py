@@ -51,7 +51,8 @@ def claimed_folder(
         if not (folder / "config.toml").exists():
             raise
         quoted = shlex.quote(str(folder))
-        raise KeyboardInterrupt(
+        # SIGTERM is a class of its own.
+        raise type(error)(
             f"Continue with `maml-keras {program} --config {quoted}/config.toml --out "
             f"{quoted} --resume`."
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import pathlib
 import sys
+import typing
 from typing import Annotated, Any
 
 import typer
@@ -25,7 +26,7 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
 
     Raises:
         typer.BadParameter: if the file cannot be read, or has a key that the command
-            does not know.
+            does not know, or a value of another type.
     """
     if path is None or ctx.resilient_parsing:
         return path
@@ -44,7 +45,9 @@ def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path |
             f"{path} has an unknown key '{key}'. {ctx.info_name} knows "
             f"{', '.join(sorted(known))}.{hint}"
         )
-    ctx.default_map = {key: _typed(value) for key, value in settings.items()}
+    ctx.default_map = {
+        key: _typed(ctx, path, key, value) for key, value in settings.items()
+    }
     return path
 
 
@@ -64,12 +67,34 @@ def as_begun(context: typer.Context, folder: pathlib.Path, *names: str) -> list[
     return [value(name) for name in names]
 
 
-def _typed(value: Any) -> Any:
+def _typed(ctx: typer.Context, path: pathlib.Path, key: str, value: Any) -> Any:
+    """The value of an option as the program reads it, checked against its type."""
+    if key == "algorithms" and isinstance(value, list):
+        value = ",".join(map(str, value))
+    hints = typing.get_type_hints(ctx.command.callback)
+    types = set(typing.get_args(hints[key]) or (hints[key],)) - {type(None)}
+    number = bool(types & {int, float})
+    word, fitting = (
+        ("true or false", bool)
+        if bool in types
+        else ("a number", (int, float, str))
+        if number
+        else ("a text in quotes", str)
+    )
+    if not isinstance(value, fitting) or isinstance(value, bool) != (bool in types):
+        raise typer.BadParameter(
+            f"{path}: `{key}` must be {word}. Received: {value!r}."
+        )
+    if isinstance(value, bool):
+        return value
     # As text, a value passes the same checks as on the command line: 40.5 is refused
     # as a whole number, where the number 40.5 would be cut to 40.
-    if isinstance(value, list):
-        return ",".join(map(str, value))
-    return value if isinstance(value, bool) else str(value)
+    (parameter,) = (p for p in ctx.command.params if p.name == key)
+    try:
+        parameter.process_value(ctx, str(value))
+    except typer.BadParameter as error:
+        raise typer.BadParameter(f"{path}: `{key}`: {error.message}") from error
+    return str(value)
 
 
 Config = Annotated[

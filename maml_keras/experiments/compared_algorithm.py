@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from maml_keras.backend import documents
 from maml_keras.experiments import baselines, run_folder, runs
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import LOOKS, Clock
@@ -18,6 +19,12 @@ from maml_keras.outer.maml import MAML
 
 # A trained baseline's settings and training time, in a file beside its model.
 BASELINE = "baseline.json"
+FACTS = {
+    "preset": documents.TEXT,
+    "seed": documents.WHOLE,
+    "iterations": documents.WHOLE,
+    "seconds": documents.NUMBER,
+}
 
 
 class Contender:
@@ -69,7 +76,7 @@ class Contender:
         """The trained model, and the task families to test it on."""
         if (self.folder / run_folder.CONFIG).exists():
             # This run has begun already, so it keeps the length it began with.
-            begun = run_folder.read_config(self.folder)
+            begun = run_folder.read_config(self.folder, "preset", "iterations")
             self._match(begun)
             iterations, seconds = int(begun["iterations"]), begun.get("seconds")
         elif seconds is not None:
@@ -83,7 +90,8 @@ class Contender:
     ) -> tuple[MAML, Families]:
         kept = self.folder / BASELINE
         if kept.exists():
-            facts = json.loads(kept.read_text(encoding="utf-8"))
+            facts = documents.read_json(kept)
+            documents.check(kept, facts, FACTS)
             self._match(facts)
             self.seconds, self.iterations = facts["seconds"], facts["iterations"]
             # A baseline never uses its outer optimizer: do not load one.
@@ -153,7 +161,9 @@ class Contender:
             )
             # Loaded, so that a resumed comparison evaluates the same object.
             maml = keras.saving.load_model(self.folder / runs.MODEL)
-        self.seconds = runs.history(self.folder)[-1]["seconds"]
+        # Without a readable history, the training time is not known.
+        rows = runs.history(self.folder) or [{}]
+        self.seconds = rows[-1].get("seconds", float("nan"))
         self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where, verbose=self.verbose)
 

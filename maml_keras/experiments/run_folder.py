@@ -6,21 +6,30 @@ import glob
 import itertools
 import pathlib
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import tomli_w
 
+from maml_keras.backend import documents
 from maml_keras.backend.versions import versions
 from maml_keras.experiments import run_lock
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 CONFIG = "config.toml"
+# Types of the settings that the library and the program write.
+KINDS = {
+    "preset": documents.TEXT,
+    "algorithm": documents.TEXT,
+    "algorithms": [documents.TEXT],
+    "data_dir": documents.TEXT,
+    "iterations": documents.WHOLE,
+    "epoch": documents.WHOLE,
+    "seed": documents.WHOLE,
+    "steps": documents.WHOLE,
+    "tasks": documents.WHOLE,
+    "seconds": documents.NUMBER,
+    "record": {"command": documents.TEXT, "versions": {}},
+}
 
 
 def write_config(
@@ -63,11 +72,17 @@ def write_config(
     return path
 
 
-def read_config(folder: str | pathlib.Path) -> dict[str, Any]:
+def read_config(folder: str | pathlib.Path, *needed: str) -> dict[str, Any]:
     """The settings of a run, and under `record` its command and versions.
+
+    Args:
+        folder: the run's folder.
+        *needed: names of settings that the file must hold; by default `"preset"`.
 
     Raises:
         FileNotFoundError: if the folder holds no run.
+        ValueError: if the file is damaged, lacks a needed setting, or holds one of
+            another type.
     """
     path = pathlib.Path(folder) / CONFIG
     if not path.exists():
@@ -76,7 +91,15 @@ def read_config(folder: str | pathlib.Path) -> dict[str, Any]:
             "run with `maml-keras train PRESET --out FOLDER`. To measure a model of "
             "your own, call `maml_keras.evaluate_episodes` in Python."
         )
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    found = documents.read_toml(path)
+    documents.check(path, found, KINDS)
+    missing = [name for name in needed or ("preset",) if name not in found]
+    if missing:
+        raise ValueError(
+            f"{path} must hold the settings of a run. Received: a file without "
+            f"{', '.join(missing)}. Restore the file, or train in a new folder."
+        )
+    return found
 
 
 def first_free(path: pathlib.Path) -> pathlib.Path:

@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from maml_keras import data
+from maml_keras.backend.documents import reason
 from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes
 from maml_keras.experiments import registry, run_folder, run_lock
 from maml_keras.experiments.preset import Families, Preset
@@ -28,7 +29,7 @@ from maml_keras.monitoring.epoch_log import EpochLog, Stopwatch, read
 from maml_keras.monitoring.watch import Watch
 from maml_keras.outer.backup import WholeBackup
 from maml_keras.outer.maml import MAML
-from maml_keras.outer.proven_file import reason, save_proven
+from maml_keras.outer.proven_file import save_proven
 
 logger = logging.getLogger(__name__)
 
@@ -245,7 +246,7 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
         ValueError: if the model's file is damaged.
     """
     folder = pathlib.Path(folder)
-    config = run_folder.read_config(folder)
+    config = run_folder.read_config(folder, "preset", "algorithm", "seed")
     maml = finished(folder)
     if maml is None:
         settings, out = (
@@ -332,7 +333,7 @@ def export(
         "title": preset.title,
         "protocol": preset.protocol,
         "published": preset.published,
-        "command": config["record"]["command"],
+        "command": config.get("record", {}).get("command"),
         "seed": config["seed"],
         "iterations": int(maml.meta_steps),
         "tasks_per_iteration": preset.tasks,
@@ -381,7 +382,7 @@ def _fixed_episodes(family: Any, seed: int, num_tasks: int) -> Any:
 
 def _epochs(kept: list[dict[str, float]], seconds: float) -> int:
     """The limit of epochs for a run by time, which `Clock` ends."""
-    if kept and kept[-1]["seconds"] >= seconds:
+    if kept and kept[-1].get("seconds", 0.0) >= seconds:
         return len(kept)  # The run was interrupted after its last epoch.
     return sys.maxsize
 

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from maml_keras.backend.printable import all_printable, printable
+from maml_keras.export import card_file
 from maml_keras.export.card_html import page
 from maml_keras.export.card_text import Facts, facts, figure, headline
 
 WIDTH = 88
+# The most steps and queries of a call that is timed.
+MOST_STEPS, MOST_QUERIES = 1_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class ModelCard:
     @property
     def title(self) -> str:
         """The title of the training, or the folder's name."""
-        return str(self.card.get("title") or self.path.name)
+        title = str(self.card.get("title") or printable(self.path.name))
+        return " ".join(title.split())
 
     @property
     def facts(self) -> Facts:
@@ -49,13 +54,10 @@ class ModelCard:
     def curve(self) -> list[tuple[str, str, str, str, str]]:
         """The evaluation step by step: step, mean, half-width, median, diverged."""
         evaluation = self.card.get("evaluation") or {}
-        columns = [
-            evaluation.get(key)
-            for key in ("steps", "mean", "half_width_95", "median", "diverged_tasks")
-        ]
-        if not all(columns):
+        columns = [evaluation.get(key) for key in card_file.COLUMNS]
+        metric = evaluation.get("metric")
+        if not (all(columns) and metric):
             return []
-        metric = evaluation["metric"]
         return [
             (
                 str(step),
@@ -105,7 +107,8 @@ def model_card(
     """Reads an export's card, and measures the export's latency on this machine.
 
     The figures come from `card.json`; a missing one is shown as "not recorded". `adapt`
-    is timed in a separate process, for as many steps as the evaluation took.
+    is timed in a separate process, for as many steps as the evaluation took, at most
+    1,000.
 
     Args:
         path: folder of an export, or of a run that holds an export.
@@ -117,11 +120,9 @@ def model_card(
 
     Raises:
         FileNotFoundError: if the folder holds no export.
-        ValueError: if the export cannot be timed, because it does not run on random
-            inputs.
+        ValueError: if the card or the SavedModel is damaged, or the export cannot be
+            timed, because it does not run on random inputs or takes too long.
     """
-    from maml_keras.export import reading
-
     path = pathlib.Path(path)
     if (path / "export" / "saved_model.pb").exists():
         path = path / "export"
@@ -132,9 +133,10 @@ def model_card(
                 f"Received: {path}, without {name}. Make an export with "
                 "`maml-keras export RUN`, or with `maml.export(path)`."
             )
-    card = reading.card(path)
+    # The card may come from a stranger, so its texts must not reach the terminal raw.
+    card = all_printable(card_file.read(path))
     files = {
-        file.relative_to(path).as_posix(): file.stat().st_size
+        printable(file.relative_to(path).as_posix()): file.stat().st_size
         for file in sorted(path.rglob("*"))
         if file.is_file()
     }
@@ -149,11 +151,15 @@ def model_card(
 
 def _adapting(path: pathlib.Path) -> int:
     """The number of parameters that `predict_with` takes."""
-    import tensorflow as tf
+    from maml_keras.export import reading
 
-    saved = tf.saved_model.load(str(path))
-    function = saved.predict_with.concrete_functions[0]
-    weights = function.structured_input_signature[0][0]
+    function = getattr(reading.saved_model(path), "predict_with", None)
+    if function is None:
+        raise ValueError(
+            f"`path` must be an export. Received: {path}, a SavedModel without the "
+            "function `predict_with`, which another program wrote."
+        )
+    weights = function.concrete_functions[0].structured_input_signature[0][0]
     # Under some policies `predict_with` also takes the statistics of a task, which are
     # not parameters.
     statistics = "moving_mean", "moving_variance", "query_share"
@@ -172,12 +178,14 @@ def _latency(
     evaluation = card.get("evaluation") or {}
     steps = (evaluation.get("steps") or [None])[-1]
     if steps is None:
-        steps = (card.get("inner_loop") or {}).get("steps", 1)
-    queries = evaluation.get("queries_per_task")
+        steps = (card.get("inner_loop") or {}).get("steps") or 1
+    queries = evaluation.get("queries_per_task") or None
+    # If tasks differ in their number of queries, the largest task is timed.
+    most = max(queries) if isinstance(queries, list) else queries
     return measure(
         path,
-        steps=max(1, steps),
-        # If tasks differ in their number of queries, the largest task is timed.
-        queries=max(queries) if isinstance(queries, list) else queries,
+        # A card may state any number: the measurement must end.
+        steps=min(max(1, steps), MOST_STEPS),
+        queries=most and min(max(1, most), MOST_QUERIES),
         verbose=verbose,
     )

@@ -30,7 +30,8 @@ def headline(card: Mapping[str, Any]) -> str:
     'loss 0.4 ± 0.04 after 1 step, 95% CI over 600 new tasks'
     """
     evaluation = card.get("evaluation") or {}
-    if not {"metric", "mean", "half_width_95", "steps"} <= set(evaluation):
+    needed = "metric", "mean", "half_width_95", "steps"
+    if not all(evaluation.get(name) for name in needed):
         return f"accuracy or loss: {NOTHING}"
     metric = evaluation["metric"]
     return (
@@ -119,7 +120,9 @@ def facts(
         ],
     }
     if functions:
-        found["Functions"] = [(name, _function(f)) for name, f in functions.items()]
+        found["Functions"] = [
+            (name, _function(f)) for name, f in functions.items() if f
+        ]
     found["Latency"] = _latency(latency)
     found["Made with"] = [(n, str(v)) for n, v in versions.items()] or [
         ("versions", NOTHING)
@@ -151,7 +154,7 @@ def _queries(evaluation: Mapping[str, Any]) -> str:
 def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not evaluation:
         return [("accuracy or loss", NOTHING)]
-    metric = evaluation.get("metric", "metric")
+    metric = evaluation.get("metric") or "metric"
     lines = []
     for label, place in (("before adaptation", 0), ("after adaptation", -1)):
         means, halves = evaluation.get("mean"), evaluation.get("half_width_95")

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
 from maml_keras.backend.tensorflow_log import without_announcements
-from maml_keras.export import reading
+from maml_keras.export import card_file, reading
 from maml_keras.export.runtimes import FORMATS, Format
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
@@ -184,7 +184,7 @@ def convert_file(
 def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Learner:
     """The initialisation in an export, with its batch-norm policy."""
     saved = reading.load(folder)
-    card = reading.card(folder)
+    card = card_file.read_complete(folder)
     model = reading.network(folder / "learner.keras", custom_objects=custom_objects)
     reading.freeze(model, card)
     learner = Learner(

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.backend.printable import printable
 from maml_keras.data import task_files
-from maml_keras.export import reading
+from maml_keras.export import card_file, reading
 from maml_keras.learner import episode_checks
 from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
 from maml_keras.learner.losses import PureLoss
@@ -75,7 +76,8 @@ def adapt_file(
         verbose=verbose,
     )
     after = _measured(saved.serve, sets, loss)
-    lines += [f"batch norm: {reading.card(export)['batch_norm']}"]
+    card = card_file.read_complete(export)
+    lines += [f"batch norm: {printable(card['batch_norm'])}"]
     lines += [f"{'examples':>10}  {'step 0':>10}  {f'step {steps}':>10}"]
     lines += [
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
@@ -203,8 +205,9 @@ def _at_first(saved: Any, x: Any, y: Any, query_x: Any) -> Any:
 def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
     """The export's own loss, or the usual one if the card's loss cannot be rebuilt."""
     usual = "sparse_categorical_crossentropy" if classes else "mse"
+    card = card_file.read_complete(export)
     try:
-        return PureLoss.deserialize(reading.card(export)["inner_loop"].get("loss"))
+        return PureLoss.deserialize(card["inner_loop"].get("loss"))
     except (TypeError, ValueError):
         # The card is old, or its loss is a function that Keras does not know here.
         return PureLoss(usual)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import pathlib
 import re
 from collections.abc import Iterator
@@ -14,7 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.backend.documents import reason
 from maml_keras.backend.step_progress import StepReport
+from maml_keras.export import card_file
 from maml_keras.inner.loop import check_steps
 from maml_keras.learner import batch_norm_policies, episode_checks
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
@@ -82,7 +83,8 @@ def fine_tune(
     """
     saved = load(path)
     x, y = fitting(saved, x, y)
-    steps = card(path)["inner_loop"]["steps"] if steps is None else steps
+    trained = card_file.read_complete(path)["inner_loop"]["steps"]
+    steps = trained if steps is None else steps
     check_steps(steps)
     tuned(saved, x, y, steps=steps, learning_rate=learning_rate, verbose=verbose)
     return ordinary(path, saved, x, custom_objects=custom_objects)
@@ -133,8 +135,8 @@ def load(path: str | pathlib.Path) -> Any:
 
     Raises:
         FileNotFoundError: if the folder holds no SavedModel.
-        ValueError: if the SavedModel lacks parts of an export, because another program
-            or an earlier version wrote it.
+        ValueError: if the SavedModel is damaged, or lacks parts of an export, because
+            another program or an earlier version wrote it.
     """
     path = pathlib.Path(path)
     how = "`maml.export(path)` or `maml-keras export RUN`"
@@ -145,7 +147,7 @@ def load(path: str | pathlib.Path) -> Any:
             + (", a Keras file, which cannot be adapted here. " if is_keras else ". ")
             + f"Make one with {how}."
         )
-    saved = tf.saved_model.load(str(path))
+    saved = saved_model(path)
     files = "card.json", "learner.keras"
     missing = [name for name in FUNCTIONS if not hasattr(saved, name)]
     missing += [name for name in files if not (path / name).exists()]
@@ -156,6 +158,22 @@ def load(path: str | pathlib.Path) -> Any:
             "and give that folder."
         )
     return saved
+
+
+def saved_model(path: str | pathlib.Path) -> Any:
+    """Loads a SavedModel.
+
+    Raises:
+        ValueError: if a file of the SavedModel is damaged, with the folder's name.
+    """
+    try:
+        return tf.saved_model.load(str(path))
+    # TensorFlow raises errors of many kinds for damaged files.
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be loaded as a SavedModel: {reason(error)}. A file is "
+            "damaged or missing: copy the export again, or export the model again."
+        ) from error
 
 
 def fitting(
@@ -248,7 +266,7 @@ def ordinary(
         custom_objects: as in `keras.saving.load_model`.
     """
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
-    facts = card(path)
+    facts = card_file.read_complete(path)
     freeze(model, facts)
     learner = Learner(
         model,
@@ -281,13 +299,6 @@ def freeze(model: keras.Model, facts: dict[str, Any]) -> None:
         model.variables[index].trainable = False
 
 
-def card(path: str | pathlib.Path) -> dict[str, Any]:
-    """The content of an export's `card.json`."""
-    text = (pathlib.Path(path) / "card.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
-
-
 def batch_norm(
     facts: dict[str, Any], custom_objects: dict[str, Any] | None = None
 ) -> BatchNormPolicy:
@@ -304,16 +315,18 @@ def network(
     """Loads a `.keras` file without compiling.
 
     Raises:
-        ValueError: if the file needs a class that Keras does not know in this process.
+        ValueError: if the file is damaged, or needs a class that Keras does not know in
+            this process.
     """
     try:
         return keras.saving.load_model(
             path, custom_objects=custom_objects, compile=False
         )
-    except TypeError as error:
+    # Keras raises errors of many kinds for damaged files.
+    except Exception as error:
         found = re.search(r"Could not locate [^.]*", str(error))
         if found is None:
-            raise  # Keras knows the class: the error is the class's own.
+            raise ValueError(f"{path} cannot be loaded: {reason(error)}.") from error
         raise ValueError(
             f"{path} holds a class that Keras does not know here. Register the class "
             "with `@keras.saving.register_keras_serializable()` and import its module, "

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
+
+from maml_keras.backend.documents import writing
+
+logger = logging.getLogger(__name__)
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -49,7 +54,9 @@ class Stopwatch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Starts the clock, unless the first call must still compile."""
         if not self._compiled:
-            kept = [row["seconds"] for row in self._before if row["epoch"] < epoch]
+            kept = [
+                row.get("seconds", 0.0) for row in self._before if row["epoch"] < epoch
+            ]
             self.seconds = max(kept, default=0.0)
         self._since = time.perf_counter() if self._compiled else None
 
@@ -102,7 +109,7 @@ class EpochLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Appends the line of this epoch."""
         numbers = {name: float(value) for name, value in (logs or {}).items()}
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line({"epoch": epoch, **numbers}))
 
 
@@ -113,11 +120,22 @@ def _line(row: Mapping[str, float]) -> str:
 def read(path: str | pathlib.Path) -> list[dict[str, float]]:
     """The logs of all epochs in order; for a repeated epoch, its last logs.
 
-    An incomplete last line is left out.
+    An incomplete last line is left out. A damaged line is left out, too, with a warning
+    in the log that names the file and the line.
     """
     path = pathlib.Path(path)
     if not path.exists():
         return []
-    *whole, _ = path.read_text(encoding="utf-8").split("\n")
-    rows = {row["epoch"]: row for row in map(json.loads, whole)}
+    rows: dict[float, dict[str, float]] = {}
+    *whole, _ = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(whole, start=1):
+        try:
+            row = json.loads(line)
+            # NaN is a number of a log: a metric may be undefined.
+            rows[int(row["epoch"])] = {name: float(v) for name, v in row.items()}
+            rows[int(row["epoch"])]["epoch"] = int(row["epoch"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            logger.warning(
+                "%s: line %d is damaged and left out: %.60r", path, number, line
+            )
     return [rows[epoch] for epoch in sorted(rows)]

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
+from maml_keras.backend.documents import reason, writing
 from maml_keras.outer.finite_weights import check_writable
-from maml_keras.outer.proven_file import reason
 
 
 class WholeBackup(keras.callbacks.BackupAndRestore):
@@ -71,7 +71,8 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         self._clear()
         self._write_to(self._new)
         try:
-            super()._save_model()
+            with writing(self._new):
+                super()._save_model()
         finally:
             self._write_to(self._folder)
         if self._folder.exists():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import zipfile
 from typing import Any
 
 import keras
+
+from maml_keras.backend.documents import reason, writing
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ def save_proven(model: keras.Model, path: str | pathlib.Path) -> bool:
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f"new-{path.name}")
-    model.save(unfinished)
+    with writing(unfinished):
+        model.save(unfinished)
     try:
         loaded = keras.saving.load_model(unfinished)
     except Exception as error:
@@ -68,14 +70,6 @@ def save_proven(model: keras.Model, path: str | pathlib.Path) -> bool:
 def is_unregistered(error: Exception) -> bool:
     """True if Keras could not find a class by the name in a file."""
     return isinstance(error, TypeError) and "Could not locate" in str(error)
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error's message, or the kind of the error."""
-    if isinstance(error, zipfile.BadZipFile):
-        return "the file is truncated or damaged"
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
 
 
 def _variables(model: keras.Model) -> list[Any]:

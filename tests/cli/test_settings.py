@@ -1,12 +1,16 @@
 """Settings files repeat a run, runs resume, and no folder is overwritten."""
 
 import dataclasses
+import errno
 import json
+import os
 import shlex
+import signal
 import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from typer.testing import CliRunner
 
 from maml_keras.experiments import registry, run_folder, runs
@@ -93,7 +97,12 @@ def test_train_repeats_one_algorithm_of_a_comparison():
     [
         ('preset = "sinusoid"\niteration = 10', "Did you mean 'iterations'?"),
         ('preset = "sinusoid"\niterations = 10.5', "integer"),
-        ('preset = "sinusoid"\niterations = "many"', "'--iterations'"),
+        ('preset = "sinusoid"\niterations = "many"', "bad.toml: `iterations`"),
+        ("preset = 7", "bad.toml: `preset` must be a text in quotes. Received: 7"),
+        ('preset = "sinusoid"\nseed = true', "bad.toml: `seed` must be a number"),
+        ('preset = "sinusoid"\ndownload = 1', "`download` must be true or false"),
+        ('preset = "sinusoid"\n[seed]\na = 1', "bad.toml: `seed` must be a number"),
+        ("", "Missing argument"),
         ('preset = "sinusoid"\niterations = 0', "greater than or equal to 1"),
         ('preset = "sinusoid', "cannot be read as TOML"),
         ("seed = 1", "Missing argument"),
@@ -177,6 +186,39 @@ def test_the_command_shown_after_an_interruption_resumes(tmp_path, monkeypatch):
     assert (tmp_path / "runs/sinusoid" / runs.MODEL).stat().st_mtime_ns == kept
     for a, b in zip(weights("whole"), weights("runs/sinusoid")):
         np.testing.assert_array_equal(a, b)
+
+
+def test_sigterm_says_how_to_resume_as_ctrl_c_does(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(self, epoch, logs=None):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Watch, "on_epoch_end", terminate)
+        cut = run("train", "sinusoid")
+    assert cut.exit_code == 143
+    assert cut.output.startswith("terminated. Continue with `maml-keras train --config")
+    assert signal.getsignal(signal.SIGTERM) is before
+    resumed = run(*shlex.split(cut.output.split("`")[1])[1:])
+    assert resumed.exit_code == 0, resumed.output
+
+
+@pytest.mark.parametrize("raised", [tf.errors.ResourceExhaustedError, OSError])
+def test_a_full_disk_is_one_line_that_names_the_file(raised, monkeypatch):
+    def fill(self, epoch, logs=None):
+        if raised is OSError:
+            raise OSError(errno.ENOSPC, "No space left on device", "runs/x/logs/events")
+        message = "{{function_node f}} runs/x/logs/events; No space left\n\tFailed"
+        raise tf.errors.ResourceExhaustedError(None, None, message)
+
+    monkeypatch.setattr(Watch, "on_epoch_end", fill)
+    ended = run("train", "sinusoid")
+    assert ended.exit_code == 1
+    (line,) = ended.output.splitlines()
+    assert line.startswith("error: ")
+    assert "runs/x/logs/events" in line
+    assert "function_node" not in line
 
 
 def test_resume_without_a_run_is_refused(tmp_path):

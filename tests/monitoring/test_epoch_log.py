@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from maml_keras.monitoring.epoch_log import EpochLog, Stopwatch, read
 
 
@@ -64,3 +66,29 @@ def test_an_incomplete_last_line_is_left_out(tmp_path):
     assert read(log.path) == [{"epoch": 0, "loss": 3.0}]
     log.on_epoch_begin(1)
     assert log.path.read_text() == whole
+
+
+@pytest.mark.parametrize("bad", ["{", "7", "null", '{"loss": 1.0}', '{"epoch": "x"}'])
+def test_a_damaged_line_is_left_out_and_named(tmp_path, caplog, bad):
+    log = EpochLog(tmp_path / "history.jsonl")
+    for epoch in range(3):
+        log.on_epoch_end(epoch, {"loss": 3.0, "seconds": 1.0 + epoch})
+    first, _, last = log.path.read_text().splitlines()
+    log.path.write_text("\n".join([first, bad, last, ""]))
+    assert [row["epoch"] for row in read(log.path)] == [0, 2]
+    assert f"{log.path}: line 2 is damaged and left out" in caplog.text
+    # A run resumes from such a file.
+    watch = Stopwatch(read(log.path))
+    watch.on_epoch_begin(3)
+    assert watch.seconds == 3.0
+    log.on_epoch_begin(3)
+    log.on_epoch_end(3, {"loss": 2.0})
+    assert [row["epoch"] for row in read(log.path)] == [0, 2, 3]
+
+
+def test_bytes_that_are_no_text_are_left_out(tmp_path, caplog):
+    log = EpochLog(tmp_path / "history.jsonl")
+    log.on_epoch_end(0, {"loss": 3.0})
+    log.path.write_bytes(b"\xff\xfe\n" + log.path.read_bytes())
+    assert read(log.path) == [{"epoch": 0, "loss": 3.0}]
+    assert "line 1 is damaged" in caplog.text
