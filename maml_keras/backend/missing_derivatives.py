@@ -112,11 +112,32 @@ def _looked_up(
 
 def _refusal(name: Callable[[str], str], operation: str) -> Callable[..., Any]:
     def refuse(op: Any, *upstream: Any) -> Any:
+        if isinstance(op, tf.Operation) and not _depends_on_inputs(op):
+            return [None] * len(op.inputs)
         # A tape opens the scope of the operation; in a graph, its name holds the scope.
         scope = f"{tf.get_current_name_scope()}/{getattr(op, 'name', '')}"
         raise MissingDerivativeError(_sentence(name(scope), operation))
 
     return refuse
+
+
+def _depends_on_inputs(op: tf.Operation) -> bool:
+    """True if a derivative of a graph's inputs passes through the operation.
+
+    To differentiate a function TensorFlow walks through all of its operations, those
+    behind a `tf.stop_gradient` too.
+    """
+    found = [op]
+    for operation in found:
+        for tensor in operation.inputs:
+            source = tensor.op
+            if tensor.dtype.is_integer or tensor.dtype.is_bool:
+                continue
+            if source.type == "Placeholder":
+                return True
+            if source.type != "StopGradient" and source not in found:
+                found.append(source)
+    return False
 
 
 def _sentence(place: str, operation: str) -> str:
