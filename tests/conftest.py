@@ -6,6 +6,7 @@ import keras
 import pytest
 from helpers import precision
 
+from maml_keras.backend import progress
 from maml_keras.execution import auto_task_map, task_maps
 
 # Tracing creates millions of objects that stay. A garbage collection after each 700
@@ -48,3 +49,16 @@ def float64():
     """New models and arrays have the type float64."""
     with precision("float64"):
         yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """The float type of new models and arrays."""
+    with precision(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Makes bars appear at once, as for long work."""
+    monkeypatch.setattr(progress, "SECONDS", 0.0)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras import MAML, SGD, InnerLoop, UpdateRule
+from maml_keras import MAML, SGD, InnerLoop, UpdateRule, data
 
 layers = keras.layers
 RATE = 0.1
@@ -391,3 +391,83 @@ class CountedMSE:
     def __call__(self, y_true, y_pred):
         self.calls += 1
         return tf.square(y_true - y_pred)
+
+
+def model_with_statistics():
+    model = batch_normalised()
+    model.layers[1].moving_mean.assign(np.linspace(-0.4, 0.4, 6))
+    model.layers[1].moving_variance.assign(np.linspace(0.3, 1.2, 6))
+    return model
+
+
+def with_rows_that_differ(policy):
+    learner = maml(model_with_statistics(), steps=2, batch_norm=policy)
+    own = learner.batch_norm
+    for table in [*own.learned(), *own.statistics()]:
+        rows = np.linspace(0.0, 0.5, table.numpy().size)
+        table.assign_add(rows.reshape(table.shape))
+    return learner
+
+
+def assert_exports(learner, task, expected, path):
+    learner.export(path)
+    saved = tf.saved_model.load(str(path))
+    support = (
+        tf.constant(task["support_x"][0], tf.float32),
+        tf.constant(task["support_y"][0], tf.float32),
+    )
+    x = tf.constant(task["query_x"][0], tf.float32)
+    close = {"rtol": 1e-4, "atol": 1e-5}  # float32
+    np.testing.assert_allclose(saved.adapt_and_predict(*support, x), expected, **close)
+    weights = saved.adapt(*support)
+    np.testing.assert_allclose(saved.predict_with(weights, x), expected, **close)
+    before = saved.serve(x).numpy()
+    saved.fine_tune(*support)
+    np.testing.assert_allclose(saved.serve(x), expected, **close)
+    saved.reset()
+    np.testing.assert_array_equal(saved.serve(x), before)
+
+
+def lettered(classes=12, per_class=3, order=None):
+    """Classes "c00", "c01", ... in three groups; example = 100 * class + number."""
+    order = range(classes) if order is None else order
+    x = [[100 * c + i] for c in order for i in range(per_class)]
+    return data.Pool(
+        np.array(x, np.int32),
+        counts=[per_class] * classes,
+        class_names=[f"c{c:02d}" for c in order],
+        groups=[f"g{c % 3}" for c in order],
+    )
+
+
+def pretrained():
+    x = keras.Input([4, 3])
+    h = layers.EinsumDense("abc,cd->abd", output_shape=(None, 6), bias_axes="d")(x)
+    h = layers.GlobalAveragePooling1D()(h)
+    h = layers.BatchNormalization()(h)
+    h = layers.Dense(8, activation="tanh")(h)
+    return keras.Model(x, layers.Dense(2)(h))
+
+
+def with_noise(model):
+    """Sets the adapters to random values, so that they change the output."""
+    generator = np.random.default_rng(0)
+    for variable in model.trainable_variables:
+        variable.assign(generator.normal(size=variable.shape))
+    return model
+
+
+def curved_gradient(function, x):
+    """The gradient of a non-linear sum of the function's output."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = tf.reduce_sum(tf.sin(tf.cast(function(x), x.dtype)))
+    return tf.convert_to_tensor(tape.gradient(value, x))
+
+
+def second_derivative(function, x, along):
+    """The gradient of the directional derivative along `along`."""
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        slope = tf.reduce_sum(curved_gradient(function, x) * along)
+    return tape.gradient(slope, x)

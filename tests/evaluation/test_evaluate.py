@@ -34,9 +34,6 @@ def evaluated(model, *batches, **kwargs):
     return evaluate_episodes(model, batches, verbose=0, **kwargs)
 
 
-# The formula -----------------------------------------------------------------------
-
-
 def test_half_width_is_of_the_mean():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=600)
     expected = (
@@ -54,9 +51,6 @@ def test_interval_covers_the_mean_95_times_in_100():
 @pytest.mark.parametrize("values", [[], [1.0]])
 def test_half_width_of_fewer_than_two_is_nan(values):
     assert np.isnan(half_width(values))
-
-
-# The curve -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
@@ -92,66 +86,6 @@ def test_one_query_is_written_in_the_singular():
     assert "1 query a task" in str(result)
 
 
-# Queries alone ---------------------------------------------------------------------
-
-
-def by_hand(model, batch):
-    """The loss of each task from one call of the model for each query."""
-    task, query_y = batch
-    count = query_y.shape[1]
-    parts = [{**task, "query_x": task["query_x"][:, i : i + 1]} for i in range(count)]
-    rows = np.concatenate([model.predict_on_batch(part) for part in parts], axis=1)
-    return np.square(rows - query_y).mean(axis=(1, 2))
-
-
-@pytest.mark.parametrize(
-    ("policy", "task_map"),
-    [
-        ("transductive", "parallel"),
-        ("transductive", "vectorized"),
-        ("inductive", "parallel"),
-        ("beside", "vectorized"),
-    ],
-)
-def test_queries_alone_are_predicted_one_call_each(policy, task_map):
-    model = maml(batch_normalised(), steps=2, batch_norm=policy, task_map=task_map)
-    batch = regression(tasks=3, queries=5)
-    alone = evaluated(model, batch, queries="alone")
-    together = evaluated(model, batch)
-    np.testing.assert_allclose(
-        alone.per_episode[:, -1], by_hand(model, batch), rtol=1e-4
-    )
-    gap = np.abs(alone.per_episode[:, -1] - together.per_episode[:, -1]).max()
-    assert gap > 0.05 if policy == "transductive" else gap < 1e-5  # float32
-    assert "5 queries a task, each alone" in str(alone)
-    assert "5 queries a task, together" in str(together)
-    assert (alone.summary()["queries"], together.summary()["queries"]) == (
-        "alone",
-        "together",
-    )
-
-
-def test_queries_alone_keep_their_masks():
-    # A masked position counts neither in a batch nor alone.
-    x = keras.Input([4, 3])
-    h = keras.layers.LSTM(4, return_sequences=True)(keras.layers.Masking()(x))
-    model = maml(keras.Model(x, keras.layers.Dense(2)(h)), task_map="sequential")
-    task, _ = regression((4, 3))
-    task["query_x"][:, 0, 2:] = 0.0
-    task["support_y"] = np.ones([2, 4, 4, 2], "float32")
-    query_y = np.random.default_rng(1).normal(size=[2, 3, 4, 2]).astype("float32")
-    found = [
-        evaluated(model, (task, query_y), metric="loss", queries=queries).per_episode
-        for queries in ("alone", "together")
-    ]
-    np.testing.assert_allclose(*found, rtol=1e-5)  # float32
-
-
-def test_queries_have_two_forms():
-    with pytest.raises(ValueError, match="`queries` must be one of.*'apart'"):
-        evaluated(maml(dense()), regression(), queries="apart")
-
-
 def test_last_point_of_the_curve_equals_evaluate():
     model, batch = maml(batch_normalised(), steps=2), regression()
     model.compile("sgd")
@@ -170,29 +104,6 @@ def test_step_zero_is_before_adaptation():
         np.square(predictions - query_y).mean((1, 2)),
         rtol=1e-5,
     )
-
-
-def test_accuracy_is_the_share_of_right_labels():
-    model, batch = maml(dense(outputs=3), loss=SCCE), classification()
-    result = evaluated(model, batch)
-    expected = model.predict(batch[0], verbose=0).argmax(-1) == batch[1]
-    np.testing.assert_allclose(result.per_episode[:, 1], expected.mean(axis=1))
-    assert result.metric == "accuracy"
-    assert result.higher_is_better
-
-
-def test_a_users_own_metric():
-    def largest_error(y_true, y_pred):
-        return tf.reduce_max(tf.abs(y_true - y_pred), axis=-1)
-
-    model, batch = maml(dense()), regression()
-    result = evaluated(model, batch, metric=largest_error)
-    errors = np.abs(model.predict(batch[0], verbose=0) - batch[1]).max(-1).mean(1)
-    np.testing.assert_allclose(result.per_episode[:, 1], errors, rtol=1e-5)  # float32
-    assert result.metric == "largest_error"
-
-
-# Which tasks -----------------------------------------------------------------------
 
 
 def test_number_of_tasks_is_exact_over_batches():
@@ -234,9 +145,6 @@ def test_it_is_traced_once():
     traced = counted.calls
     evaluated(model, regression(seed=1), regression(seed=2))
     assert counted.calls == traced > 0
-
-
-# Divergence ------------------------------------------------------------------------
 
 
 def exploding():
@@ -323,9 +231,6 @@ def test_table_has_a_line_for_each_step():
     assert [line.split()[-1] for line in lines[1:]] == [fabricated().batch_norm] * 2
 
 
-# Errors ----------------------------------------------------------------------------
-
-
 def test_no_episode_is_refused():
     with pytest.raises(ValueError, match="must hold at least one batch"):
         evaluated(maml(dense()))
@@ -403,36 +308,6 @@ def test_the_bar_leaves_diverged_tasks_out_as_the_result_does(capsys):
     assert f"{result.mean:.4f}" in capsys.readouterr().out
 
 
-def test_accuracy_takes_targets_as_the_loss_does():
-    task, labels = classification(ways=3)
-    rows = np.eye(3, dtype="float32")
-    sparse = maml(dense(outputs=3), loss=SCCE)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    one_hot = maml(dense(outputs=3), loss=loss)
-    one_hot.set_weights(sparse.get_weights())
-    hot = {**task, "support_y": rows[task["support_y"]]}
-    expected = evaluated(sparse, (task, labels), metric="accuracy")
-    for metric in ("accuracy", keras.metrics.categorical_accuracy):
-        found = evaluated(one_hot, (hot, rows[labels]), metric=metric)
-        np.testing.assert_allclose(found.curve, expected.curve, rtol=1e-6)
-        assert found.higher_is_better
-    with pytest.raises(ValueError, match="needs a categorical or binary cross-entropy"):
-        evaluated(maml(dense()), regression(), metric="accuracy")
-
-
-def test_ignored_labels_do_not_count():
-    task, labels = classification(ways=3, queries=4)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=-1)
-    model = maml(dense(outputs=3), loss=loss)
-    kept = labels.copy()
-    kept[:, ::2] = -1
-    whole = evaluated(model, (task, labels)).per_episode
-    part = evaluated(model, (task, kept)).per_episode
-    right = model.predict(task, verbose=0).argmax(-1) == labels
-    np.testing.assert_allclose(part[:, -1], right[:, 1::2].mean(axis=1), rtol=1e-6)
-    np.testing.assert_allclose(whole[:, -1], right.mean(axis=1), rtol=1e-6)
-
-
 def test_a_negative_loss_diverges_only_if_it_is_not_finite():
     task, query_y = regression(tasks=5)
     model = maml(dense(), loss=keras.losses.CosineSimilarity())
@@ -462,23 +337,6 @@ def test_a_class_without_an_output_is_refused():
         trace_inner_loop(model, [(*classification(ways=3)[:1], labels[:, :6] + 1)])
 
 
-def test_the_direction_of_a_metric_is_known_or_given():
-    def score(y_true, y_pred):
-        return -keras.ops.mean((y_true - y_pred) ** 2, axis=-1)
-
-    model, batch = maml(dense()), regression()
-    found = {
-        given: evaluated(model, batch, metric=score, higher_is_better=given)
-        for given in (None, True, False)
-    }
-    assert [f.higher_is_better for f in found.values()] == [None, True, False]
-    error = keras.metrics.mean_absolute_error
-    assert evaluated(model, batch, metric=error).higher_is_better is False
-    trace = trace_inner_loop(model, [batch], metric=score, higher_is_better=True)
-    assert trace.query().higher_is_better is True
-    assert trace.query("loss").higher_is_better is False
-
-
 def test_without_a_direction_a_diverged_task_leaves_no_median():
     unknown = fabricated(metric="score", higher_is_better=None)
     assert unknown.medians[0] == pytest.approx(0.2)
@@ -489,50 +347,3 @@ def test_without_a_direction_a_diverged_task_leaves_no_median():
 def test_a_task_diverges_above_a_hundred_times_the_first_loss():
     loss = np.array([[1.0, 99.0], [1.0, 101.0]])
     assert diverged_tasks(loss, loss).tolist() == [[False, False], [False, True]]
-
-
-# Several labels and several outputs ---------------------------------------------------
-
-
-def test_several_labels_are_decided_at_the_threshold_of_the_loss():
-    task, query_y = regression(seed=3)
-    task["support_y"] = (task["support_y"] > 0).astype("float32")
-    query_y = (query_y > 0).astype("float32")
-    for from_logits, decision in ((True, 0.0), (False, 0.5)):
-        loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
-        model = maml(dense(activation="sigmoid"), loss=loss, steps=1)
-        for metric in ("accuracy", "binary_accuracy"):
-            result = evaluated(model, (task, query_y), metric=metric, steps=0)
-            logits = model.model.predict(task["query_x"].reshape(-1, 3), verbose=0)
-            right = (logits > decision) == query_y.reshape(-1, 2)
-            np.testing.assert_allclose(
-                result.per_episode.mean(), right.mean(), rtol=1e-6
-            )
-
-
-def test_metric_functions_of_keras_go_by_name():
-    model, batch = maml(dense()), regression()
-    by_name = evaluated(model, batch, metric="mean_absolute_error")
-    function = keras.metrics.mean_absolute_error
-    assert by_name.metric == "mean_absolute_error"
-    np.testing.assert_array_equal(
-        by_name.per_episode, evaluated(model, batch, metric=function).per_episode
-    )
-
-
-def test_one_of_several_outputs_is_evaluated_by_its_key():
-    x = keras.Input([3])
-    outputs = {"a": keras.layers.Dense(2)(x), "b": keras.layers.Dense(1)(x)}
-    model = maml(keras.Model(x, outputs), loss={"a": "mse", "b": "mse"})
-    task, a = regression(outputs=2)
-    other, b = regression(outputs=1, seed=1)
-    task["support_y"] = {"a": task["support_y"], "b": other["support_y"]}
-    batch = task, {"a": a, "b": b}
-    whole = evaluated(model, batch)
-    parts = [evaluated(model, batch, metric={key: "loss"}) for key in "ab"]
-    assert [part.metric for part in parts] == ["a_loss", "b_loss"]
-    np.testing.assert_allclose(
-        sum(part.per_episode for part in parts), whole.per_episode, rtol=1e-5
-    )
-    with pytest.raises(ValueError, match="a dict with one entry"):
-        evaluated(model, batch, metric={"a": "loss", "b": "loss"})

@@ -1,8 +1,15 @@
 """Dropout in inner, outer and evaluation passes, under each batch-norm policy."""
 
 import keras
+import numpy as np
 import pytest
-from helpers import classification, regression
+import tensorflow as tf
+from helpers import (
+    classification,
+    maml,
+    regression,
+    with_dropout,
+)
 
 import maml_keras as mk
 
@@ -88,3 +95,70 @@ def test_prototypes_are_computed_with_dropout_in_training_only():
     assert passes(lambda: maml(task)) == {(6, False), (3, False)}
     adapting = passes(lambda: maml.adapt(task["support_x"][0], task["support_y"][0]))
     assert {flag for _, flag in adapting} == {False}
+
+
+def test_dropout_is_off_in_evaluation():
+    model = maml(with_dropout())
+    model.compile("sgd")
+    batch = regression()
+    first, second = model.predict_on_batch(batch[0]), model.predict_on_batch(batch[0])
+    np.testing.assert_array_equal(first, second)
+    again = model(batch[0], training=True)
+    assert np.abs(again - first).max() > 1e-3
+
+
+def predictions_in_training(model, batch):
+    seen = []
+
+    def spy(y_true, y_pred):
+        seen.append(y_pred.numpy())
+        return tf.square(y_true - y_pred)
+
+    model.compile("sgd", loss=spy, run_eagerly=True)
+    model.optimizer.learning_rate.assign(0.0)
+    model.train_on_batch(*batch)
+    return seen
+
+
+def same_task_twice():
+    batch = regression(tasks=1, queries=8)
+    return tf.nest.map_structure(lambda a: np.concatenate([a, a]), batch)
+
+
+def test_masks_differ_between_tasks_and_between_steps():
+    model = maml(with_dropout(), task_map="sequential", seed=1)
+    first = predictions_in_training(model, same_task_twice())
+    assert np.abs(first[0] - first[1]).max() > 1e-3
+    second = predictions_in_training(model, same_task_twice())
+    assert np.abs(first[0] - second[0]).max() > 1e-3
+
+
+def test_masks_depend_on_the_seed_only():
+    start = with_dropout()
+    weights = start.get_weights()
+
+    def run(seed):
+        start.set_weights(weights)
+        model = maml(start, task_map="sequential", seed=seed)
+        return predictions_in_training(model, same_task_twice())
+
+    np.testing.assert_array_equal(run(1), run(1))
+    assert np.abs(run(1)[0] - run(2)[0]).max() > 1e-3
+
+
+def test_evaluate_runs_without_dropout():
+    model, (task, query_y) = maml(with_dropout()), regression()
+    model.compile("sgd")
+    expected = np.square(model.predict_on_batch(task) - query_y).mean()
+    found = model.test_on_batch(task, query_y), model.evaluate(task, query_y, verbose=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)  # float32
+
+
+def test_generators_of_a_task_get_different_seeds():
+    layers = keras.layers
+    model = keras.Sequential([keras.Input([3]), layers.Dropout(0.5), layers.Dense(3)])
+    model.add(layers.Dropout(0.5))
+    model.add(layers.Dense(2))
+    seeds = maml(model)._seeds(regression()[0], None)["seeds"].numpy()
+    assert seeds.shape == (2, 2, 2)  # [tasks, generators, 2]
+    assert len(np.unique(seeds.reshape(4, 2), axis=0)) == 4
