@@ -292,7 +292,7 @@ def _labels(y: Any) -> npt.NDArray[Any]:
     """
     labels = np.asarray(y)
     if labels.dtype.kind == "O":
-        missing = sum(v is None or v != v or str(v) == "<NA>" for v in labels.ravel())
+        missing = sum(_is_missing(v) for v in labels.ravel())
         if missing:
             raise ValueError(
                 f"`y` must have a label for each example. Received: {missing} missing "
@@ -303,6 +303,11 @@ def _labels(y: Any) -> npt.NDArray[Any]:
         return labels.astype(np.int64 if numbers and bool not in kinds else str)
     # A column of booleans, or of bytes.
     return labels.astype(str) if labels.dtype.kind in "bS" else labels
+
+
+def _is_missing(label: Any) -> bool:
+    # The missing value of pandas refuses to be compared, so ask for its name first.
+    return label is None or str(label) == "<NA>" or bool(label != label)
 
 
 def _as_examples(x: Any) -> npt.NDArray[Any]:

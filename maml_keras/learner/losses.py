@@ -119,7 +119,10 @@ class PureLoss:
         if isinstance(function, kinds):
             return 0.0 if function.from_logits else 0.5
         names = "binary_crossentropy", "binary_focal_crossentropy"
-        return 0.5 if function is not None and self.name in names else None
+        if function is None or self.name not in names:
+            return None
+        options = getattr(function, "keywords", {})  # Of a `functools.partial`.
+        return 0.0 if options.get("from_logits") else 0.5
 
     @property
     def is_elementwise(self) -> bool:

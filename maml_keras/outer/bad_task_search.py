@@ -71,7 +71,7 @@ def _search(maml: Any) -> Any:
     """`elements -> numbers` of each task, traced once."""
     if "_bad_task_search" not in maml.__dict__:
         maml.__dict__["_bad_task_search"] = tf.function(
-            lambda elements: _numbers(maml, elements),
+            lambda elements: maml._differentiated(lambda: _numbers(maml, elements)),
             autograph=False,
             reduce_retracing=True,
         )

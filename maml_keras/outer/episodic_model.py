@@ -212,7 +212,8 @@ class EpisodicModel(keras.Model, abc.ABC):
             )
         batch = fit_checks.check_training_data(self.learner, self.inner, x, y)
         steps = _steps_of_epoch(x, **kwargs)
-        self._settle(batch, steps, steps and steps * kwargs.get("epochs", 1))
+        epochs = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
+        self._settle(batch, steps, steps and steps * epochs)
         if batch is not None:
             self._prepare(batch)
         starting_at = getattr(x, "starting_at", None)

@@ -396,11 +396,8 @@ class MAML(EpisodicModel):
         # is quick to trace and fits any number.
         chosen = parallel() if tasks is not None else self.task_map
         task_map = chosen.fitted(learner, task)
-        means, (predictions, others) = with_every_derivative(
-            lambda: task_map(one, elements),
-            self.model,
-            losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
-            second_order=self.meta_gradient.is_derivative(self.inner),
+        means, (predictions, others) = self._differentiated(
+            lambda: task_map(one, elements)
         )
         loss, gradients, averaged, adapted = means
         # Integers, such as a counter, cannot be averaged: take the first task's.
@@ -412,6 +409,15 @@ class MAML(EpisodicModel):
             predictions=predictions,
             adapted=adapted,
             state=[(variables[i], value) for i, value in state.items()],
+        )
+
+    def _differentiated(self, run: Callable[[], Any]) -> Any:
+        """The result of `run()`, which computes meta-gradients."""
+        return with_every_derivative(
+            run,
+            self.model,
+            losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
+            second_order=self.meta_gradient.is_derivative(self.inner),
         )
 
     def _problem(
@@ -614,6 +620,7 @@ class MAML(EpisodicModel):
             meta_gradient=self.meta_gradient,
             task_map=self.task_map,
             batch_norm=batch_norm,
+            bad_tasks=self.bad_tasks,
             seed=self.seed,
             name=self.name,
         )

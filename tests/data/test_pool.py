@@ -175,7 +175,20 @@ def test_labels_are_taken_from_columns_of_any_kind(labels, names):
     assert pool.examples.tolist() == [1.0, 0.0, 2.0]
 
 
-@pytest.mark.parametrize("missing", [None, float("nan")])
+class NotAvailable:
+    """The missing value of pandas, which refuses to be compared."""
+
+    def __repr__(self):
+        return "<NA>"
+
+    def __ne__(self, other):
+        return self
+
+    def __bool__(self):
+        raise TypeError("boolean value of NA is ambiguous")
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), NotAvailable()])
 def test_missing_labels_are_counted(missing):
     with pytest.raises(ValueError, match="1 missing labels.*Leave these examples out"):
         from_arrays(np.arange(3.0), Column(["b", missing, "b"]))

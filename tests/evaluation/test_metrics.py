@@ -1,5 +1,7 @@
 """The metrics of an evaluation: accuracy, functions of Keras and of a user."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -94,8 +96,13 @@ def test_several_labels_are_decided_at_the_threshold_of_the_loss():
     task, query_y = regression(seed=3)
     task["support_y"] = (task["support_y"] > 0).astype("float32")
     query_y = (query_y > 0).astype("float32")
-    for from_logits, decision in ((True, 0.0), (False, 0.5)):
-        loss = keras.losses.BinaryCrossentropy(from_logits=from_logits)
+    plain = keras.losses.binary_crossentropy
+    for loss, decision in (
+        (keras.losses.BinaryCrossentropy(from_logits=True), 0.0),
+        (keras.losses.BinaryCrossentropy(from_logits=False), 0.5),
+        (functools.partial(plain, from_logits=True), 0.0),
+        (plain, 0.5),
+    ):
         model = maml(dense(activation="sigmoid"), loss=loss, steps=1)
         for metric in ("accuracy", "binary_accuracy"):
             result = evaluated(model, (task, query_y), metric=metric, steps=0)

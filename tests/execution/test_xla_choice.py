@@ -56,6 +56,14 @@ def test_the_steps_of_earlier_trainings_count(monkeypatch):
     assert model.jit_compile
 
 
+def test_epochs_before_the_initial_epoch_count_once(monkeypatch):
+    monkeypatch.setattr(xla_choice, "EARNED_BACK", 16)
+    model = model_of()
+    model.fit(endless(), steps_per_epoch=4, epochs=2, verbose=0)
+    model.fit(endless(), steps_per_epoch=4, epochs=3, initial_epoch=2, verbose=0)
+    assert not model.jit_compile  # Twelve meta-steps in all, as without a break.
+
+
 @pytest.mark.parametrize("data", ["endless", "finite", "arrays"])
 def test_a_step_that_xla_cannot_compile_runs_without_xla(data, monkeypatch):
     def trained():

@@ -156,11 +156,12 @@ def test_the_inductive_policy_trains_as_transductive_and_predicts_as_support():
 
 def test_a_model_keeps_its_weights_under_another_policy():
     model, batch = model_with_statistics(), regression()
-    first = maml(model, steps=2)
+    first = maml(model, steps=2, bad_tasks="skip")
     first.compile("sgd", loss="mae")
     first.train_on_batch(*batch)
     second = first.with_batch_norm("inductive")
     assert second.model is model
+    assert second.bad_tasks is first.bad_tasks
     assert (int(second.meta_steps), int(second.episodes_seen)) == (1, 2)
     fresh = maml(model, steps=2, batch_norm="support")
     np.testing.assert_array_equal(second(batch[0]), fresh(batch[0]))

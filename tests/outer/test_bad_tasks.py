@@ -187,6 +187,12 @@ def test_adapted_weights_that_no_loss_shows(how):
     assert_after(maml, 0)
 
 
+def test_the_search_has_every_derivative_that_the_step_has():
+    # TensorFlow has no second derivative of softsign; the library supplies it.
+    maml = learner(model=dense(activation="softsign"), bad_tasks="skip")
+    assert fitted(maml, batches(diverge))["bad_tasks"] == [1.0]
+
+
 def test_all_tasks_bad_raises_whatever_the_policy():
     maml = learner(bad_tasks="skip")
     task, query_y = batches(good)[0]
