@@ -9,6 +9,16 @@ from helpers import precision
 from maml_keras.backend import progress
 from maml_keras.execution import auto_task_map, task_maps
 
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--compositions",
+        type=int,
+        default=300,
+        help="random compositions that tests/journeys/test_search.py tries",
+    )
+
+
 # Tracing creates millions of objects that stay. A garbage collection after each 700
 # objects, the default, takes a tenth of the suite's time. A much higher threshold than
 # this one would keep the memory of unused graphs for too long.

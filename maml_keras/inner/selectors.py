@@ -216,7 +216,7 @@ def _at_least_one(
     if not any(selected):
         paths = ", ".join(v.path for v in model.trainable_variables)
         raise ValueError(
-            f"`adapt` must choose at least one weight. {selector} chose none of: "
-            f"{paths}."
+            f"`adapt` must choose at least one trainable weight. Received: {selector}, "
+            f"which chooses none of: {paths}."
         )
     return selected

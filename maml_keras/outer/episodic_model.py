@@ -133,8 +133,11 @@ class EpisodicModel(keras.Model, abc.ABC):
             "jit_compile": jit_compile,
             "steps_per_execution": steps_per_execution,
         }
-        # Save the request, such as "auto", and not the setting that `fit` chose.
-        self._compile_config.config.update(self._asked)
+        # Save the request, such as "auto", and not the setting that `fit` chose. Keras
+        # saves all options but `auto_scale_loss`. Without it, a loaded model would
+        # have another optimizer than the saved one.
+        scaled = {"auto_scale_loss": kwargs.get("auto_scale_loss", True)}
+        self._compile_config.config.update({**self._asked, **scaled})
 
     def _renew(self, *, force: bool = False) -> None:
         """Drops functions that were traced while other layers were frozen.

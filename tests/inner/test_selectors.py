@@ -86,7 +86,7 @@ def test_pattern_that_matches_nothing_names_the_paths():
 
 def test_body_of_a_single_layer_is_refused():
     model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
-    with pytest.raises(ValueError, match=r"AllButLastLayer\(\) chose none"):
+    with pytest.raises(ValueError, match=r"AllButLastLayer\(\), which chooses none"):
         all_but_last_layer().select(model)
 
 

@@ -337,3 +337,20 @@ def test_steps_are_counted_that_were_taken(source, error, options):
     assert int(model.meta_steps) == taken
     assert int(model.optimizer.iterations) == taken
     assert int(model.episodes_seen) == taken * TASKS
+
+
+def test_the_saved_optimizer_is_loaded_if_the_loss_is_not_scaled(tmp_path):
+    # Under float16 Keras scales the loss unless told otherwise, but saves no such word.
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = maml(dense())
+        model.compile(keras.optimizers.Adam(0.01), auto_scale_loss=False)
+        model.train_on_batch(*regression())
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert isinstance(loaded.optimizer, keras.optimizers.Adam)
+    saved, kept = loaded.optimizer.variables, model.optimizer.variables
+    assert_identical([v.numpy() for v in kept], [v.numpy() for v in saved])
