@@ -104,7 +104,12 @@ def table(found: list[Row]) -> str:
     for (layer, dtype), group in sorted(groups.items()):
         modes = ", ".join(row["mode"] for row in group if row["mode"])
         worst = max(row["error"] for row in group)
-        lines.append(f"| `{layer}` | {modes} | {worst:.0e} | {dtype} |")
+        parts = [
+            f"; {row['mode']}: {row['decided']} of {row['variables']} variables"
+            for row in group
+            if row["decided"] < row["variables"]
+        ]
+        lines.append(f"| `{layer}` | {modes} | {worst:.0e} | {dtype}{''.join(parts)} |")
     proven = {row["layer"] for row in found if "refused" not in row}
     counted = (
         f"{len(found)} cases of {len({row['layer'] for row in found})} classes: "

@@ -123,5 +123,7 @@ def retyped(config: Any, dtype: str) -> Any:
 
 
 def _retyped(value: Any, dtype: str) -> Any:
-    policy = isinstance(value, dict)  # A serialised DTypePolicy.
-    return dtype if policy or (isinstance(value, str) and "float" in value) else value
+    name = value
+    if isinstance(value, dict):  # A serialised DTypePolicy; a map has no name.
+        name = value.get("config", {}).get("name", "float")
+    return dtype if isinstance(name, str) and "float" in name else value

@@ -52,6 +52,19 @@ def test_twin_of_mixed_precision_is_float64_throughout():
     assert twin.layers[0].compute_dtype == "float64"
 
 
+def test_twin_keeps_layers_of_whole_numbers():
+    model = keras.Sequential(
+        [
+            keras.Input([3], dtype="int32"),
+            keras.layers.Hashing(num_bins=5),
+            keras.layers.Embedding(5, 2),
+        ]
+    )
+    twin = twin_of(model, "float64")
+    assert twin.layers[0].compute_dtype == model.layers[0].compute_dtype == "int64"
+    assert twin.layers[1].compute_dtype == "float64"
+
+
 def test_given_weights_are_used():
     model = dense()
     copy = copy_of(model, [np.full(v.shape, 0.5) for v in model.variables])
