@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.backend.documents import reason
 from maml_keras.backend.progress import Bar
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.tfds import resize
@@ -50,12 +52,10 @@ def from_folder(
             f"{root}, which {'is a file' if root.exists() else 'does not exist'}."
         )
     images: list[Any] = []
-    labels: list[str] = []
     files = [file for folder in _visible(root) for file in _images(folder)]
     bar = Bar(len(files), unit="image", verbose=verbose)
-    for file in files:
-        images.append(_read(file, size, channels))
-        labels.append(file.parent.name)
+    for file, image in zip(files, _decoded(files, size, channels)):
+        images.append(image)
         if images[-1].shape != images[0].shape:
             raise ValueError(
                 "`size` must be given if images differ in size. Received: size=None "
@@ -68,6 +68,7 @@ def from_folder(
             f"`path` must hold a folder of images ({', '.join(SUFFIXES)}) for each "
             f"class. Received: {root}, which holds no class folder."
         )
+    labels = [file.parent.name for file in files]
     names, numbers = np.unique(labels, return_inverse=True)
     return from_arrays(np.stack(images), numbers, class_names=list(names))
 
@@ -96,14 +97,25 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     return images
 
 
-def _read(file: pathlib.Path, size: tuple[int, int] | None, channels: int) -> Any:
-    try:
+def _decoded(
+    files: list[pathlib.Path], size: tuple[int, int] | None, channels: int
+) -> Iterator[Any]:
+    """The images of the files in their order, read by as many threads as pay off."""
+
+    def decode(path: Any) -> Any:
         image = tf.io.decode_image(
-            tf.io.read_file(str(file)), channels=channels, expand_animations=False
+            tf.io.read_file(path), channels=channels, expand_animations=False
         )
-    except tf.errors.OpError as error:  # Also a broken link, or no right to read.
-        raise ValueError(
-            f"{file} cannot be read as an image with {channels} channels. Remove or "
-            f"convert the file. ({error.message.splitlines()[0]})"
-        ) from error
-    return (image if size is None else resize(image, size, method="bilinear")).numpy()
+        return image if size is None else resize(image, size, method="bilinear")
+
+    paths = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
+    images = paths.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    arrays = images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    for file in files:
+        try:
+            yield next(arrays)
+        except tf.errors.OpError as error:  # Also a broken link, or no right to read.
+            raise ValueError(
+                f"{file} cannot be read as an image with {channels} channels. Remove "
+                f"or convert the file. ({reason(error)})"
+            ) from error

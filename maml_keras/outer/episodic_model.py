@@ -30,6 +30,9 @@ from maml_keras.outer.finite_weights import check_writable
 
 logger = logging.getLogger(__name__)
 
+# Entry of the compile configuration: whether the saved optimizer was built.
+BUILT = "optimizer_built"
+
 # Functions that other modules trace for a model and keep in the model's `__dict__`.
 TRACED = (
     "_bad_task_search",
@@ -506,13 +509,24 @@ class EpisodicModel(keras.Model, abc.ABC):
         check_writable(self, f"The file {filepath}")
         super().save_weights(filepath, *args, **kwargs)
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compiles as the saved model was compiled, and builds the optimizer.
+    def get_compile_config(self) -> Any:
+        """Like Keras's method; also says whether the optimizer has its variables."""
+        config = super().get_compile_config()
+        return config and {**config, BUILT: self.optimizer.built}
 
-        The saved state of the optimizer needs a built optimizer to be loaded into.
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles as the saved model was compiled.
+
+        The state of a trained model's optimizer needs a built optimizer to be loaded
+        into. An untrained model has no such state, and Keras would warn that it is
+        missing.
         """
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        arguments = keras.saving.deserialize_keras_object(config)
+        # Earlier versions did not write this entry.
+        built = arguments.pop(BUILT, True)
+        self.compile(**arguments)
+        if built:
+            self.optimizer.build(self.trainable_variables)
 
 
 def frozen_or_not(model: keras.Model) -> tuple[bool, ...]:

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from maml_keras import data
 
@@ -34,6 +35,34 @@ def test_images_of_different_sizes_need_a_size(tmp_path):
         data.from_folder(tmp_path)
     pool = data.from_folder(tmp_path, size=(5, 5))
     assert pool.examples.shape == (2, 5, 5, 3)
+
+
+def test_files_are_read_side_by_side_in_their_order(tmp_path, monkeypatch):
+    asked = []
+    read = tf.data.Dataset.map
+
+    def seen(self, *args, **options):
+        asked.append(options)
+        return read(self, *args, **options)
+
+    monkeypatch.setattr(tf.data.Dataset, "map", seen)
+    expected = []
+    for number in range(60):
+        # Files take different times: a large one beside small ones.
+        side = 400 if number % 7 == 0 else 2
+        image = np.full([side, side, 3], number, np.uint8)
+        path = tmp_path / f"class{number // 30}" / f"{number:02}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(tf.io.encode_png(image).numpy())
+        expected.append(number)
+    pool = data.from_folder(tmp_path, size=(2, 2))
+    assert pool.examples[:, 0, 0, 0].tolist() == expected
+    assert asked[0]["num_parallel_calls"] == tf.data.AUTOTUNE
+    # The first of two damaged files is named.
+    for name in ("class1/41.png", "class1/52.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    with pytest.raises(ValueError, match="41.png cannot be read as an image"):
+        data.from_folder(tmp_path, size=(2, 2))
 
 
 def test_missing_and_broken_paths_are_named(tmp_path):

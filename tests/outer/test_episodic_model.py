@@ -354,3 +354,29 @@ def test_the_saved_optimizer_is_loaded_if_the_loss_is_not_scaled(tmp_path):
     assert isinstance(loaded.optimizer, keras.optimizers.Adam)
     saved, kept = loaded.optimizer.variables, model.optimizer.variables
     assert_identical([v.numpy() for v in kept], [v.numpy() for v in saved])
+
+
+def test_a_compiled_untrained_model_loads_without_a_warning(tmp_path):
+    # Warnings are errors in these tests.
+    model = maml(dense())
+    model.compile(keras.optimizers.Adam(0.01))
+    keras.saving.save_model(model, tmp_path / "maml.keras")
+    loaded = keras.saving.load_model(tmp_path / "maml.keras")
+    assert not loaded.optimizer.built
+    # A trained model's optimizer state is still loaded.
+    loaded.optimizer.build(loaded.trainable_variables)
+    for variable in loaded.optimizer.variables[2:]:
+        variable.assign(variable + 1.0)
+    loaded.save(tmp_path / "maml.keras")
+    again = keras.saving.load_model(tmp_path / "maml.keras")
+    for a, b in zip(loaded.optimizer.variables, again.optimizer.variables):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_file_without_the_entry_of_the_optimizer_loads(tmp_path):
+    model = maml(dense())
+    model.compile("adam")
+    config = model.get_compile_config()
+    del config["optimizer_built"]
+    model.compile_from_config(config)
+    assert model.optimizer.built
