@@ -508,7 +508,6 @@ class MAML(EpisodicModel):
 
     def _compiled_adapt(self) -> Callable[..., list[Any]]:
         """The function behind `adapt`; Keras does not save a plain function."""
-        report = StepReport()
         compiled: dict[Any, Any] = {}
 
         def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
@@ -517,19 +516,27 @@ class MAML(EpisodicModel):
             # refuse.
             axes = tuple(len(leaf.shape) for leaf in tf.nest.flatten((x, y)))
             if axes not in compiled:
+                # TensorFlow counts the traces of a method for all models together, and
+                # would warn if several models trace once each. It does not for a
+                # partial function.
                 compiled[axes] = tf.function(
-                    functools.partial(self._adapted, report.write),
+                    functools.partial(self._adapted),
                     autograph=False,
                     reduce_retracing=True,
                 )
+            # Each call has its own place for its progress, because calls in several
+            # threads share the graph.
+            report = StepReport()
             with report.shown(steps, verbose=verbose):
-                values: list[Any] = compiled[axes](x, y, tf.constant(steps), rate)
+                values: list[Any] = compiled[axes](
+                    report.place, x, y, tf.constant(steps), rate
+                )
             return values
 
         return adapted
 
     def _adapted(
-        self, report: Any, x: Any, y: Any, steps: Any, learning_rate: Any
+        self, progress: Any, x: Any, y: Any, steps: Any, learning_rate: Any
     ) -> list[Any]:
         learner = self.learner
         last = self.inner.adapt(
@@ -540,7 +547,7 @@ class MAML(EpisodicModel):
             y,
             steps=steps,
             learning_rate=learning_rate,
-            report=report,
+            report=StepReport(progress).write,
         )
         state = learner.state()
         if learner.batch_norm.uses_batch_statistics(training=False):

@@ -1,5 +1,6 @@
 """Bars that show inner steps while a graph runs."""
 
+import concurrent.futures
 import threading
 import time
 
@@ -155,3 +156,60 @@ def test_an_export_without_progress_is_fine_tuned_without_a_bar(at_once, capsys)
     reading.tuned(Earlier(), [1.0], [1.0], steps=2, learning_rate=None)
     assert calls == [2]
     assert capsys.readouterr().out == ""
+
+
+def test_bars_of_concurrent_calls_show_their_own_loss(at_once, monkeypatch):
+    arrived, other = {1.0: 0, 4.0: 0}, {1.0: 4.0, 4.0: 1.0}
+    came = threading.Condition()
+    shown = {}
+
+    class Recorded(progress.Bar):
+        def update(self, done, values=None):
+            losses = shown.setdefault(id(self), set())
+            losses.update(round(float(v), 3) for v in (values or {}).values())
+
+        def finish(self, done):
+            pass
+
+    def loss(y_true, y_pred):
+        def wait(value):
+            # The other call is within the same step, too: both have written the loss
+            # of the step before, and their bars show it.
+            own = float(value)
+            if own not in arrived:
+                return value
+            with came:
+                arrived[own] += 1
+                came.notify_all()
+                came.wait_for(lambda: arrived[other[own]] >= arrived[own], timeout=60)
+            time.sleep(3 * step_progress.LOOK)
+            return value
+
+        value = tf.reduce_mean(tf.square(y_true))
+        held = tf.stop_gradient(tf.numpy_function(wait, [value], tf.float32))
+        return tf.reshape(held, []) + 0.0 * tf.reduce_mean(y_pred)
+
+    monkeypatch.setattr(step_progress, "Bar", Recorded)
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.1)))
+    x = np.ones([2, 1], "float32")
+    # The first call traces the graph that later calls share.
+    maml.adapt(x, np.zeros([2, 1], "float32"), steps=1, verbose=0)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        calls = [
+            pool.submit(maml.adapt, x, np.full([2, 1], y, "float32"), steps=3)
+            for y in (1.0, 2.0)
+        ]
+        for call in calls:
+            call.result()
+    assert sorted(shown.values(), key=sorted) == [{1.0}, {4.0}]
+
+
+def test_calls_of_adapt_share_one_graph():
+    maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
+    traces = []
+    adapted = maml._adapted
+    maml._adapted = lambda *arguments: traces.append(1) or adapted(*arguments)
+    for _ in range(3):
+        maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=2)
+    assert len(traces) == 1
