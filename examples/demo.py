@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import maml_keras as mk
 from maml_keras.evaluation.plots import plot_curves, plot_fits
-from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.experiments import own_settings, registry, run_folder, runs
 from maml_keras.experiments.baselines import joint_pretraining, random_initialisation
 from maml_keras.monitoring.adaptation_curves import write_curve
 
@@ -57,20 +57,34 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     print(
         "    random: the same network, untrained\n"
         f"    pretrained: trained on all sinusoids together, {options.iterations} steps"
+        f"\n    both choose on validation tasks: {own_settings.grid(preset)}"
     )
     started = time.perf_counter()
     same = {"seed": options.seed, "verbose": 1}
     random, _ = random_initialisation(preset, **same)
     pretrained, _ = joint_pretraining(preset, iterations=options.iterations, **same)
     networks = {"MAML": maml, "pretrained": pretrained, "random": random}
+    for name in ("pretrained", "random"):
+        print(f"    {name} takes {own_settings.Choice.of(networks[name])}")
     print(f"    {time.perf_counter() - started:.0f} s")
 
-    print(f"3/4 adapting each of the three to {options.tasks} new tasks, 10 steps each")
-    results = {
-        name: runs.evaluate(network, preset, num_tasks=options.tasks, verbose=1)
+    steps = preset.evaluation_steps
+    print(f"3/4 adapting each of the three to {options.tasks} new tasks")
+    longest = {
+        name: runs.evaluate(
+            network,
+            preset,
+            # A baseline may have chosen more steps than the ten that are shown.
+            steps=steps if network is maml else max(steps, network.inner.steps),
+            num_tasks=options.tasks,
+            verbose=1,
+        )
         for name, network in networks.items()
     }
+    results = {name: result.until(steps) for name, result in longest.items()}
     print(table(results))
+    for name in ("pretrained", "random"):
+        print(f"{name} as it chose: {longest[name].until(networks[name].inner.steps)}")
     for name, result in results.items():
         writer = tf.summary.create_file_writer(str(options.out / "logs" / name))
         write_curve(writer, result, step=options.iterations)

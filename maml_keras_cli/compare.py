@@ -36,8 +36,8 @@ def compare(
         str,
         typer.Option(
             help="Names separated by commas; the others are compared with the first. "
-            f"Choose from: {', '.join([*names.ALGORITHMS, *names.BASELINES])} (oracle "
-            "needs sinusoids).",
+            f"Choose from: {', '.join([*names.ALGORITHMS, *names.BASELINES])} "
+            "(prototypes need classes, the oracle needs sinusoids).",
             autocompletion=names.contestants,
         ),
     ] = "maml,fomaml,anil,reptile",

@@ -45,7 +45,7 @@ ALGORITHMS = (
     "proto_maml",
     "meta_curvature",
 )
-BASELINES = ("random", "pretrained", "oracle")
+BASELINES = ("random", "pretrained", "prototypes", "oracle")
 
 
 def presets(incomplete: str) -> Iterator[str]:

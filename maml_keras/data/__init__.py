@@ -1,5 +1,6 @@
 """Task families, pools of examples, and `tf.data` pipelines of episodes."""
 
+from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.few_shot import NWayKShot
@@ -12,6 +13,7 @@ from maml_keras.data.split import split_classes
 from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
 __all__ = [
+    "ClassNumbers",
     "DatasetNotFoundError",
     "NWayKShot",
     "Pool",

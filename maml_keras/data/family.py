@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_keras.data import class_numbers
+from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.seeds import as_seed
 
 Episode = tuple[dict[str, Any], Any]
@@ -20,9 +22,10 @@ class TaskFamily(abc.ABC):
     `tf.random.stateless_*` functions. Then episode i is the same in each process and
     run.
 
-    Overriding the other three methods can make a family faster. `episodes` calls
-    `plan` for `chunk` tasks at once, re-batches the plans, and calls `fill` on each
-    batch. So a family with large examples plans row numbers and fills in the examples.
+    Overriding `sample_many`, `plan` and `fill` can make a family faster. `episodes`
+    calls `plan` for `chunk` tasks at once, re-batches the plans, and calls `fill` on
+    each batch. So a family with large examples plans row numbers and fills in the
+    examples.
 
     Attributes:
         chunk: int, how many tasks `episodes` plans in one call. `chunk` is part of the
@@ -94,6 +97,19 @@ class TaskFamily(abc.ABC):
         """
         episodes: Episode = plan
         return episodes
+
+    def class_numbers(self) -> ClassNumbers:
+        """The same tasks with labels that mean the same class in every task.
+
+        By default the family must hold one other family as an attribute, whose class
+        numbers it hands on, and must not change labels. Other families of classes
+        define this method to be compared with networks that were trained on all
+        classes together.
+
+        Raises:
+            ValueError: if the class numbers cannot be known.
+        """
+        return class_numbers.of_wrapper(self)
 
     def _traced(self) -> Episode:
         """Symbolic outputs of `sample`, after checking that it depends on the seed.

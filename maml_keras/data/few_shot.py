@@ -6,6 +6,7 @@ from typing import Any, final
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.family import Episode, TaskFamily, first_row
 from maml_keras.data.pool import Pool
 from maml_keras.data.seeds import as_seed
@@ -55,7 +56,7 @@ class NWayKShot(TaskFamily):
         self.shots = shots
         self.queries = queries
         self.rotate_classes = rotate_classes
-        table = with_rotations(pool.examples) if rotate_classes else pool.examples
+        table = _with_rotations(pool.examples) if rotate_classes else pool.examples
         # tf.data runs on the CPU, hence the device. Its functions must capture the
         # table as a tensor and not copy it as a constant, hence `init_scope`.
         with tf.init_scope(), tf.device("CPU:0"):
@@ -63,6 +64,7 @@ class NWayKShot(TaskFamily):
             self._counts = tf.constant(pool.counts, tf.int32)
             self._offsets = tf.constant(pool.offsets, tf.int32)
         self._largest = int(pool.counts.max())
+        self._class_of_row: Any = None
 
     def __repr__(self) -> str:
         return (
@@ -86,6 +88,28 @@ class NWayKShot(TaskFamily):
         other = copy.copy(self)
         other.shots, other.queries = shots, queries
         return other
+
+    def class_numbers(self) -> ClassNumbers:
+        """The same tasks with labels that mean the same class in every task.
+
+        Label c is the class `pool.class_names[c]`. With `rotate_classes`, a class that
+        is rotated r times has the label `r * pool.num_classes + c`.
+
+        >>> from maml_keras.data import from_arrays
+        >>> pool = from_arrays(np.arange(6.0), [0, 0, 1, 1, 2, 2])
+        >>> tasks, count = NWayKShot(pool, ways=2, shots=1, queries=1).class_numbers()
+        >>> task, _ = tasks.sample([0, 1])
+        >>> count, bool((task["support_x"].numpy() // 2 == task["support_y"]).all())
+        (3, True)
+        """
+        turns, classes = 4 if self.rotate_classes else 1, self.pool.num_classes
+        rows = np.repeat(np.arange(classes, dtype=np.int32), self.pool.counts)
+        other = copy.copy(self)
+        with tf.init_scope(), tf.device("CPU:0"):
+            other._class_of_row = tf.constant(
+                np.concatenate([rows + turn * classes for turn in range(turns)])
+            )
+        return ClassNumbers(other, turns * classes)
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""
@@ -124,10 +148,16 @@ class NWayKShot(TaskFamily):
         query = _shuffled(seeds[4], rows[..., self.shots :])
         return {
             "support_rows": support[0],
-            "support_y": support[1],
+            "support_y": self._labels(*support),
             "query_rows": query[0],
-            "query_y": query[1],
+            "query_y": self._labels(*query),
         }
+
+    def _labels(self, rows: Any, places: Any) -> Any:
+        """The labels of rows: a class's place in its task, or its class number."""
+        if self._class_of_row is None:
+            return places
+        return tf.gather(self._class_of_row, rows)
 
     def fill(self, plan: Any) -> Episode:
         """The tasks of a plan: replaces row numbers by examples."""
@@ -165,7 +195,7 @@ def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
     return tf.gather(flat, order, batch_dims=1), order // k
 
 
-def with_rotations(examples: Any) -> Any:
+def _with_rotations(examples: Any) -> Any:
     """Images in all four rotations by multiples of 90 degrees.
 
     `[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is image i, rotated r times.

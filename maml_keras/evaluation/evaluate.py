@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -131,6 +131,14 @@ class Evaluation:
     def half_width(self) -> float:
         """Half-width after the last step."""
         return float(self.half_widths[-1])
+
+    def until(self, steps: int) -> Evaluation:
+        """The same evaluation with the steps `0..steps` alone."""
+        return replace(
+            self,
+            per_episode=self.per_episode[:, : steps + 1],
+            diverged_tasks=self.diverged_tasks[:, : steps + 1],
+        )
 
     def summary(self) -> dict[str, Any]:
         """The figures and their conditions, as plain data for a card."""

@@ -3,6 +3,7 @@
 from maml_keras.experiments.algorithm_settings import of_images
 from maml_keras.experiments.baselines import (
     joint_pretraining,
+    nearest_class_mean,
     random_initialisation,
     sinusoid_oracle,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "get",
     "joint_pretraining",
     "load",
+    "nearest_class_mean",
     "of_images",
     "random_initialisation",
     "sinusoid_oracle",

@@ -1,72 +1,27 @@
-"""Baselines for meta-learning: random weights, joint pretraining and an oracle."""
+"""Baselines for meta-learning: random weights, pretraining, prototypes, an oracle."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from maml_keras import data
-from maml_keras.data.few_shot import with_rotations
-from maml_keras.data.pipeline_options import untuned
-from maml_keras.execution import fused_steps
+from maml_keras.data.class_numbers import holds_classes
+from maml_keras.experiments import own_settings
 from maml_keras.experiments.preset import Families, Preset
+from maml_keras.experiments.pretraining import (
+    features_of,
+    train_jointly,
+    train_on_classes,
+)
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import SGD
-from maml_keras.learner.losses import LossIdentifier, PureLoss
+from maml_keras.inner.starts import PrototypicalHead
+from maml_keras.learner.losses import PureLoss
 from maml_keras.outer.maml import MAML
-
-
-def train_jointly(
-    model: keras.Model,
-    loss: LossIdentifier,
-    episodes: Any,
-    *,
-    iterations: int,
-    learning_rate: float = 1e-3,
-    verbose: str | int = "auto",
-    callbacks: Sequence[keras.callbacks.Callback] = (),
-) -> None:
-    """Trains one network on the examples of all tasks together, without adaptation.
-
-    `min_theta mean_i loss(support_i and query_i; theta)`. With random sinusoids the
-    best answer is the mean of all curves. To compare the trained network with a
-    meta-learned one, wrap it in `MAML` and evaluate both.
-
-    Args:
-        model: a built model; its weights are trained in place.
-        loss: any Keras loss identifier, a `keras.losses.Loss` or `f(y_true, y_pred)`.
-        episodes: an endless `tf.data.Dataset` of batches `(task, query_y)`.
-        iterations: int, gradient steps, each on all examples of one batch.
-        learning_rate: float, of Adam.
-        verbose: as in `keras.Model.fit`.
-        callbacks: as in `keras.Model.fit`.
-
-    Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
-    """
-
-    def pooled(task: dict[str, Any], query_y: Any) -> tuple[Any, Any]:
-        return (
-            _joined(task["support_x"], task["query_x"]),
-            _joined(task["support_y"], query_y),
-        )
-
-    model.compile(
-        keras.optimizers.Adam(learning_rate),
-        loss,
-        steps_per_execution=fused_steps.steps_of(iterations),
-    )
-    data = episodes.map(pooled, num_parallel_calls=tf.data.AUTOTUNE)
-    model.fit(
-        data.prefetch(2),
-        steps_per_epoch=iterations,
-        shuffle=False,
-        verbose=verbose,
-        callbacks=list(callbacks),
-    )
 
 
 def random_initialisation(
@@ -80,6 +35,8 @@ def random_initialisation(
 ) -> tuple[MAML, Families]:
     """The preset's network with fresh weights of Keras's default size, untrained.
 
+    The inner rate and the number of steps are chosen on validation tasks.
+
     Args:
         preset: gives the network, the inner loop and the tasks.
         seed: int, draws the weights.
@@ -88,7 +45,8 @@ def random_initialisation(
         verbose: 0 for silence, else a progress bar while data is prepared.
 
     Returns:
-        A model to evaluate, and the task families to evaluate it on.
+        A model to evaluate, and the task families to evaluate it on. The model's
+        `inner.steps` is the number of steps that was chosen.
     """
     keras.utils.set_random_seed(seed)
     maml = preset.build()
@@ -99,7 +57,7 @@ def random_initialisation(
         if variable.path.endswith("kernel"):
             variable.assign(glorot(variable.shape, variable.dtype))
     families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
-    return maml, families
+    return own_settings.with_own_settings(maml, preset, families), families
 
 
 def joint_pretraining(
@@ -116,7 +74,8 @@ def joint_pretraining(
 
     For regression, the network learns the examples of all tasks without adaptation.
     For classes, it learns to tell all training classes apart, and then a fresh head
-    replaces the trained one.
+    replaces the trained one. The inner rate and the number of steps are chosen on
+    validation tasks.
 
     Args:
         preset: gives the network, the data and the inner loop.
@@ -128,28 +87,73 @@ def joint_pretraining(
         callbacks: as in `keras.Model.fit`.
 
     Returns:
-        A model to evaluate, and the task families to evaluate it on.
+        A model to evaluate, and the task families to evaluate it on. The model's
+        `inner.steps` is the number of steps that was chosen.
+
+    Raises:
+        ValueError: if the tasks are of classes whose numbers the training family
+            cannot tell (`TaskFamily.class_numbers`).
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
-    keras.utils.set_random_seed(seed)
-    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
-    iterations = preset.iterations if iterations is None else iterations
-    maml = preset.build(iterations=iterations)
-    if isinstance(families.train, data.NWayKShot):
-        _pretrain_on_classes(
-            maml, preset, families.train, iterations, seed, verbose, callbacks
-        )
-    else:
-        train_jointly(
-            maml.model,
-            maml.inner.loss.identifier,
-            data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
-            iterations=iterations,
-            verbose=verbose,
-            callbacks=callbacks,
-        )
-    return maml, families
+    maml, families = _pretrained(
+        preset,
+        iterations=iterations,
+        seed=seed,
+        verbose=verbose,
+        callbacks=callbacks,
+        data_dir=data_dir,
+        download=download,
+    )
+    return own_settings.with_own_settings(maml, preset, families), families
+
+
+def nearest_class_mean(
+    preset: Preset,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[MAML, Families]:
+    """The pretrained network's features; a query gets the class with the nearest mean.
+
+    The network is trained as `joint_pretraining` trains it. No weight adapts to a task.
+
+    Args:
+        preset: gives the network and the data; its tasks must be of classes.
+        iterations: int, gradient steps; None for the preset's meta-steps.
+        seed: int, draws weights and data.
+        data_dir: str, folder of the TFDS data sets.
+        download: bool, whether TFDS may download.
+        verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`.
+
+    Returns:
+        A model whose inner learning rate is 0, so that its adaptation curve is flat,
+        and the task families to evaluate it on.
+
+    Raises:
+        ValueError: if the tasks are not of classes, if the training family cannot tell
+            their numbers, or if the network does not end in a dense layer.
+
+    Reference: Snell et al., 2017, https://arxiv.org/abs/1703.05175
+    """
+    _check_prototypes(preset)
+    trained, families = _pretrained(
+        preset,
+        iterations=iterations,
+        seed=seed,
+        verbose=verbose,
+        callbacks=callbacks,
+        data_dir=data_dir,
+        download=download,
+    )
+    loop = InnerLoop(preset.loss(), SGD(0.0), steps=0, start=PrototypicalHead())
+    policy = preset.variation("maml").options.get("batch_norm", "transductive")
+    return MAML(trained.model, loop, batch_norm=policy), families
 
 
 def sinusoid_oracle(
@@ -175,7 +179,8 @@ def sinusoid_oracle(
         and task families whose inputs hold the parameters.
 
     Raises:
-        ValueError: if the preset's tasks are not sinusoids.
+        ValueError: if the preset's tasks are not sinusoids, or its `model` has no
+            argument `inputs`.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
     """
@@ -184,21 +189,24 @@ def sinusoid_oracle(
     model = preset.model(inputs=3)
     train_jointly(
         model,
-        "mse",
+        preset.loss(),
         data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
         iterations=preset.iterations if iterations is None else iterations,
         verbose=verbose,
         callbacks=callbacks,
     )
     # The oracle does not adapt, so its inner rate is zero.
-    return MAML(model, InnerLoop("mse", SGD(0.0))), families
+    return MAML(model, InnerLoop(preset.loss(), SGD(0.0))), families
 
 
 BASELINES: dict[str, Callable[..., tuple[MAML, Families]]] = {
     "random": random_initialisation,
     "pretrained": joint_pretraining,
+    "prototypes": nearest_class_mean,
     "oracle": sinusoid_oracle,
 }
+# Baselines that choose their inner rate and steps on validation tasks.
+CHOOSING = {"random", "pretrained"}
 
 
 def families(name: str, preset: Preset, **where: Any) -> Families:
@@ -217,69 +225,109 @@ def families(name: str, preset: Preset, **where: Any) -> Families:
     return preset.families(**where)
 
 
-def _oracle_families(preset: Preset, **where: Any) -> Families:
-    """The preset's sinusoids, with amplitude and phase among the inputs."""
-    oracles = []
-    # A loss of classes excludes sinusoids, so the data of classes is not even loaded.
-    if not PureLoss(preset.loss()).is_sparse_categorical:
-        oracles = [
-            data.SinusoidOracle(family)
-            for family in preset.families(**where)
-            if isinstance(family, data.Sinusoid)
-        ]
-    if not oracles:
-        raise ValueError(
-            "The baseline 'oracle' needs a preset of sinusoids, whose parameters it "
-            f"reads. Received: preset '{preset.name}'. Leave the oracle out."
-        )
-    return Families(*oracles)
+def check(name: str, preset: Preset, **where: Any) -> None:
+    """Refuses a baseline that does not suit the preset, before anything is trained.
+
+    Args:
+        name: str, a key of `BASELINES`.
+        preset: gives the tasks and the network.
+        **where: `data_dir`, `download` and `verbose`, as in `Preset.families`.
+
+    Raises:
+        ValueError: if the baseline does not suit the preset.
+    """
+    if name == "oracle":
+        _oracle_families(preset, **where)
+    if name == "prototypes":
+        _check_prototypes(preset)
+    if name in ("pretrained", "prototypes"):
+        numbers = _class_numbers(preset, preset.families(**where).train)
+        if numbers is not None:
+            features_of(preset.build().model)
 
 
-def _pretrain_on_classes(
-    maml: MAML,
+def _pretrained(
     preset: Preset,
-    family: data.NWayKShot,
-    iterations: int,
+    *,
+    iterations: int | None,
     seed: int,
     verbose: str | int,
     callbacks: Sequence[keras.callbacks.Callback],
-) -> None:
-    pool = family.pool
-    examples, classes = pool.examples, pool.num_classes
-    labels = np.repeat(np.arange(classes), pool.counts)
-    if family.rotate_classes:
-        # Episodes treat each rotation of a class as a new class; so does this one.
-        examples = with_rotations(examples)
-        labels = np.concatenate([labels + turn * classes for turn in range(4)])
-        classes *= 4
-    model = preset.model(ways=classes)
-    model.compile(
-        keras.optimizers.Adam(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    images = tf.data.Dataset.from_tensor_slices((examples, labels))
-    scale = 255.0 if examples.dtype == np.uint8 else 1.0
-    batches = (
-        images.shuffle(len(labels), seed=seed)
-        .repeat()
-        .batch(128)
-        .map(lambda x, y: (tf.cast(x, tf.float32) / scale, y))
-        .prefetch(2)
-    )
-    model.fit(
-        untuned(batches),
-        steps_per_epoch=iterations,
-        shuffle=False,  # The dataset is shuffled already.
-        verbose=verbose,
-        callbacks=list(callbacks),
-    )
-    # The body takes the trained values; the head keeps its fresh ones.
-    for ours, theirs in zip(maml.model.variables, model.variables):
-        if ours.shape == theirs.shape and "head" not in ours.path:
-            ours.assign(theirs)
+    **where: Any,
+) -> tuple[MAML, Families]:
+    """The network after training on all tasks together, with the preset's settings."""
+    keras.utils.set_random_seed(seed)
+    families = preset.families(**where, verbose=verbose)
+    iterations = preset.iterations if iterations is None else iterations
+    maml = preset.build(iterations=iterations)
+    numbers = _class_numbers(preset, families.train)
+    if numbers is not None:
+        train_on_classes(
+            maml.model,
+            numbers,
+            iterations=iterations,
+            seed=seed,
+            verbose=verbose,
+            callbacks=callbacks,
+        )
+    else:
+        train_jointly(
+            maml.model,
+            maml.inner.loss.identifier,
+            data.episodes(families.train, batch_size=preset.tasks, seed=1_000 + seed),
+            iterations=iterations,
+            verbose=verbose,
+            callbacks=callbacks,
+        )
+    return maml, families
 
 
-def _joined(support: Any, query: Any) -> Any:
-    both = tf.concat([support, query], axis=1)
-    return tf.reshape(both, tf.concat([[-1], tf.shape(both)[2:]], axis=0))
+def _class_numbers(preset: Preset, family: data.TaskFamily) -> data.ClassNumbers | None:
+    """The class numbers of the training tasks; None if the tasks are regression.
+
+    The loss shows classes, and so does the family, whatever the loss is.
+    """
+    return (
+        family.class_numbers()
+        if _is_of_classes(preset) or holds_classes(family)
+        else None
+    )
+
+
+def _is_of_classes(preset: Preset) -> bool:
+    loss = PureLoss(preset.loss())
+    return loss.is_sparse_categorical or loss.is_categorical
+
+
+def _check_prototypes(preset: Preset) -> None:
+    if not PureLoss(preset.loss()).is_sparse_categorical:
+        raise ValueError(
+            "The baseline 'prototypes' needs tasks of classes: class numbers as "
+            "targets, and a sparse categorical cross-entropy. Received: preset "
+            f"'{preset.name}'. Leave the prototypes out; `pretrained` suits "
+            "regression."
+        )
+    PrototypicalHead().check(preset.build().model)
+
+
+def _oracle_families(preset: Preset, **where: Any) -> Families:
+    """The preset's sinusoids, with amplitude and phase among the inputs."""
+    families: Sequence[Any] = ()
+    # A loss of classes excludes sinusoids, so the data of classes is not even loaded.
+    if not _is_of_classes(preset):
+        families = preset.families(**where)
+    if not families or not all(isinstance(f, data.Sinusoid) for f in families):
+        raise ValueError(
+            "The baseline 'oracle' needs a preset of sinusoids, whose parameters it "
+            f"reads: each family a `Sinusoid`. Received: preset '{preset.name}'. Leave "
+            "the oracle out."
+        )
+    try:
+        inspect.signature(preset.model).bind(inputs=3)
+    except TypeError as error:
+        raise ValueError(
+            "The baseline 'oracle' needs a network for three inputs: `preset.model("
+            f"inputs=3)`. Received: preset '{preset.name}', whose `model` has no "
+            "argument `inputs`. Add it, or leave the oracle out."
+        ) from error
+    return Families(*map(data.SinusoidOracle, families))

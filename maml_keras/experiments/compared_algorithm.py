@@ -12,6 +12,7 @@ import keras
 
 from maml_keras.backend import documents
 from maml_keras.experiments import baselines, run_folder, runs
+from maml_keras.experiments.own_settings import Choice
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import LOOKS, Clock
 from maml_keras.monitoring.epoch_log import Stopwatch
@@ -47,6 +48,12 @@ class Contender:
         self.verbose = verbose
         self.iterations = 0
         self.seconds = 0.0
+        self.choice: Choice | None = None
+
+    @property
+    def own_steps(self) -> int:
+        """The steps that a baseline chose; 0 without a choice."""
+        return self.choice.steps if self.choice else 0
 
     @staticmethod
     def check(
@@ -67,8 +74,8 @@ class Contender:
                 epoch_length(
                     preset, preset.iterations if iterations is None else iterations
                 )
-        elif name == "oracle":
-            baselines.families(name, preset, **where)
+        else:
+            baselines.check(name, preset, **where)
 
     def trained(
         self, iterations: int | None, seconds: float | None, command: str
@@ -93,11 +100,15 @@ class Contender:
             facts = documents.read_json(kept)
             documents.check(kept, facts, FACTS)
             self._match(facts)
-            self.seconds, self.iterations = facts["seconds"], facts["iterations"]
-            # A baseline never uses its outer optimizer: do not load one.
-            maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
-            where = {**self.where, "verbose": self.verbose}
-            return maml, baselines.families(self.name, self.preset, **where)
+            chosen = facts.get("chosen")
+            # A baseline of an earlier version has not chosen its settings.
+            if chosen or self.name not in baselines.CHOOSING:
+                self.seconds, self.iterations = facts["seconds"], facts["iterations"]
+                self.choice = chosen and Choice(**chosen)
+                # A baseline never uses its outer optimizer: do not load one.
+                maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
+                where = {**self.where, "verbose": self.verbose}
+                return maml, baselines.families(self.name, self.preset, **where)
         stopwatch = Stopwatch()
         callbacks: list[Any] = [stopwatch]
         verbose = self.verbose
@@ -114,6 +125,8 @@ class Contender:
             **self.where,
         )
         self.seconds, self.iterations = stopwatch.seconds, stopwatch.steps
+        if self.name in baselines.CHOOSING:
+            self.choice = Choice.of(trained[0])
         self.folder.mkdir(parents=True, exist_ok=True)
         trained[0].save(self.folder / runs.MODEL)
         facts = {
@@ -121,6 +134,7 @@ class Contender:
             "seed": self.seed,
             "iterations": self.iterations,
             "seconds": self.seconds,
+            **({"chosen": self.choice._asdict()} if self.choice else {}),
         }
         # Written last and renamed: its presence proves that the model file is complete.
         unfinished = kept.with_name(f"new-{BASELINE}")

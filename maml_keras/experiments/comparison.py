@@ -17,6 +17,7 @@ from maml_keras.evaluation.evaluate import Evaluation, half_width
 from maml_keras.evaluation.plots import plot_comparison
 from maml_keras.experiments import baselines, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
+from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, grid
 from maml_keras.experiments.preset import Preset
 from maml_keras.monitoring import figures
 from maml_keras.monitoring.tensorboard_hparams import settings_of, write_contenders
@@ -32,13 +33,27 @@ class Comparison:
         results: an `Evaluation` by the algorithm's name; the first is the reference.
         iterations: meta-steps taken, by name; for a baseline, gradient steps.
         seconds: training time used, by name, without compilation.
+        choices: the inner rate and the steps that a baseline chose on validation
+            tasks, by name. Its result has at least that many steps.
+        grid: str, the rates and steps among which baselines chose.
     """
 
     results: dict[str, Evaluation]
     iterations: dict[str, int]
     seconds: dict[str, float]
+    choices: dict[str, Choice] = dataclasses.field(default_factory=dict)
+    grid: str = ""
 
-    def difference(self, name: str, step: int = -1) -> tuple[float, float]:
+    @property
+    def steps(self) -> int:
+        """The adaptation steps of the algorithms; some baselines have other steps."""
+        return min(result.steps for result in self.results.values())
+
+    def end(self, name: str) -> int:
+        """The last adaptation step that counts for an algorithm or a baseline."""
+        return self.choices[name].steps if name in self.choices else self.steps
+
+    def difference(self, name: str, step: int | None = None) -> tuple[float, float]:
         """Mean of an algorithm's metric minus the reference's, and its half-width.
 
         The difference is paired: both saw the same tasks, so the difficulty of a task
@@ -46,11 +61,14 @@ class Comparison:
 
         Args:
             name: str, an algorithm.
-            step: int, the adaptation step; the last by default.
+            step: int, the adaptation step; None for the end of each, which for a
+                baseline is the number of steps that it chose.
         """
-        ours, reference = self.results[name], next(iter(self.results.values()))
-        lost = ours.diverged_tasks[:, step] | reference.diverged_tasks[:, step]
-        gap = ours.per_episode[:, step] - reference.per_episode[:, step]
+        first, *_ = self.results
+        ours, reference = self.results[name], self.results[first]
+        i, k = (self.end(n) if step is None else step for n in (name, first))
+        lost = ours.diverged_tasks[:, i] | reference.diverged_tasks[:, k]
+        gap = ours.per_episode[:, i] - reference.per_episode[:, k]
         gap = gap[~lost]
         return (float(gap.mean()) if gap.size else float("nan")), half_width(gap)
 
@@ -58,36 +76,43 @@ class Comparison:
         """The comparison as a Markdown table, one row for each algorithm.
 
         A row shows mean ± half-width after 0, 1, 5, 10 and the last of the evaluated
-        steps, and the paired difference after the last step. If diverged tasks are
-        left out of a mean, the cell states how many tasks remain. If half of the tasks
-        or more diverged, the median's cell is `diverged`.
+        steps, and the paired difference after the last step. For a baseline that chose
+        its own rate, all cells are with this rate; the cell `own choice` has the mean
+        after its own number of steps, and so do median, diverged tasks and difference.
+        If diverged tasks are left out of a mean, the cell states how many tasks remain.
+        If half of the tasks or more diverged, the median's cell is `diverged`.
         """
         first, *_ = self.results
-        reference = self.results[first]
-        last = reference.steps
+        last = self.steps
         steps = sorted({k for k in (0, 1, 5, 10) if k < last} | {last})
+        own = ["own choice"] if self.choices else []
         head = [
             "algorithm",
             "meta-steps",
             "train s",
             *(f"step {k}" for k in steps),
+            *own,
             "median",
             "diverged",
-            f"step {last} - {first}",
+            f"end - {first}" if own else f"step {last} - {first}",
             "batch norm",
         ]
         rows = []
         for name, result in self.results.items():
             mean, half = self.difference(name)
+            end = self.end(name)
             cells = [_mean_cell(result, k) for k in steps]
+            if own:
+                chosen = self.choices.get(name)
+                cells.append(f"{_mean_cell(result, end)} ({chosen})" if chosen else "")
             rows.append(
                 [
                     name,
                     f"{self.iterations[name]:,}",
                     _seconds(self.seconds[name]),
                     *cells,
-                    _figure_cell(result, result.medians[-1]),
-                    _count_cell(result.diverged[-1], result),
+                    _figure_cell(result, result.medians[end]),
+                    _count_cell(result.diverged[end], result),
                     "" if name == first else _difference_cell(result, mean, half),
                     result.batch_norm,
                 ]
@@ -101,7 +126,15 @@ class Comparison:
         return (
             f"{result.metric}, mean ± 95% half-width over {result.num_tasks} identical "
             f"tasks, diverged ones left out, {result.queries_text}; "
-            "differences are paired"
+            "differences are paired" + self._chosen_text()
+        )
+
+    def _chosen_text(self) -> str:
+        if not self.choices:
+            return ""
+        return (
+            f"; {' and '.join(self.choices)} chose on {VALIDATION_TASKS} validation "
+            f"tasks from {self.grid}"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -114,8 +147,13 @@ class Comparison:
                 "difference": _json_figures(self.difference(name)),
                 "differences": [
                     _json_figures(self.difference(name, step))
-                    for step in range(result.steps + 1)
+                    for step in range(self.steps + 1)
                 ],
+                **(
+                    {"chosen": {**self.choices[name]._asdict(), "from": self.grid}}
+                    if name in self.choices
+                    else {}
+                ),
             }
             for name, result in self.results.items()
         }
@@ -228,6 +266,7 @@ def _compare(
     times: dict[str, float] = {}
     histories: dict[str, list[dict[str, float]]] = {}
     described: dict[str, dict[str, Any]] = {}
+    choices: dict[str, Choice] = {}
     for number, name in enumerate(algorithms, start=1):
         if announce is not None:
             announce(f"{name} ({number} of {len(algorithms)})")
@@ -235,24 +274,30 @@ def _compare(
         maml, families = contender.trained(iterations, seconds, command)
         counts[name], times[name] = contender.iterations, contender.seconds
         histories[name] = runs.history(folder / name)
+        if contender.choice is not None:
+            choices[name] = contender.choice
         described[name] = {**settings_of(maml), "meta-steps": counts[name]}
         results[name] = runs.evaluate_on(
             maml,
             families,
-            steps=preset.evaluation_steps,
+            steps=max(preset.evaluation_steps, contender.own_steps),
             num_tasks=settings["tasks"],
             verbose=verbose,
         )
-    comparison = Comparison(results, counts, times)
+    comparison = Comparison(
+        results, counts, times, choices, str(grid(preset)) if choices else ""
+    )
     text = f"{preset.title}\n\n`{command}`\n\n{comparison.table()}\n\n{comparison}\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")
     (folder / "comparison.json").write_text(
         json.dumps({"command": command, **comparison.summary()}, indent=2) + "\n",
         encoding="utf-8",
     )
-    write_contenders(folder / "test", described, results, times)
+    ends = {name: r.until(comparison.end(name)) for name, r in results.items()}
+    write_contenders(folder / "test", described, ends, times)
     if figures.can_draw():
-        plot_comparison(results, histories, folder / "comparison.png")
+        shown = {name: r.until(comparison.steps) for name, r in results.items()}
+        plot_comparison(shown, histories, folder / "comparison.png")
     else:
         logger.warning(
             "No comparison.png: plots need matplotlib (`pip install "

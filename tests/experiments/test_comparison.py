@@ -12,6 +12,7 @@ from maml_keras.evaluation.evaluate import Evaluation, half_width
 from maml_keras.experiments import registry, run_folder, runs
 from maml_keras.experiments.compared_algorithm import epoch_length
 from maml_keras.experiments.comparison import Comparison, compare
+from maml_keras.experiments.own_settings import Choice
 from maml_keras.experiments.preset import Families
 from maml_keras_cli import app
 
@@ -48,6 +49,29 @@ def test_a_task_that_diverged_for_either_is_left_out():
     }
     comparison = Comparison(results, {"a": 1, "b": 1}, {"a": 1.0, "b": 1.0})
     assert comparison.difference("b") == (1.0, 0.0)
+
+
+def test_the_row_of_a_baseline_ends_after_the_steps_that_it_chose():
+    values = np.arange(4.0)[:, None] + [[8.0, 4.0, 2.0, 9.0]]
+    lost = np.zeros_like(values, dtype=bool)
+    longer = Evaluation("loss", values, lost, "transductive", 5, False)
+    reference = longer.until(1)
+    times = {"a": 1.0, "b": 1.0}
+    comparison = Comparison(
+        {"a": reference, "b": longer},
+        {"a": 1, "b": 1},
+        times,
+        {"b": Choice(0.1, 2)},
+        "rates 0.1; steps 2",
+    )
+    assert comparison.difference("b") == (-2.0, 0.0)
+    assert comparison.difference("b", 1) == (0.0, 0.0)
+    head, _, a, b = comparison.table().splitlines()
+    assert "step 0 | step 1 | own choice | median | diverged | end - a |" in head
+    assert "| 5.5 ± 1.27 |  | 5.5 | 0 |  |" in a
+    assert "| 5.5 ± 1.27 | 3.5 ± 1.27 (2 steps of 0.1) | 3.5 | 0 | -2 ± 0 |" in b
+    assert str(comparison).endswith("validation tasks from rates 0.1; steps 2")
+    assert comparison.summary()["b"]["differences"] == [[0.0, 0.0], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +259,7 @@ def test_a_continued_comparison_keeps_steps_and_data_folder(tmp_path):
     result = compare(mine, ["random", "oracle"], tmp_path, **given)
     assert set(asked) == {"here"}
     assert run_folder.read_config(tmp_path)["data_dir"] == "here"
-    assert {r.steps for r in result.results.values()} == {3}
+    assert result.steps == result.results["oracle"].steps == 3
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,14 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     assert results["MAML"].mean < results["pretrained"].mean
     for name in ("adaptation.png", "fits.png", "export/saved_model.pb", "maml.keras"):
         assert (out / name).exists()
-    assert "mean squared error on 40 new tasks" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "mean squared error on 40 new tasks" in shown
+    # What the baselines chose, and how far it brings them.
+    assert "both choose on validation tasks: rates 0.001, " in shown
+    for name in ("pretrained", "random"):
+        assert results[name].steps == 10
+        assert f"{name} takes " in shown
+        assert f"{name} as it chose: loss " in shown
     card = json.loads((out / "export/card.json").read_text("utf-8"))
     typed = "python examples/demo.py --iterations 3000 --tasks 40 --out "
     assert card["command"] == typed + str(out)

@@ -1,0 +1,176 @@
+"""The inner rate and the number of steps that a baseline chooses for itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras import data
+from maml_keras.evaluation.metrics import direction, mean_of_task, named_metric
+from maml_keras.experiments import runs
+from maml_keras.experiments.preset import Families, Preset
+from maml_keras.outer.maml import MAML
+
+# The rates of the grid as multiples of the preset's inner rate.
+RATES = 0.1, 0.3, 1.0, 3.0, 10.0
+# The steps of the grid: none, one, and these multiples of the preset's test steps.
+STEPS = 1, 5
+VALIDATION_TASKS = 100
+
+
+class Grid(NamedTuple):
+    """The settings among which a baseline chooses.
+
+    Attributes:
+        rates: inner learning rates.
+        steps: numbers of inner steps.
+    """
+
+    rates: tuple[float, ...]
+    steps: tuple[int, ...]
+
+    def __str__(self) -> str:
+        rates, steps = (", ".join(f"{v:g}" for v in values) for values in self)
+        return f"rates {rates}; steps {steps}"
+
+
+class Choice(NamedTuple):
+    """What a baseline chose on validation tasks.
+
+    Attributes:
+        learning_rate: float, the inner rate.
+        steps: int, inner steps.
+    """
+
+    learning_rate: float
+    steps: int
+
+    def __str__(self) -> str:
+        plural = "" if self.steps == 1 else "s"
+        return f"{self.steps} step{plural} of {self.learning_rate:g}"
+
+    @classmethod
+    def of(cls, maml: MAML) -> Choice:
+        """The settings of a model that `with_own_settings` returned."""
+        return cls(float(maml.rule.fixed_rate or 0.0), maml.inner.steps)
+
+
+def grid(preset: Preset) -> Grid:
+    """The grid for a preset: around its inner rate, and up to five times its steps.
+
+    >>> from maml_keras.experiments import get
+    >>> str(grid(get("sinusoid")))
+    'rates 0.001, 0.003, 0.01, 0.03, 0.1; steps 0, 1, 10, 50'
+    """
+    rates = (float(f"{preset.inner_rate * r:.6g}") for r in RATES)
+    steps = {0, 1, *(n * preset.evaluation_steps for n in STEPS)}
+    return Grid(tuple(rates), tuple(sorted(steps)))
+
+
+def with_own_settings(maml: MAML, preset: Preset, families: Families) -> MAML:
+    """The network with the rate and the steps that are best on validation tasks.
+
+    Fine-tuning needs another rate and more steps than a meta-trained network, so a
+    baseline with the settings of MAML would be too weak. The test tasks are not used.
+
+    Args:
+        maml: the trained network of a baseline.
+        preset: gives the grid.
+        families: the first 100 validation tasks decide.
+
+    Returns:
+        A new `MAML` with the same weights, whose rule and steps are those chosen.
+    """
+    choice = best(maml, families.validation, grid(preset))
+    variation = preset.variation("maml")
+    own = dataclasses.replace(
+        preset,
+        inner_rate=choice.learning_rate,
+        inner_steps=choice.steps,
+        variations={
+            **preset.variations,
+            "maml": dataclasses.replace(variation, learning_rate=None, steps=None),
+        },
+    ).build()
+    for ours, theirs in zip(own.model.variables, maml.model.variables, strict=True):
+        ours.assign(theirs)
+    return own
+
+
+def best(maml: MAML, family: data.TaskFamily, grid: Grid) -> Choice:
+    """The setting of the grid with the best mean metric on validation tasks.
+
+    Among equals, the fewest steps and then the smallest rate win. A mean that is not
+    finite is the worst.
+    """
+    batches = list(
+        data.episodes(
+            family,
+            batch_size=20,
+            seed=runs.VALIDATION_SEED,
+            num_episodes=VALIDATION_TASKS,
+        )
+    )
+    name, measure = _compiled(maml)
+    sign = 1.0 if direction(name) else -1.0
+    settings = [
+        Choice(rate, steps)
+        for steps, rate in itertools.product(grid.steps, grid.rates)
+        # Without steps, rates make no difference.
+        if steps or rate == grid.rates[0]
+    ]
+    means = [_mean(measure, batches, choice) for choice in settings]
+    scores = np.where(np.isfinite(means), sign * np.array(means), -np.inf)
+    return settings[int(np.argmax(scores))]
+
+
+def _mean(measure: Any, batches: Sequence[Any], choice: Choice) -> float:
+    rate, steps = tf.constant(choice.learning_rate), tf.constant(choice.steps)
+    return float(np.mean(np.concatenate([measure(*b, rate, steps) for b in batches])))
+
+
+def _compiled(maml: MAML) -> tuple[str, Any]:
+    """A metric's name, and `(task, query_y, rate, steps) -> [tasks]`, traced once."""
+    name, function = named_metric(maml._outer_loss, None)
+    learner = maml.learner
+
+    def measure(task: Any, query_y: Any, rate: Any, steps: Any) -> Any:
+        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+            task = element["task"]
+            point = maml.inner.adapt(
+                learner,
+                learner.weights(),
+                learner.state(),
+                task["support_x"],
+                task["support_y"],
+                steps=steps,
+                learning_rate=rate,
+            )
+            output = learner.query(
+                point.weights,
+                point.state,
+                task["support_x"],
+                task["query_x"],
+                training=False,
+                step=steps,
+            ).predictions
+            return (), (maml._outer_loss(element["query_y"], output), output)
+
+        mapped = maml.task_map.fitted(learner, task)(
+            one, {"task": task, "query_y": query_y}
+        )
+        losses, outputs = mapped[1]
+        if function is None:
+            return losses
+        return tf.map_fn(
+            lambda pair: mean_of_task(function, pair),
+            (query_y, outputs),
+            fn_output_signature=tf.float32,
+        )
+
+    return name, tf.function(measure, autograph=False, reduce_retracing=True)
