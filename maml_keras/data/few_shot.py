@@ -99,7 +99,8 @@ class NWayKShot(TaskFamily):
         >>> pool = from_arrays(np.arange(6.0), [0, 0, 1, 1, 2, 2])
         >>> tasks, count = NWayKShot(pool, ways=2, shots=1, queries=1).class_numbers()
         >>> task, _ = tasks.sample([0, 1])
-        >>> count, bool((task["support_x"].numpy() // 2 == task["support_y"]).all())
+        >>> x, y = (task[key].numpy() for key in ("support_x", "support_y"))
+        >>> count, bool((x // 2 == y).all())
         (3, True)
         """
         turns, classes = 4 if self.rotate_classes else 1, self.pool.num_classes
