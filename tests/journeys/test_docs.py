@@ -240,24 +240,35 @@ def test_tables_of_comparisons_match_the_measurements(path):
         mean, half = results["maml_plus_plus"]["difference"]
         assert f"{mean:+.1%} ± {half:.1%}" in page
         return
+    last = results["maml"]["steps"][-1]
+    own = any("chosen" in result for result in results.values())
     for name, result in results.items():
-        assert row(name, result, first="maml") in page
+        assert row(name, result, first="maml", last=last, own=own) in page
 
 
 def accuracy(result, step):
     return f"{result['mean'][step]:.1%} ± {result['half_width_95'][step]:.1%}"
 
 
-def row(name, result, *, first):
+def row(name, result, *, first, last, own):
     """A line of a table of `maml-keras compare`, without its last column."""
-    steps, tasks, lost = result["steps"], result["tasks"], result["diverged_tasks"]
+    tasks, lost = result["tasks"], result["diverged_tasks"]
     kind = ".1%" if result["metric"] == "accuracy" else ".3g"
-    cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]
-    for k in sorted({k for k in (0, 1, 5, 10) if k < steps[-1]} | {steps[-1]}):
+
+    def mean_after(k):
         cell = f"{result['mean'][k]:{kind}} ± {result['half_width_95'][k]:{kind}}"
-        cells.append(cell + (f" ({tasks - lost[k]} tasks)" if lost[k] else ""))
-    cells.append(f"{result['median'][-1]:{kind}}")
-    cells.append(f"{lost[-1]} of {tasks}" if lost[-1] else "0")
+        return cell + (f" ({tasks - lost[k]} tasks)" if lost[k] else "")
+
+    cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]
+    cells += map(mean_after, sorted({k for k in (0, 1, 5, 10) if k < last} | {last}))
+    end, chosen = last, result.get("chosen")
+    if chosen:
+        end, rate = chosen["steps"], chosen["learning_rate"]
+        cells.append(f"{mean_after(end)} ({end} steps of {rate:g})")
+    elif own:
+        cells.append("")
+    cells.append(f"{result['median'][end]:{kind}}")
+    cells.append(f"{lost[end]} of {tasks}" if lost[end] else "0")
     mean, half = result["difference"]
     forms = ("+.1%", ".1%") if kind == ".1%" else ("+.3g", ".2g")
     cells.append("" if name == first else f"{mean:{forms[0]}} ± {half:{forms[1]}}")
