@@ -89,6 +89,23 @@ def test_the_omniglot_export_reaches_the_figure_of_its_card():
     assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
 
 
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
+)
+def test_the_omniglot_export_answers_one_query_as_it_answers_many():
+    assert card("omniglot")["queries"] == "alone or together"
+    saved = tf.saved_model.load(str(FOLDER / "omniglot"))
+    family = registry.get("omniglot_small").families().test
+    task, _ = family.sample_many([0, runs.TEST_SEED], 1)
+    sx, sy, qx = (task[name][0] for name in ("support_x", "support_y", "query_x"))
+    weights = saved.adapt(sx, sy, steps=3)
+    together = saved.predict_with(weights, qx, steps=3)
+    alone = [saved.predict_with(weights, x[None], steps=3)[0] for x in qx]
+    assert len(alone) == 75
+    # float32, and kernels that add up in another order for another number of rows.
+    np.testing.assert_allclose(alone, together, rtol=1e-3, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_saved_model_cli_prints_the_output_on_the_page_on_serving():
     page = (FOLDER.parent / "docs" / "howto" / "serving.md").read_text("utf-8")
