@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow test-search tables bench lint pages docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow kill test-search tables bench lint pages docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test-journeys  test command line, runs, pages, examples and exports (8 minutes)"
 	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
+	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
 	@echo "make lint           run ruff and mypy"
@@ -48,6 +49,9 @@ test-slow: $(VENV)/.installed
 COMPOSITIONS ?= 300
 test-search: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/journeys/test_search.py -m slow --compositions $(COMPOSITIONS)
+
+kill: $(VENV)/.installed
+	$(BIN)/python scripts/kill_runs.py --kills 50
 
 # TFDS_DATA_DIR is the folder of the Omniglot data set.
 tables: $(VENV)/.installed
