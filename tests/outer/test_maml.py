@@ -703,7 +703,7 @@ def test_selector_that_fits_nothing_fails_at_construction():
     model = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
     from maml_keras import all_but_last_layer
 
-    with pytest.raises(ValueError, match="must choose at least one weight"):
+    with pytest.raises(ValueError, match="must choose at least one trainable weight"):
         MAML(model, InnerLoop("mse", SGD(), adapt=all_but_last_layer()))
 
 
