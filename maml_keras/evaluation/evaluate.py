@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,7 @@ from maml_keras.evaluation.metrics import (
     named_metric,
 )
 from maml_keras.inner.loop import check_steps
-from maml_keras.learner import episode_checks
+from maml_keras.learner import episode_checks, masks
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
 
@@ -411,20 +412,21 @@ def _compiled_curve(
                 for k, p in enumerate(points)
             ]
             losses = [maml._outer_loss(query_y, output) for output in outputs]
-            return (), (tf.stack(losses), outputs)
+            known = [masks.taken(output) for output in outputs]
+            return (), (tf.stack(losses), outputs, known)
 
         def curve(task: Any, query_y: Any) -> Any:
             task_map = maml.task_map.fitted(learner, task)
             mapped = task_map(one, {"task": task, "query_y": query_y})
-            losses, outputs = mapped[1]
+            losses, outputs, known = mapped[1]
             if function is None:
                 return losses, losses
             # The metric stays out of the task map: it may use operations that have no
             # form with a task axis.
             mean = functools.partial(mean_of_task, function)
             values = [
-                tf.map_fn(mean, (query_y, output), fn_output_signature=tf.float32)
-                for output in outputs
+                tf.map_fn(mean, parts, fn_output_signature=tf.float32)
+                for parts in zip(itertools.repeat(query_y), outputs, known)
             ]
             return tf.stack(values, axis=1), losses
 

@@ -10,15 +10,49 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from maml_keras.learner import masks
 from maml_keras.learner.losses import PureLoss
 
 Metric = Callable[[Any, Any], Any]
 Named = str | Metric | dict[Any, str | Metric] | None
 
 
-def mean_of_task(function: Metric, pair: Any) -> Any:
-    """A metric's mean over the examples of one task's pair `(y_true, y_pred)`."""
-    return tf.reduce_mean(tf.cast(function(*pair), tf.float32))
+def mean_of_task(function: Metric, parts: Any) -> Any:
+    """A metric's mean over the examples of one task.
+
+    As in Keras's metrics, masked positions do not count; if no position counts, the
+    mean is 0. A metric with fewer axes than the mask, such as one value for each
+    sequence, counts whole.
+
+    Args:
+        function: the metric.
+        parts: `(y_true, y_pred, masks)`, with the masks by `masks.taken(y_pred)`.
+    """
+    y_true, y_pred, known = parts
+    values = function(y_true, masks.put_back(y_pred, known))
+    return _mean(tf.cast(values, tf.float32), _masks_of(values, y_pred))
+
+
+def _mean(values: Any, counted: list[Any]) -> Any:
+    """The mean over the positions that count, according to each of some masks."""
+    if not counted:
+        return tf.reduce_mean(values)
+    weight = tf.ones_like(values)
+    for mask in counted:
+        if mask.shape.rank <= values.shape.rank:
+            axes = [1] * (values.shape.rank - mask.shape.rank)
+            shape = tf.concat([tf.shape(mask), tf.constant(axes, tf.int32)], axis=0)
+            weight *= tf.reshape(tf.cast(mask, values.dtype), shape)
+    total = tf.reduce_sum(weight)
+    # NaN at a masked position must not count, either.
+    kept = tf.where(weight > 0, values * weight, 0.0)
+    return tf.math.divide_no_nan(tf.reduce_sum(kept), total)
+
+
+def _masks_of(values: Any, y_pred: Any) -> list[Any]:
+    """The masks of a metric's own values and of the predictions."""
+    both = [getattr(t, "_keras_mask", None) for t in (values, y_pred)]
+    return [mask for mask in both if mask is not None]
 
 
 def named_metric(loss: PureLoss, metric: Named) -> tuple[str, Metric | None]:
@@ -102,7 +136,8 @@ def _of_output(loss: PureLoss, metric: dict[Any, Any]) -> tuple[str, Metric | No
 @functools.cache
 def _picked(output: Any, function: Metric) -> Metric:
     def metric(y_true: Any, y_pred: Any) -> Any:
-        return function(y_true[output], y_pred[output])
+        parts = y_true[output], y_pred[output], masks.taken(y_pred[output])
+        return mean_of_task(function, parts)
 
     return metric
 
@@ -174,8 +209,7 @@ def _binary_accuracy(decision: float) -> Metric:
 def _sparse_accuracy(ignored: int | None) -> Metric:
     """The accuracy function for an ignored class.
 
-    The function is cached, because compiled curves are cached by their function. If no
-    query of a task counts, the task's accuracy is 0.
+    The function is cached, because compiled curves are cached by their function.
     """
     if ignored is None:
         function: Metric = keras.metrics.sparse_categorical_accuracy
@@ -184,7 +218,6 @@ def _sparse_accuracy(ignored: int | None) -> Metric:
     def accuracy(y_true: Any, y_pred: Any) -> Any:
         right = keras.metrics.sparse_categorical_accuracy(y_true, y_pred)
         counted = tf.reshape(y_true != tf.cast(ignored, y_true.dtype), tf.shape(right))
-        counted = tf.cast(counted, right.dtype)
-        return tf.reduce_sum(right * counted) / tf.maximum(tf.reduce_sum(counted), 1)
+        return masks.put_back(right, {0: counted})
 
     return accuracy

@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_keras.learner import masks
 from maml_keras.learner.learner import Learner
 
 Answers = Callable[[Any], Any]
@@ -45,9 +46,7 @@ def alone(answer: Answers, x: Any) -> Any:
 
     def rows(x: Any) -> Any:
         output = answer(x)
-        masks = tf.nest.map_structure(lambda t: getattr(t, "_keras_mask", None), output)
-        known = [mask for mask in tf.nest.flatten(masks) if mask is not None]
-        return output, known
+        return output, masks.taken(output)
 
     # The first query tells the structure and the types.
     like = rows(tf.nest.map_structure(lambda a: a[:1], x))
@@ -58,12 +57,9 @@ def alone(answer: Answers, x: Any) -> Any:
         fn_output_signature=spec,
     )
     # Each pass had one row.
-    output, masks = tf.nest.map_structure(lambda t: tf.squeeze(t, axis=1), found)
-    first, rest = tf.nest.flatten(like[0]), iter(masks)
-    for leaf, one in zip(tf.nest.flatten(output), first, strict=True):
-        if getattr(one, "_keras_mask", None) is not None:
-            leaf._keras_mask = next(rest)
-    return output
+    return masks.put_back(
+        *tf.nest.map_structure(lambda t: tf.squeeze(t, axis=1), found)
+    )
 
 
 PASSES: dict[str, Callable[[Answers, Any], Any]] = {

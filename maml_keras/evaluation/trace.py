@@ -32,7 +32,7 @@ from maml_keras.evaluation.metrics import (
 from maml_keras.evaluation.trace_recording import along, recorded
 from maml_keras.execution.task_maps import parallel
 from maml_keras.inner.loop import Point, check_steps
-from maml_keras.learner import episode_checks
+from maml_keras.learner import episode_checks, masks
 from maml_keras.learner.learner import Learner
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
@@ -281,6 +281,8 @@ def _compiled(
             return {
                 "support": support,
                 "query": query,
+                "support_masks": masks.taken(support),
+                "query_masks": masks.taken(query),
                 "support_loss": maml._outer_loss(task["support_y"], support),
                 "query_loss": maml._outer_loss(query_y, query),
             }
@@ -294,7 +296,10 @@ def _compiled(
 
     def trace(task: Any, query_y: Any) -> Any:
         _, numbers = TASK_MAP(one, {"task": task, "query_y": query_y})
-        outputs = {part: numbers.pop(part) for part in ("support", "query")}
+        outputs, known = (
+            {part: numbers.pop(f"{part}{ending}") for part in ("support", "query")}
+            for ending in ("", "_masks")
+        )
         for part, y in (("support", task["support_y"]), ("query", query_y)):
             if function is None:
                 numbers[f"{part}_metric"] = numbers[f"{part}_loss"]
@@ -303,7 +308,7 @@ def _compiled(
             # form with a task axis.
             numbers[f"{part}_metric"] = tf.map_fn(
                 functools.partial(_means_of_task, function),
-                (y, outputs[part]),
+                (y, outputs[part], known[part]),
                 fn_output_signature=tf.float32,
             )
         return numbers, tf.nest.map_structure(lambda t: t[:EXAMPLES], outputs["query"])
@@ -313,12 +318,17 @@ def _compiled(
     return cache[key]  # type: ignore[no-any-return]
 
 
-def _means_of_task(function: Metric, pair: Any) -> Any:
-    """A metric's mean at each step, from a task's `(y, predictions [K + 1, ...])`."""
-    y, outputs = pair
+def _means_of_task(function: Metric, parts: Any) -> Any:
+    """A metric's mean at each step.
+
+    Args:
+        function: the metric.
+        parts: a task's `(y, predictions [K + 1, ...], masks [K + 1, ...])`.
+    """
+    y, outputs, known = parts
     return tf.map_fn(
-        lambda output: mean_of_task(function, (y, output)),
-        outputs,
+        lambda step: mean_of_task(function, (y, *step)),
+        (outputs, known),
         fn_output_signature=tf.float32,
     )
 

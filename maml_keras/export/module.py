@@ -13,6 +13,7 @@ import tensorflow as tf
 from maml_keras.backend.step_progress import StepReport
 from maml_keras.export import graph_checks, signature
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner import masks
 from maml_keras.learner.learner import Learner
 
 
@@ -171,7 +172,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         ) -> Any:
             weights = checked(("x", "y"), x, y, steps, learning_rate, loop=reported)
             taken = self.steps_taken + steps
-            predictions = _masked(*answer(weights, x, taken))
+            predictions = masks.put_back(*answer(weights, x, taken))
             loss = graph_checks.loss(inner.loss(y, predictions))
             # All weights and the loss are checked before any weight is written.
             with tf.control_dependencies([loss, *weights.values()]):
@@ -247,7 +248,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         return {name: tf.convert_to_tensor(v) for name, v in variables.items()}
 
     def _predict(self, weights: dict[str, Any], x: Any, steps: Any) -> tuple[Any, Any]:
-        """Predictions, and the Keras mask of each one, or None."""
+        """Predictions, and their masks as `masks.taken` gives them."""
         values = [tf.convert_to_tensor(v) for v in self.trainable_variables]
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
         for name, i in self._adapted.items():
@@ -256,19 +257,10 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             state[i] = weights[name]
         output = self._learner().answer(values, state, x, training=False, step=steps)
         found = output.predictions
-        masks = [getattr(leaf, "_keras_mask", None) for leaf in tf.nest.flatten(found)]
-        return graph_checks.predictions(found), masks
+        return graph_checks.predictions(found), masks.taken(found)
 
     def _dtype(self, index: int) -> Any:
         return self.trainable_variables[index].dtype
-
-
-def _masked(predictions: Any, masks: list[Any]) -> Any:
-    """Puts the masks back on the predictions: a tf.function's outputs lose them."""
-    for leaf, mask in zip(tf.nest.flatten(predictions), masks):
-        if mask is not None:
-            leaf._keras_mask = mask
-    return predictions
 
 
 def _untracked(value: Any) -> Any:

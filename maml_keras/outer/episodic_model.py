@@ -20,7 +20,7 @@ from maml_keras.execution.step_by_step import checked, step_by_step
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import UpdateRule
-from maml_keras.learner import input_checks
+from maml_keras.learner import input_checks, masks
 from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
@@ -585,6 +585,6 @@ def _joined(values: Any) -> Any:
         shape = tf.shape(t)
         joined = tf.reshape(t, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0))
         joined.set_shape([None, *t.shape[2:]])
-        return joined
+        return masks.put_back(joined, {k: join(m) for k, m in masks.taken(t).items()})
 
     return None if values is None else tf.nest.map_structure(join, values)

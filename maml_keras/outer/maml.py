@@ -24,6 +24,7 @@ from maml_keras.learner import (
     batch_norm_policies,
     episode_checks,
     input_checks,
+    masks,
     target_specs,
 )
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
@@ -213,13 +214,12 @@ class MAML(EpisodicModel):
                 step=self.inner.steps,
             )
             loss = self._query_loss(element, output) if "query_y" in element else ()
-            return loss, output.predictions
+            known = masks.taken(output.predictions)
+            return loss, (output.predictions, known)
 
         elements = {**batch, **(self._seeds(task, None) if training else {})}
-        answers: tuple[Any, Any] = self.task_map.fitted(self.learner, task)(
-            one, elements
-        )
-        return answers
+        loss, found = self.task_map.fitted(self.learner, task)(one, elements)
+        return loss, masks.put_back(*found)
 
     def _query_loss(self, element: dict[str, Any], output: Output) -> Any:
         """The outer loss of one task plus the losses that its layers add."""
@@ -389,14 +389,14 @@ class MAML(EpisodicModel):
             others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
             return (
                 (estimate.loss, gradients, averaged, list(estimate.adapted)),
-                (estimate.predictions, others),
+                (estimate.predictions, masks.taken(estimate.predictions), others),
             )
 
         # Some tasks of a batch are run once and have a number of their own: a map that
         # is quick to trace and fits any number.
         chosen = parallel() if tasks is not None else self.task_map
         task_map = chosen.fitted(learner, task)
-        means, (predictions, others) = self._differentiated(
+        means, (predictions, known, others) = self._differentiated(
             lambda: task_map(one, elements)
         )
         loss, gradients, averaged, adapted = means
@@ -406,7 +406,7 @@ class MAML(EpisodicModel):
         return MetaStep(
             loss=loss / tf.cast(scale, loss.dtype),
             gradients=gradients,
-            predictions=predictions,
+            predictions=masks.put_back(predictions, known),
             adapted=adapted,
             state=[(variables[i], value) for i, value in state.items()],
         )

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from maml_keras.backend.configured import Configured
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.learner import masks
 from maml_keras.outer.objectives import FinalStep, Objective, TaskProblem
 
 
@@ -191,7 +192,9 @@ class Phases(MetaGradient):
         result = branches[-1]
         for end, branch in reversed(list(zip(self.until, branches))):
             result = functools.partial(tf.cond, problem.iteration < end, branch, result)
-        return Estimate(*result())
+        estimate, known = result()
+        predictions = masks.put_back(estimate.predictions, known)
+        return Estimate(*estimate)._replace(predictions=predictions)
 
     def check(self, inner: InnerLoop) -> None:
         for phase in self.phases:
@@ -220,8 +223,13 @@ class Phases(MetaGradient):
         return {"phases": phases, "until": self.until}
 
 
-def _whole(phase: MetaGradient, problem: TaskProblem) -> Estimate:
-    """An estimate with all its parts, so that any two phases have the same form."""
+def _whole(phase: MetaGradient, problem: TaskProblem) -> tuple[Estimate, Any]:
+    """An estimate with all its parts, so that any two phases have the same form.
+
+    Returns:
+        The estimate, and the masks of its predictions, which a branch would lose.
+    """
     estimate = phase(problem)
     start = problem.inner.selected(problem.learner, problem.weights)
-    return estimate._replace(adapted=list(estimate.adapted) or start)
+    estimate = estimate._replace(adapted=list(estimate.adapted) or start)
+    return estimate, masks.taken(estimate.predictions)
