@@ -52,7 +52,6 @@ def plain_meta_gradient(model, batch):
 @pytest.mark.parametrize(
     ("task_map", "xla"),
     [
-        ("sequential", False),
         ("parallel", False),
         ("vectorized", False),
         pytest.param("vectorized", True, marks=pytest.mark.slow),

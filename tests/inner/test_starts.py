@@ -18,6 +18,8 @@ from maml_keras import (
 from maml_keras.export.file_adaptation import adapt_file
 from maml_keras.inner.starts import prototypical_weights
 
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -45,7 +47,7 @@ def distances_to_prototypes(model, task, index):
     return np.square(queries[:, None] - prototypes).sum(axis=-1)
 
 
-@pytest.mark.parametrize("task_map", ["sequential", "parallel", "vectorized"])
+@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
 def test_a_prototypical_head_without_steps_is_a_prototypical_network(task_map):
     model, (task, _) = embedding(), classification()
     predictions = wrapped(model, steps=0, task_map=task_map)(task)
@@ -72,7 +74,7 @@ def test_head_from_prototypes_adapts_with_the_rest():
     np.testing.assert_allclose(got, model(task["query_x"][0]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [0, 2])
+@pytest.mark.parametrize("steps", [0, 1])
 def test_meta_gradient_passes_through_the_prototypes(steps):
     # Otherwise the body would be trained through the steps only: with 0 steps, never.
     learner = wrapped(embedding(), steps=steps)
@@ -90,7 +92,7 @@ def test_an_episode_may_have_fewer_classes_than_the_head():
     many = tf.nn.softmax(wrapped(large, steps=2)(task))
     np.testing.assert_allclose(many[..., :3], few, rtol=1e-4, atol=1e-6)  # float32
     np.testing.assert_array_equal(many[..., 3:], np.zeros([2, 6, 4]))
-    learner = wrapped(large, steps=2)
+    learner = wrapped(large)
     learner.compile("sgd", metrics=["accuracy"])
     history = learner.fit(task, query_y, verbose=0)
     assert np.isfinite(history.history["loss"]).all()

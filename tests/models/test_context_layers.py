@@ -30,8 +30,9 @@ def test_film_scales_and_shifts_channels():
     np.testing.assert_array_equal(layer(x)[0, 0, 0], [3.0, 3.0, 9.0])
 
 
-@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("task_map", "jit_compile"), [("parallel", False), ("vectorized", True)]
+)
 def test_only_the_context_adapts_and_stays_at_zero_in_training(task_map, jit_compile):
     model = models.mlp(inputs=3, outputs=2, hidden=[8], context=4)
     learner = recipes.cavia(model, "mse", 0.5, steps=2, task_map=task_map)

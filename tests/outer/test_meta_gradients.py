@@ -63,7 +63,7 @@ def targets(support, query):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("task_map", ["sequential", "parallel", "vectorized"])
+@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_gradient_of_parabola_is_closed_form(steps, task_map):
     # L(w) = a/2 w^2  =>  dL(w_K)/dw_0 = a w_0 (1 - rate a)^(2K)
