@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow kill test-search tables bench lint pages docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow kill test-search tables layers bench lint pages docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
 	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
+	@echo "make layers         measure every Keras layer for docs/exactness.md (30 minutes)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
 	@echo "make lint           run ruff and mypy"
 	@echo "make pages          write the pages that come from the code: names, files, commands"
@@ -62,6 +63,10 @@ tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare omniglot_small --algorithms maml,maml_plus_plus --iterations 320 --steps 5 --out runs/tables/omniglot_5w_steps
 	$(BIN)/maml-keras compare omniglot_small_20w --algorithms maml,maml_plus_plus --iterations 400 --steps 5 --out runs/tables/omniglot_20w_steps
 	$(BIN)/python -m benchmarks.adapters
+
+# The table of docs/exactness.md.
+layers: $(VENV)/.installed
+	$(BIN)/python scripts/layer_table.py
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'

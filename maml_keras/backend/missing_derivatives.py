@@ -127,7 +127,7 @@ def _depends_on_inputs(op: tf.Operation) -> bool:
     To differentiate a function TensorFlow walks through all of its operations, those
     behind a `tf.stop_gradient` too.
     """
-    found = [op]
+    found, known = [op], {op}
     for operation in found:
         for tensor in operation.inputs:
             source = tensor.op
@@ -135,7 +135,8 @@ def _depends_on_inputs(op: tf.Operation) -> bool:
                 continue
             if source.type == "Placeholder":
                 return True
-            if source.type != "StopGradient" and source not in found:
+            if source.type != "StopGradient" and source not in known:
+                known.add(source)
                 found.append(source)
     return False
 
