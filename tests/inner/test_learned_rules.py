@@ -168,8 +168,7 @@ def test_learned_variables_are_trained_saved_and_exported(rule, tmp_path):
 def test_rates_can_be_kept_from_turning_negative(rule):
     def lowest(constraint):
         learned = rule(1e-3, constraint=constraint)
-        inner = InnerLoop("mse", learned, steps=1, second_order=False)
-        model = MAML(dense(), inner)
+        model = MAML(dense(), InnerLoop("mse", learned, steps=2))
         model.compile(keras.optimizers.SGD(1.0))
         model.fit(*regression(), epochs=3, verbose=0)
         return min(float(np.min(v)) for v in model.rule.trainable_variables)
