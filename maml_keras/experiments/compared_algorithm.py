@@ -25,6 +25,7 @@ FACTS = {
     "seed": documents.WHOLE,
     "iterations": documents.WHOLE,
     "seconds": documents.NUMBER,
+    "chosen": dict.fromkeys(Choice._fields, documents.NUMBER),
 }
 
 
@@ -97,16 +98,14 @@ class Contender:
     ) -> tuple[MAML, Families]:
         kept = self.folder / BASELINE
         if kept.exists():
-            facts = documents.read_json(kept)
-            documents.check(kept, facts, FACTS)
+            facts = _facts(kept)
             self._match(facts)
             chosen = facts.get("chosen")
             # A baseline of an earlier version has not chosen its settings.
             if chosen or self.name not in baselines.CHOOSING:
                 self.seconds, self.iterations = facts["seconds"], facts["iterations"]
                 self.choice = chosen and Choice(**chosen)
-                # A baseline never uses its outer optimizer: do not load one.
-                maml = keras.saving.load_model(self.folder / runs.MODEL, compile=False)
+                maml = self._loaded_baseline()
                 where = {**self.where, "verbose": self.verbose}
                 return maml, baselines.families(self.name, self.preset, **where)
         stopwatch = Stopwatch()
@@ -141,6 +140,18 @@ class Contender:
         unfinished.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         unfinished.replace(kept)
         return trained
+
+    def _loaded_baseline(self) -> MAML:
+        path = self.folder / runs.MODEL
+        try:
+            # A baseline never uses its outer optimizer: do not load one.
+            maml: MAML = keras.saving.load_model(path, compile=False)
+        except Exception as error:
+            raise ValueError(
+                f"{path} cannot be loaded: {documents.reason(error)}. Remove "
+                f"{self.folder}, and the comparison trains '{self.name}' again."
+            ) from error
+        return maml
 
     def _match(self, begun: dict[str, Any]) -> None:
         """Refuses a run that began with another preset or seed."""
@@ -180,6 +191,20 @@ class Contender:
         self.seconds = rows[-1].get("seconds", float("nan"))
         self.iterations = int(maml.optimizer.iterations)
         return maml, preset.families(**self.where, verbose=self.verbose)
+
+
+def _facts(path: pathlib.Path) -> dict[str, Any]:
+    """The checked content of a `baseline.json`."""
+    facts: dict[str, Any] = documents.read_json(path)
+    documents.check(path, facts, FACTS)
+    chosen = facts.get("chosen")
+    missing = FACTS.keys() - {"chosen"} - facts.keys()
+    if missing or (chosen and set(chosen) != set(Choice._fields)):
+        raise ValueError(
+            f"{path} must hold {', '.join(FACTS)}. Received: {facts}. Remove "
+            f"{path.parent}, and the comparison trains the baseline again."
+        )
+    return facts
 
 
 def epoch_length(preset: Preset, iterations: int) -> int:

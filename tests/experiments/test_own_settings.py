@@ -9,6 +9,7 @@ import pytest
 
 import maml_keras as mk
 from maml_keras.experiments import baselines, registry, runs
+from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.comparison import compare
 from maml_keras.experiments.own_settings import Choice, Grid, best, grid
 from maml_keras.experiments.preset import Families
@@ -112,3 +113,24 @@ def test_a_comparison_tells_what_its_baselines_chose(tmp_path):
     (tmp_path / "random/baseline.json").write_text(json.dumps(facts), "utf-8")
     again = compare(preset, names, tmp_path, num_tasks=10, verbose=0)
     assert again.choices == result.choices
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        (runs.MODEL, "half a file", r"maml.keras cannot be loaded: .*Remove .*random"),
+        ("baseline.json", '{"preset": ', "baseline.json cannot be read as JSON"),
+        ("baseline.json", "{}", "baseline.json must hold preset, seed"),
+        ("baseline.json", '{"seed": "x"}', "a whole number as `seed`"),
+    ],
+)
+def test_a_damaged_baseline_is_named(tmp_path, file, text, message):
+    facts = {"preset": SMALL.name, "seed": 0, "iterations": 1, "seconds": 1.0}
+    chosen = {"chosen": {"learning_rate": 0.1, "steps": 1}}
+    (tmp_path / "random").mkdir()
+    kept = tmp_path / "random/baseline.json"
+    kept.write_text(json.dumps({**facts, **chosen}), "utf-8")
+    (tmp_path / "random" / file).write_text(text)
+    contender = Contender(SMALL, "random", tmp_path / "random", 0, {}, 0)
+    with pytest.raises(ValueError, match=message):
+        contender.trained(1, None, "")
