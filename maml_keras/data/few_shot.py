@@ -172,7 +172,9 @@ class NWayKShot(TaskFamily):
     def _gather(self, rows: Any) -> Any:
         examples = tf.gather(self._table, rows)
         if examples.dtype == tf.uint8:
-            examples = tf.cast(examples, tf.float32) / 255.0
+            # Only images have a known scale: a column of a table may hold ages.
+            scale = 255.0 if self._table.shape.rank >= 3 else 1.0
+            examples = tf.cast(examples, tf.float32) / scale
         return examples
 
 

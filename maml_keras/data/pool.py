@@ -16,8 +16,9 @@ class Pool:
 
     Most pools come from `from_arrays`, `from_tfds` or `omniglot`. Images of dtype
     uint8 keep their dtype, which saves three quarters of the memory, and are scaled to
-    float32 in [0, 1] when an episode is gathered. Floats become float32; other
-    integers, such as tokens, keep their dtype.
+    float32 in [0, 1] when an episode is gathered. Examples of two or three axes count
+    as images; rows of a table of dtype uint8 become float32 and keep their values.
+    Floats become float32; other integers, such as tokens, keep their dtype.
 
     Args:
         examples: array `[n, ...]`, sorted by class.

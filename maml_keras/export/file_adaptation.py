@@ -158,7 +158,7 @@ def _warn_of_bytes(export: str | pathlib.Path, x: Any) -> None:
     images = x.ndim == 4 and x.dtype.kind == "f"
     if images and looks_like_bytes(x) and not _scales_bytes(export):
         logger.warning(
-            "The inputs are images of whole numbers up to 255. Divide them by 255 if "
+            "The inputs are images with values up to 255. Divide them by 255 if "
             "the network was trained on values in [0, 1]: episodes of byte images are "
             "scaled to [0, 1]."
         )

@@ -203,15 +203,32 @@ def check_scaled(
     )
     if came == tf.uint8 or (images and came.is_integer and _is_beyond_one(value)):
         how = "scaled" if hint else "scaled as in training"
-        hint = hint or (
-            f"Pass `{name} / 255.0` if the network was trained on [0, 1], as "
-            f"`NWayKShot` makes episodes of bytes, or `{name}.astype('float32')` if it "
-            "was trained on 0..255."
-        )
+        hint = _advice(name, value, came, images, hint)
         raise ValueError(
             f"`{name}` must be {tf.as_dtype(dtype).name}, {how}. Received: "
             f"{came.name}. {hint}"
         )
+
+
+def _advice(name: str, value: Any, came: Any, images: bool, hint: str) -> str:
+    """How to scale these values: bytes, other integer images, or a table of bytes."""
+    as_floats = f"`{name}.astype('float32')`"
+    if not images:
+        return (
+            f"Pass {as_floats} for numbers such as ages, or `{name} / 255.0` for "
+            "flattened images. A network needs the scale that it was trained on."
+        )
+    largest = 255 if came == tf.uint8 else np.asarray(value).max()
+    if not 128 <= largest <= 255:
+        return (
+            f"These are not bytes: the largest value here is {largest}. Divide by the "
+            "largest value that an image can have, the same number for training and "
+            "use."
+        )
+    return hint or (
+        f"Pass `{name} / 255.0` if the network was trained on [0, 1], as `NWayKShot` "
+        f"makes episodes of bytes, or {as_floats} if it was trained on 0..255."
+    )
 
 
 def _is_beyond_one(value: Any) -> bool:

@@ -14,6 +14,9 @@ from maml_keras.learner.losses import PureLoss
 
 # A `Rescaling` layer with a smaller factor is meant for bytes.
 SCALES_BYTES = 0.1
+# The fewest columns that may be a flattened image, and the least size of a value that
+# no inner step can take.
+FLATTENED, UNSCALED = 64, 1000.0
 # The advice before training, when no scale is fixed yet.
 TRAINING = (
     "Divide by 255, or begin the network with a `keras.layers.Rescaling(1 / 255)`."
@@ -129,15 +132,35 @@ def check_scale_of(model: keras.Model, name: str, x: Any, *, hint: str = "") -> 
         )
 
 
-def warn_of_bytes(model: keras.Model, x: Any) -> None:
-    """Warns of float images in 0..255 if no layer of the network scales them."""
-    images = (leaf for declared, leaf in paired(model, x) if _takes_images(declared))
-    if not _scales(model) and any(map(looks_like_bytes, _floats(list(images)))):
-        warnings.warn(
-            "The inputs are float images that hold whole numbers up to 255, and no "
-            f"layer of '{model.name}' scales them. {TRAINING}",
-            stacklevel=3,
-        )
+def warn_of_scale(model: keras.Model, x: Any) -> None:
+    """Warns of unscaled inputs, if no layer of the network can scale them.
+
+    Unscaled are float images of the size of bytes, and tables or series with values of
+    1,000 and more, in floats or integers. An integer input is not judged, nor is a
+    network that looks numbers up in a table, as words are.
+    """
+    if _scales(model):
+        return
+    for declared, leaf in paired(model, x):
+        values = np.asarray(leaf)
+        if values.dtype.kind not in "fiu" or not values.size:
+            continue
+        floats = values.dtype.kind == "f"
+        if floats and _may_be_images(declared) and looks_like_bytes(values):
+            warnings.warn(
+                f"The inputs are float images with values up to {values.max():g}, and "
+                f"no layer of '{model.name}' scales them. {TRAINING}",
+                stacklevel=3,
+            )
+        elif _is_beyond_size_one(declared, values) and not _settles(model):
+            warnings.warn(
+                f"The inputs are numbers of up to {np.abs(values).max():g}, and no "
+                f"layer of '{model.name}' scales them: inner steps need inputs of size "
+                "one. Standardise each column by the mean and standard deviation of "
+                "the training tasks, or begin the network with an adapted "
+                "`keras.layers.Normalization`.",
+                stacklevel=3,
+            )
 
 
 def warn_of_scaling_twice(model: keras.Model, x: Any) -> None:
@@ -164,6 +187,37 @@ def _takes_images(declared: Any) -> bool:
     return len(declared.shape) == 4
 
 
+def _may_be_images(declared: Any) -> bool:
+    """True for images, and for rows that are long enough for flattened images."""
+    flat = len(declared.shape) == 2 and (declared.shape[1] or 0) >= FLATTENED
+    return _takes_images(declared) or flat
+
+
+def _is_beyond_size_one(declared: Any, values: Any) -> bool:
+    """True for a table or a series of floats with values of 1,000 and more."""
+    floating = tf.as_dtype(declared.dtype).is_floating
+    return (
+        floating
+        and not _takes_images(declared)
+        and bool(np.abs(values).max() >= UNSCALED)
+    )
+
+
+def _settles(model: keras.Model) -> bool:
+    """True if a layer of the model normalises, or looks numbers up as words."""
+    kinds = (
+        keras.layers.BatchNormalization,
+        keras.layers.LayerNormalization,
+        keras.layers.GroupNormalization,
+        keras.layers.Embedding,
+        keras.layers.Discretization,
+        keras.layers.Hashing,
+        keras.layers.CategoryEncoding,
+        keras.layers.IntegerLookup,
+    )
+    return any(isinstance(layer, kinds) for layer in model._flatten_layers())
+
+
 def _floats(x: Any) -> list[Any]:
     leaves = [np.asarray(leaf) for leaf in tf.nest.flatten(x)]
     return [leaf for leaf in leaves if leaf.dtype.kind == "f" and leaf.size]
@@ -176,6 +230,12 @@ def _scales(model: keras.Model) -> bool:
 
 
 def looks_like_bytes(images: Any) -> bool:
-    """True if all floats are whole numbers in 0..255 and the largest is above 127."""
-    found = 128 <= images.max() <= 255 and images.min() >= 0
-    return bool(found and not np.any(images % 1))
+    """True if floats have the size of bytes: the largest is from 128 to about 255.
+
+    Resized images have fractions, and some kinds of resizing go a little beyond the
+    values of bytes at edges.
+
+    >>> looks_like_bytes(np.array([0.0, 200.5])), looks_like_bytes(np.array([0.0, 1.0]))
+    (True, False)
+    """
+    return bool(128 <= images.max() <= 300 and images.min() >= -45)

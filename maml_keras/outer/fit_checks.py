@@ -124,7 +124,7 @@ def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
     for name, value in {**task, "query_y": query_y}.items():
         episode_checks.check_values(name, value)
     input_checks.check_scale(learner.model, task, hint=input_checks.TRAINING)
-    input_checks.warn_of_bytes(learner.model, task["support_x"])
+    input_checks.warn_of_scale(learner.model, task["support_x"])
     input_checks.warn_of_scaling_twice(learner.model, task["support_x"])
     input_checks.check_examples_axis(learner.model, task["support_x"])
     input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
@@ -208,7 +208,7 @@ def check_evaluated(
     """
     input_checks.check_scale(learner.model, task)
     input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
-    input_checks.warn_of_bytes(learner.model, task["support_x"])
+    input_checks.warn_of_scale(learner.model, task["support_x"])
     outputs = getattr(learner.model, "outputs", None) or []
     if len(outputs) != 1:
         return
@@ -233,7 +233,7 @@ def _check_inputs(model: keras.Model, x: Any) -> None:
                 "`support_x[0]`."
             )
     input_checks.check_sizes(model, "support_x", x, axes=1)
-    input_checks.warn_of_bytes(model, x)
+    input_checks.warn_of_scale(model, x)
 
 
 def _counted(loss: PureLoss, labels: Any) -> Any:

@@ -137,8 +137,17 @@ def test_rotations_change_nothing_else():
             np.testing.assert_array_equal(other["query_x"][e, q], expected)
 
 
-def test_uint8_is_scaled_and_other_integers_are_kept():
-    x = np.arange(256, dtype=np.uint8)[:, None]
+def test_a_table_of_bytes_keeps_its_values():
+    ages = np.arange(256, dtype=np.uint8)[:, None]
+    pool = from_arrays(ages, np.arange(256) // 64)
+    got = draw(NWayKShot(pool, ways=4, shots=60, queries=4), 1)
+    values = np.sort(np.concatenate([got["support_x"], got["query_x"]], axis=1).ravel())
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, np.arange(256))
+
+
+def test_images_of_bytes_are_scaled_and_other_integers_are_kept():
+    x = np.arange(256, dtype=np.uint8)[:, None, None]
     tasks = NWayKShot(from_arrays(x, np.arange(256) // 64), ways=4, shots=60, queries=4)
     got = draw(tasks, 1)
     values = np.sort(np.concatenate([got["support_x"], got["query_x"]], axis=1).ravel())

@@ -143,7 +143,7 @@ def test_bytes_as_floats_give_a_warning(size, warned, export, tmp_path, caplog):
     x = np.round(size * np.random.default_rng(0).random([3, 4, 4, 1]))
     np.savez(tmp_path / "task.npz", x=x.astype("float32"), y=[0, 1, 2])
     assert run("adapt", export, "--data", tmp_path / "task.npz").exit_code == 0
-    assert ("whole numbers up to 255" in caplog.text) == warned
+    assert ("images with values up to 255" in caplog.text) == warned
 
 
 def test_a_file_of_one_array_is_refused(export, tmp_path):

@@ -113,7 +113,10 @@ def test_several_inputs_are_tuned(tmp_path):
         ({"x": np.full([4, 3], np.nan)}, "`x` must be finite"),
         ({"x": np.full([4, 3], 1e300)}, "`x` must be finite"),
         ({"x": np.full([4, 3], "a")}, r"`x` must be numeric. Received: <U1\.$"),
-        ({"x": np.zeros([4, 3], np.uint8)}, r"Received: uint8. Pass `x / 255.0` if"),
+        (
+            {"x": np.zeros([4, 3], np.uint8)},
+            r"Received: uint8. Pass `x.astype.*`x / 255.0` for",
+        ),
         ({"y": list("abba")}, "`y` must be numeric. Received: <U1. Number the classes"),
         ({"y": np.zeros([3], int)}, "as each other. Received: 4 and 3"),
         ({"y": [0, 1, 1.5, 0]}, "`y` must hold integers that fit int32"),

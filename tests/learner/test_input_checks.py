@@ -11,6 +11,8 @@ from helpers import (
 )
 
 from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.learner import input_checks
+from maml_keras.outer import fit_checks
 
 
 def scaling(inputs=(3,)):
@@ -67,8 +69,9 @@ def test_unscaled_images_as_floats_give_a_warning(images, layer, request):
         learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
         learner.adapt(x[0], np.zeros([5, 2]))
         evaluate_episodes(learner, [(task, np.zeros([2, 5, 2]))], verbose=0)
-    warned = [w for w in caught if "whole numbers up to 255" in str(w.message)]
-    assert len(warned) == (3 if "[bytes]" in request.node.name else 0)
+    warned = [w for w in caught if "float images with values up to" in str(w.message)]
+    unscaled = any(kind in request.node.name for kind in ("bytes", "fractions"))
+    assert len(warned) == (3 if unscaled else 0)
 
 
 def test_examples_of_another_size_are_refused_before_any_layer():
@@ -90,6 +93,52 @@ def test_images_of_whole_numbers_are_bytes(dtype):
         learner.fit(task, np.zeros([2, 5, 2]), verbose=0)
     with pytest.raises(ValueError, match=f"Received: {dtype}. Pass `support_x / 255"):
         learner.adapt(x[0], np.zeros([5, 2]))
+
+
+@pytest.mark.parametrize(
+    ("values", "advice"),
+    [
+        ((0, 17), "not bytes: the largest value here is 16. Divide by the largest"),
+        ((0, 4096), "not bytes: the largest value here is 4095. Divide by the largest"),
+    ],
+)
+def test_images_of_integers_that_are_not_bytes_get_advice_of_their_own(values, advice):
+    x = np.resize(np.arange(*values), [2, 500, 4, 4, 1])
+    task = {"support_x": x, "support_y": np.zeros([2, 500, 2]), "query_x": x}
+    model = [keras.Input([4, 4, 1]), keras.layers.Flatten(), keras.layers.Dense(2)]
+    learner = compiled(keras.Sequential(model))
+    with pytest.raises(ValueError, match=advice):
+        learner.fit(task, np.zeros([2, 500, 2]), verbose=0)
+    with pytest.raises(ValueError, match=advice):
+        learner.adapt(x[0], np.zeros([500, 2]))
+
+
+@pytest.mark.parametrize(
+    ("x", "layers", "warned"),
+    [
+        (np.full([2, 5, 3], 10_000_000), [], "numbers of up to 1e\\+07"),
+        (np.full([2, 5, 3], -50_000.0), [], "numbers of up to 50000"),
+        (np.full([2, 5, 64], 200.5), [], "float images with values up to 200.5"),
+        (np.full([2, 5, 3], 50_000.0), [keras.layers.LayerNormalization()], None),
+        (np.full([2, 5, 3], 999), [keras.layers.Embedding(1000, 2)], None),
+        (np.full([2, 5, 3], 1000), [keras.layers.Embedding(1001, 2)], None),
+    ],
+    ids=["integers", "floats", "flattened", "normalised", "small", "words"],
+)
+def test_tables_far_from_size_one_give_a_warning(x, layers, warned):
+    task = {"support_x": x, "support_y": np.zeros([2, 5, 2]), "query_x": x}
+    model = [keras.Input(x.shape[2:]), *layers, keras.layers.Flatten()]
+    learner = compiled(keras.Sequential([*model, keras.layers.Dense(2)]))
+    learner.compile(keras.optimizers.SGD(0.0))  # Nothing has to stay finite.
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        input_checks.warn_of_scale(learner.model, x)
+    assert len(caught) == (warned is not None)
+    if warned:
+        with pytest.warns(UserWarning, match=warned):
+            fit_checks.check_training_data(
+                learner.learner, learner.inner, task, np.zeros([2, 5, 2])
+            )
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 4)], ids=["table", "series"])
@@ -131,5 +180,5 @@ def test_examples_of_another_size_are_refused_in_adaptation_and_evaluation():
 def test_bytes_for_queries_alone_are_refused():
     task, query_y = regression()
     task["query_x"] = task["query_x"].astype("uint8")
-    with pytest.raises(ValueError, match="`query_x` must be float32, scaled.*Divide"):
+    with pytest.raises(ValueError, match="`query_x` must be float32, scaled.*Pass"):
         compiled(steps=0).fit(task, query_y, verbose=0)
