@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import logging
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,6 +13,7 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from maml_keras.backend.configured import Configured
+from maml_keras.backend.tensorflow_log import without_messages
 from maml_keras.inner import traced_steps
 from maml_keras.learner.graph_survey import survey
 from maml_keras.learner.learner import Learner
@@ -147,7 +145,7 @@ class Vectorized(TaskMap):
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         try:
-            with traced_steps.in_python(), _quiet():
+            with traced_steps.in_python(), without_messages():
                 averaged, stacked = tf.vectorized_map(
                     function, tasks, fallback_to_while_loop=False
                 )
@@ -251,22 +249,6 @@ def _refused_operation(error: Exception) -> str:
     """The operation that TensorFlow's error names, in words for a message."""
     named = re.search(r'op: "(\w+)"', str(error))
     return f"the operation {named.group(1)}" if named else "a loop"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps TensorFlow from logging the refusal of an operation in this thread."""
-    here = threading.get_ident()
-
-    def passes(record: logging.LogRecord) -> bool:
-        return record.thread != here
-
-    logger = tf.get_logger()
-    logger.addFilter(passes)
-    try:
-        yield
-    finally:
-        logger.removeFilter(passes)
 
 
 def sequential() -> TaskMap:

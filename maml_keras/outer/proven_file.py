@@ -25,8 +25,8 @@ def save_proven(model: keras.Model, path: str | pathlib.Path) -> bool:
 
     Returns:
         True if the file is proven. False, with a warning in the log, if the model has
-        classes that are not registered with Keras: then nobody can load the file
-        without `custom_objects`, but it is written.
+        classes that are not registered with Keras, or a `Lambda` layer: then nobody can
+        load the file without `custom_objects` or `safe_mode=False`, but it is written.
 
     Raises:
         OSError: if the file cannot be loaded, or holds other numbers than the model.
@@ -44,16 +44,18 @@ def save_proven(model: keras.Model, path: str | pathlib.Path) -> bool:
     try:
         loaded = keras.saving.load_model(unfinished)
     except Exception as error:
-        if not is_unregistered(error):
+        if not (is_unregistered(error) or is_lambda(error)):
             raise OSError(
                 f"{unfinished} was written, but cannot be loaded back: "
                 f"{reason(error)}. Check the disk, and save again."
             ) from error
         logger.warning(
-            "%s holds a class that Keras cannot find by its name, so the file could "
-            "not be checked. Register the class with "
-            "`@keras.saving.register_keras_serializable()`.",
+            "%s holds %s, so the file could not be checked. Register a class or a "
+            "function with `@keras.saving.register_keras_serializable()`.",
             path,
+            "a Python lambda, which Keras does not load by itself"
+            if is_lambda(error)
+            else "a class that Keras cannot find by its name",
         )
         unfinished.replace(path)
         return False
@@ -70,6 +72,11 @@ def save_proven(model: keras.Model, path: str | pathlib.Path) -> bool:
 def is_unregistered(error: Exception) -> bool:
     """True if Keras could not find a class by the name in a file."""
     return isinstance(error, TypeError) and "Could not locate" in str(error)
+
+
+def is_lambda(error: Exception) -> bool:
+    """True if Keras refused to load the Python lambda of a `Lambda` layer."""
+    return isinstance(error, ValueError) and "Python lambda" in str(error)
 
 
 def _variables(model: keras.Model) -> list[Any]:

@@ -1,6 +1,7 @@
 """In the scope, TensorFlow logs no announcements, but still logs warnings."""
 
 import logging
+import threading
 
 import pytest
 import tensorflow as tf
@@ -17,14 +18,35 @@ def level(request):
     tf.get_logger().setLevel(before)
 
 
-def test_the_level_is_restored_after_an_error(level):
+def test_the_log_is_as_before_after_an_error(level):
+    before = list(tf.get_logger().filters)
+
     def fail():
-        assert tf.get_logger().level == max(level, logging.WARNING)
         raise KeyError
 
     with pytest.raises(KeyError), without_announcements():
         fail()
-    assert tf.get_logger().level == level
+    assert (tf.get_logger().level, tf.get_logger().filters) == (level, before)
+
+
+@pytest.mark.parametrize("level", [logging.INFO], indirect=True)
+def test_scopes_of_other_threads_end_at_any_time(level, caplog):
+    # The other scope opens inside of this one and closes after it.
+    opened, close = threading.Event(), threading.Event()
+
+    def other():
+        with without_announcements():
+            opened.set()
+            close.wait(10)
+
+    thread = threading.Thread(target=other)
+    with without_announcements():
+        thread.start()
+        opened.wait(10)
+    close.set()
+    thread.join()
+    tf.get_logger().info("an announcement")
+    assert "an announcement" in caplog.text
 
 
 @pytest.mark.parametrize("level", [logging.INFO], indirect=True)

@@ -50,3 +50,11 @@ def test_a_model_of_unregistered_classes_is_saved_with_a_warning(tmp_path, caplo
     assert not save_proven(model_with(Unregistered), path)
     assert f"{path} holds a class that Keras cannot find" in caplog.text
     keras.saving.load_model(path, custom_objects={"Unregistered": Unregistered})
+
+
+def test_a_model_with_a_lambda_is_saved_with_a_warning(tmp_path, caplog):
+    path = tmp_path / "model.keras"
+    double = keras.layers.Lambda(lambda x: 2.0 * x)
+    assert not save_proven(keras.Sequential([keras.Input([2]), double]), path)
+    assert f"{path} holds a Python lambda" in caplog.text
+    keras.saving.load_model(path, safe_mode=False)
