@@ -1,0 +1,72 @@
+"""Each module of a wing has a test file of its name, or states which file tests it."""
+
+import collections
+import pathlib
+
+import maml_keras
+
+ROOT = pathlib.Path(maml_keras.__file__).parent
+TESTS = pathlib.Path(__file__).parent
+
+# Modules without a test file of their own, and the file that tests each.
+ELSEWHERE = {
+    "backend/autograph": "outer/test_meta_gradients",
+    "backend/configured": "outer/test_meta_gradients",
+    "backend/custom_gradient": "backend/test_layer_norm",
+    "backend/flag": "learner/test_dropout",
+    "backend/printable": "export/test_card_file",
+    "data/catalogue": "cli/test_commands",
+    "data/pipeline_options": "data/test_episodes",
+    "data/task_files": "export/test_file_adaptation",
+    "evaluation/trace_recording": "evaluation/test_trace",
+    "execution/step_by_step": "outer/test_bad_tasks",
+    "experiments/compared_algorithm": "experiments/test_comparison",
+    "export/runtimes": "export/test_conversion",
+    "learner/graph_survey": "execution/test_auto_task_map",
+    "learner/target_specs": "export/test_saved_model",
+    "learner/vocabularies": "learner/test_batch_checks",
+    "monitoring/diagnoses/catalogue": "monitoring/test_diagnoses",
+    "monitoring/diagnoses/diagnosis": "monitoring/test_diagnoses",
+    "monitoring/diagnoses/of_gain": "monitoring/test_diagnoses",
+    "monitoring/diagnoses/of_steps": "monitoring/test_diagnoses",
+    "monitoring/figures": "monitoring/test_watch",
+    "monitoring/pictures": "monitoring/test_watch",
+    "monitoring/tensorboard_hparams": "monitoring/test_watch",
+    "monitoring/tensorboard_layout": "monitoring/test_watch",
+    "monitoring/time_budget": "monitoring/test_watch",
+    "monitoring/views": "monitoring/test_watch",
+    "outer/backup": "experiments/test_runs",
+    "outer/bad_task_policies": "outer/test_bad_tasks",
+    "outer/bad_task_search": "outer/test_bad_tasks",
+    "outer/gradient_twin": "outer/test_gradient_check",
+}
+
+
+def modules():
+    """Every module of a wing by its path, such as `inner/loop`."""
+    paths = [path.relative_to(ROOT) for path in ROOT.rglob("*.py")]
+    return {
+        path.with_suffix("").as_posix()
+        for path in paths
+        if len(path.parts) > 1 and path.stem != "__init__"
+    }
+
+
+def own_test(module):
+    wing, name = module.split("/", 1)
+    return TESTS / wing / f"test_{pathlib.PurePath(name).name}.py"
+
+
+def test_every_module_has_a_test_file_of_its_name_or_states_which_file_tests_it():
+    without = {module for module in modules() if not own_test(module).exists()}
+    assert without == set(ELSEWHERE)
+
+
+def test_the_stated_files_exist():
+    assert not [f for f in ELSEWHERE.values() if not (TESTS / f"{f}.py").exists()]
+
+
+def test_no_two_test_files_have_the_same_name():
+    # pytest's default import mode imports a test file under its name alone.
+    names = collections.Counter(path.name for path in TESTS.rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
