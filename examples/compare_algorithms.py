@@ -12,7 +12,7 @@ import argparse
 import keras
 
 import maml_keras as mk
-from maml_keras.evaluation.evaluate import half_width
+from maml_keras.evaluation.result import half_width
 
 
 def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:

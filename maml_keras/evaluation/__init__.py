@@ -1,8 +1,9 @@
 """Evaluation of adaptation: accuracy and loss step by step over many new tasks, with
 intervals, tables and plots."""
 
-from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes, half_width
+from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.plots import plot_curves, plot_fits, plot_task
+from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from maml_keras.evaluation.evaluate import Evaluation
+from maml_keras.evaluation.result import Evaluation
 
 
 def plot_curves(

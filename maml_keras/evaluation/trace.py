@@ -11,16 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
-from maml_keras.evaluation.evaluate import (
-    Evaluation,
-    batches,
-    batches_left,
-    diverged_tasks,
-    expected,
-    first_tasks,
-    mean_after,
-    queries_of,
-)
+from maml_keras.evaluation.batches import batches, batches_left, expected, first_tasks
 from maml_keras.evaluation.metrics import (
     Metric,
     Named,
@@ -28,6 +19,12 @@ from maml_keras.evaluation.metrics import (
     direction,
     mean_of_task,
     named_metric,
+)
+from maml_keras.evaluation.result import (
+    Evaluation,
+    diverged_tasks,
+    mean_after,
+    queries_of,
 )
 from maml_keras.evaluation.trace_recording import along, recorded
 from maml_keras.execution.task_maps import parallel

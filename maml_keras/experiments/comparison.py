@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from maml_keras import recipes
-from maml_keras.evaluation.evaluate import Evaluation, half_width
 from maml_keras.evaluation.plots import plot_comparison
+from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.experiments import baselines, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, grid

@@ -15,7 +15,8 @@ import keras
 
 from maml_keras import data
 from maml_keras.backend.documents import reason
-from maml_keras.evaluation.evaluate import Evaluation, evaluate_episodes
+from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.evaluation.result import Evaluation
 from maml_keras.experiments import registry, run_folder, run_lock
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import (

@@ -8,11 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras.evaluation.evaluate import (
-    Evaluation,
-    check_repeatable,
-    evaluate_episodes,
-)
+from maml_keras.evaluation.batches import check_repeatable
+from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.evaluation.result import Evaluation
 
 
 class AdaptationCurves(keras.callbacks.Callback):

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from maml_keras.evaluation.evaluate import Evaluation
+from maml_keras.evaluation.result import Evaluation
 from maml_keras.outer.maml import MAML
 
 

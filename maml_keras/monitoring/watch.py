@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from maml_keras.evaluation.evaluate import check_repeatable
+from maml_keras.evaluation.batches import check_repeatable
 from maml_keras.evaluation.trace import trace_inner_loop
 from maml_keras.inner.starts import Initialisation
 from maml_keras.monitoring import figures

@@ -13,9 +13,7 @@ from helpers import (
     regression,
 )
 
-from maml_keras.evaluation.evaluate import (
-    evaluate_episodes,
-)
+from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.trace import trace_inner_loop
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

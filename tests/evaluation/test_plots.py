@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maml_keras.evaluation import plots
-from maml_keras.evaluation.evaluate import Evaluation
+from maml_keras.evaluation.result import Evaluation
 
 pytest.importorskip("matplotlib")
 

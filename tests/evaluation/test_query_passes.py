@@ -10,9 +10,7 @@ from helpers import (
     regression,
 )
 
-from maml_keras.evaluation.evaluate import (
-    evaluate_episodes,
-)
+from maml_keras.evaluation.evaluate import evaluate_episodes
 
 
 def evaluated(model, *batches, **kwargs):

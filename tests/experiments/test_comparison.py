@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras.evaluation.evaluate import Evaluation, half_width
+from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.experiments import registry, run_folder, runs
 from maml_keras.experiments.compared_algorithm import epoch_length
 from maml_keras.experiments.comparison import Comparison, compare

@@ -31,7 +31,8 @@ from helpers import (
 
 from maml_keras import MAML, InnerLoop
 from maml_keras.data import NWayKShot, Sinusoid, episodes, from_arrays, split_classes
-from maml_keras.evaluation.evaluate import evaluate_episodes, half_width
+from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.evaluation.result import half_width
 
 layers = keras.layers
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
