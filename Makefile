@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow kill test-search tables layers bench lint pages docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow kill test-search soak tables layers bench lint pages docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
 	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"
+	@echo "make soak           train, export, load and adapt; memory must stay flat (30 minutes)"
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
 	@echo "make layers         measure every Keras layer for docs/exactness.md (30 minutes)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
@@ -53,6 +54,11 @@ test-search: $(VENV)/.installed
 
 kill: $(VENV)/.installed
 	$(BIN)/python scripts/kill_runs.py --kills 50
+
+# `make soak MINUTES=3` is a short form.
+MINUTES ?= 30
+soak: $(VENV)/.installed
+	$(BIN)/python scripts/soak.py --minutes $(MINUTES)
 
 # TFDS_DATA_DIR is the folder of the Omniglot data set.
 tables: $(VENV)/.installed

@@ -1,6 +1,7 @@
 """Runs the tasks of a batch: one after another, in parallel on the cores, or as one
 vectorised program."""
 
+from maml_keras.execution.memory import MemoryEstimate
 from maml_keras.execution.task_maps import (
     Chunked,
     TaskMap,
@@ -11,6 +12,7 @@ from maml_keras.execution.task_maps import (
 
 __all__ = [
     "Chunked",
+    "MemoryEstimate",
     "TaskMap",
     "parallel",
     "sequential",

@@ -28,6 +28,8 @@ class TaskMap(Configured, abc.ABC):
     """
 
     name: str
+    in_step = True
+    """Whether tasks that run at once make each operation at the same moment."""
 
     @abc.abstractmethod
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
@@ -52,6 +54,14 @@ class TaskMap(Configured, abc.ABC):
         """
         return self
 
+    def at_once(self, tasks: int) -> int:
+        """How many tasks of a batch hold memory at the same time.
+
+        Args:
+            tasks: int, tasks in the batch.
+        """
+        return tasks
+
     def compiles(self, learner: Learner, task: Any) -> bool:
         """True if `compile(jit_compile="auto")` should use XLA for tasks like these."""
         return False
@@ -75,12 +85,17 @@ class Loop(TaskMap):
         name: str, the name that `str()` shows.
     """
 
+    in_step = False
+
     def __init__(self, parallel_tasks: int, *, name: str) -> None:
         self.parallel_tasks = parallel_tasks
         self.name = name
 
     def get_config(self) -> dict[str, Any]:
         return {"parallel_tasks": self.parallel_tasks, "name": self.name}
+
+    def at_once(self, tasks: int) -> int:
+        return min(tasks, self.parallel_tasks)
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         if tf.executing_eagerly():
@@ -210,6 +225,7 @@ class Chunked(TaskMap):
             )
         self.tasks = int(tasks)
         self.task_map = task_map or Vectorized()
+        self.in_step = self.task_map.in_step
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         count = tf.nest.flatten(tasks)[0].shape[0]
@@ -228,6 +244,9 @@ class Chunked(TaskMap):
             lambda t: tf.reshape(t, tf.concat([[count], tf.shape(t)[2:]], axis=0)),
             stacked,
         )
+
+    def at_once(self, tasks: int) -> int:
+        return self.task_map.at_once(min(tasks, self.tasks))
 
     def fitted(self, learner: Learner, task: Any) -> TaskMap:
         return Chunked(self.tasks, self.task_map.fitted(learner, task))

@@ -16,7 +16,8 @@ from maml_keras.backend.autograph import as_written
 from maml_keras.backend.finite import all_finite
 from maml_keras.backend.flag import Flag
 from maml_keras.backend.step_progress import StepReport
-from maml_keras.execution import auto_task_map
+from maml_keras.execution import auto_task_map, memory
+from maml_keras.execution.memory import MemoryEstimate
 from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.inner.loop import InnerLoop, check_steps
 from maml_keras.inner.rules import checked_rate
@@ -356,6 +357,58 @@ class MAML(EpisodicModel):
         )
         return step.loss, step.gradients
 
+    def memory_estimate(self, batch: Any) -> MemoryEstimate:
+        """The memory that training on batches of this size needs, before it starts.
+
+        The meta-step of one task is traced, which takes seconds, and not run. Its
+        tensors that live at the same time are added up, for as many tasks as the task
+        map runs at once.
+
+        Args:
+            batch: `(task, query_y)`, arrays or `tf.TensorSpec`s such as the
+                `element_spec` of a dataset, with known sizes.
+
+        Returns:
+            A `MemoryEstimate`. `print` shows its parts, the free memory of the
+            machine, and advice if the training will not fit.
+
+        Raises:
+            ValueError: if a size is unknown, or the batch has another form.
+
+        >>> from maml_keras import SGD
+        >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+        >>> maml = MAML(model, InnerLoop("mse", SGD(0.1)))
+        >>> task = {"support_x": np.zeros([4, 5, 1]), "support_y": np.ones([4, 5, 1]),
+        ...         "query_x": np.zeros([4, 3, 1])}
+        >>> maml.memory_estimate((task, np.ones([4, 3, 1]))).fits
+        True
+        """
+        trained_on = self._trained_on
+
+        def step(one_task: Any) -> Any:
+            task, query_y, weights = keras.utils.unpack_x_y_sample_weight(one_task)
+            return self._meta_step(
+                task,
+                query_y,
+                weights,
+                seed=None,
+                scale=tf.ones([]),
+                task_map=memory.OneTask(),
+            )[:4]
+
+        try:
+            return memory.estimate(
+                step,
+                batch,
+                learner=self.learner,
+                inner=self.inner,
+                task_map=self.task_map,
+                variables=self.trainable_variables,
+                optimizer=getattr(self, "optimizer", None),
+            )
+        finally:
+            self._trained_on = trained_on
+
     def _meta_step(
         self,
         task: Any,
@@ -365,6 +418,7 @@ class MAML(EpisodicModel):
         seed: Any,
         scale: Any,
         tasks: Any = None,
+        task_map: TaskMap | None = None,
     ) -> MetaStep:
         """The means over the tasks of a batch, or over those at some positions."""
         batch = episode_checks.elements(task, query_y, sample_weight)
@@ -394,7 +448,7 @@ class MAML(EpisodicModel):
 
         # Some tasks of a batch are run once and have a number of their own: a map that
         # is quick to trace and fits any number.
-        chosen = parallel() if tasks is not None else self.task_map
+        chosen = parallel() if tasks is not None else (task_map or self.task_map)
         task_map = chosen.fitted(learner, task)
         means, (predictions, known, others) = self._differentiated(
             lambda: task_map(one, elements)
