@@ -14,6 +14,7 @@ from maml_keras import data
 from maml_keras.evaluation.metrics import direction, mean_of_task, named_metric
 from maml_keras.experiments import runs
 from maml_keras.experiments.preset import Families, Preset
+from maml_keras.learner import masks
 from maml_keras.outer.maml import MAML
 
 # The rates of the grid as multiples of the preset's inner rate.
@@ -159,17 +160,18 @@ def _compiled(maml: MAML) -> tuple[str, Any]:
                 training=False,
                 step=steps,
             ).predictions
-            return (), (maml._outer_loss(element["query_y"], output), output)
+            loss = maml._outer_loss(element["query_y"], output)
+            return (), (loss, output, masks.taken(output))
 
         mapped = maml.task_map.fitted(learner, task)(
             one, {"task": task, "query_y": query_y}
         )
-        losses, outputs = mapped[1]
+        losses, outputs, known = mapped[1]
         if function is None:
             return losses
         return tf.map_fn(
-            lambda pair: mean_of_task(function, pair),
-            (query_y, outputs),
+            lambda parts: mean_of_task(function, parts),
+            (query_y, outputs, known),
             fn_output_signature=tf.float32,
         )
 
