@@ -13,6 +13,7 @@ from maml_keras.execution.task_maps import parallel
 from maml_keras.learner import episode_checks
 from maml_keras.outer.bad_task_policies import KEPT, BadTask, BadTaskError
 from maml_keras.outer.finite_weights import first_not_finite
+from maml_keras.outer.meta_step import differentiated, problem_of, seeds_of
 
 DATA = "Clean the data."
 INNER = (
@@ -71,7 +72,7 @@ def _search(maml: Any) -> Any:
     """`elements -> numbers` of each task, traced once."""
     if "_bad_task_search" not in maml.__dict__:
         maml.__dict__["_bad_task_search"] = tf.function(
-            lambda elements: maml._differentiated(lambda: _numbers(maml, elements)),
+            lambda elements: differentiated(maml, lambda: _numbers(maml, elements)),
             autograph=False,
             reduce_retracing=True,
         )
@@ -84,7 +85,7 @@ def _numbers(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
     iteration = tf.convert_to_tensor(maml.meta_steps.value)
 
     def one(element: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        problem = maml._problem(element, weights, iteration, tf.ones([]))
+        problem = problem_of(maml, element, weights, iteration, tf.ones([]))
         estimate = maml.meta_gradient(problem)
         moved = maml.learner.moved(problem.state, estimate.state)
         inner = problem.first_order()
@@ -99,7 +100,7 @@ def _numbers(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
             "state": all_finite(list(moved.values())),
         }
 
-    elements = {**elements, **maml._seeds(elements["task"], None)}
+    elements = {**elements, **seeds_of(maml, elements["task"], None)}
     found: dict[str, Any] = parallel()(one, elements)[1]
     return found
 

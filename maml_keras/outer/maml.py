@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import random
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -15,50 +13,27 @@ import tensorflow as tf
 from maml_keras.backend.autograph import as_written
 from maml_keras.backend.finite import all_finite
 from maml_keras.backend.flag import Flag
-from maml_keras.backend.step_progress import StepReport
 from maml_keras.execution import auto_task_map, memory
 from maml_keras.execution.memory import MemoryEstimate
-from maml_keras.execution.task_maps import TaskMap, parallel
+from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop, check_steps
 from maml_keras.inner.rules import checked_rate
 from maml_keras.learner import (
     batch_norm_policies,
     episode_checks,
-    input_checks,
-    masks,
-    target_specs,
 )
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
-from maml_keras.learner.learner import Learner, Output
+from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import copy_of
 from maml_keras.outer import bad_task_policies, bad_task_search, fit_checks
+from maml_keras.outer.adaptation import compiled_adaptation
 from maml_keras.outer.bad_task_policies import BadTaskError, BadTaskPolicy
-from maml_keras.outer.derivative_checks import with_every_derivative
 from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
-from maml_keras.outer.objectives import TaskProblem
+from maml_keras.outer.meta_step import MetaStep, answers, meta_step, tasks_at
 
 logger = logging.getLogger(__name__)
-
-
-class MetaStep(NamedTuple):
-    """What a meta-step found, before anything is applied.
-
-    Attributes:
-        loss: scalar, the mean query loss.
-        gradients: list of tensors, for each of `trainable_variables` the mean of the
-            meta-gradients, times the scale of the loss.
-        predictions: of the query inputs `[tasks, examples, ...]`.
-        adapted: list of tensors, the means of the adapted weights.
-        state: list of pairs of a variable and its new value.
-    """
-
-    loss: Any
-    gradients: list[Any]
-    predictions: Any
-    adapted: list[Any]
-    state: list[tuple[Any, Any]]
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -191,43 +166,7 @@ class MAML(EpisodicModel):
         Returns:
             Predictions `[tasks, query examples, ...]`.
         """
-        return self._answers({"task": task}, training=training)[1]
-
-    def _answers(self, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
-        """The mean query loss, if there are targets, and the predictions per task."""
-        task = batch["task"]
-        episode_checks.check_batch(task, batch.get("query_y"))
-        input_checks.check_scale(self.model, task)
-        weights = self.learner.weights()
-
-        def one(element: dict[str, Any]) -> tuple[Any, Any]:
-            state = self.learner.state(element.get("seeds"))
-            support = element["task"]["support_x"], element["task"]["support_y"]
-            last = self.inner.trajectory(
-                self.learner, weights, state, *support, training=training
-            )[-1]
-            output = self.learner.query(
-                last.weights,
-                last.state,
-                support[0],
-                element["task"]["query_x"],
-                training=training,
-                step=self.inner.steps,
-            )
-            loss = self._query_loss(element, output) if "query_y" in element else ()
-            known = masks.taken(output.predictions)
-            return loss, (output.predictions, known)
-
-        elements = {**batch, **(self._seeds(task, None) if training else {})}
-        loss, found = self.task_map.fitted(self.learner, task)(one, elements)
-        return loss, masks.put_back(*found)
-
-    def _query_loss(self, element: dict[str, Any], output: Output) -> Any:
-        """The outer loss of one task plus the losses that its layers add."""
-        loss = self._outer_loss(
-            element["query_y"], output.predictions, element.get("sample_weight")
-        )
-        return loss + tf.cast(output.penalty, loss.dtype)
+        return answers(self, {"task": task}, training=training)[1]
 
     @as_written
     def train_step(self, data: Any) -> dict[str, Any]:
@@ -247,10 +186,10 @@ class MAML(EpisodicModel):
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         count = tf.shape(tf.nest.flatten(query_y)[0])[0]
         scale = self.optimizer.scale_loss(tf.ones([]))
-        step = self._meta_step(
-            task, query_y, sample_weight, seed=None, scale=scale, tasks=tasks
+        step = meta_step(
+            self, task, query_y, sample_weight, seed=None, scale=scale, tasks=tasks
         )
-        task, query_y, sample_weight = _at(tasks, (task, query_y, sample_weight))
+        task, query_y, sample_weight = tasks_at(tasks, (task, query_y, sample_weight))
         self._create_variables(query_y, step.predictions)
         like: dict[str, Any] = {}
 
@@ -323,7 +262,7 @@ class MAML(EpisodicModel):
         """The loss and the metrics of the queries after adaptation, as in `fit`."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         batch = episode_checks.elements(task, query_y, sample_weight)
-        loss, predictions = self._answers(batch, training=False)
+        loss, predictions = answers(self, batch, training=False)
         self._count_loss(loss, query_y)
         return dict(self.compute_metrics(task, query_y, predictions, sample_weight))
 
@@ -352,8 +291,8 @@ class MAML(EpisodicModel):
             `maml.trainable_variables`.
         """
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        step = self._meta_step(
-            task, query_y, sample_weight, seed=seed, scale=tf.ones([])
+        step = meta_step(
+            self, task, query_y, sample_weight, seed=seed, scale=tf.ones([])
         )
         return step.loss, step.gradients
 
@@ -387,7 +326,8 @@ class MAML(EpisodicModel):
 
         def step(one_task: Any) -> Any:
             task, query_y, weights = keras.utils.unpack_x_y_sample_weight(one_task)
-            return self._meta_step(
+            return meta_step(
+                self,
                 task,
                 query_y,
                 weights,
@@ -408,109 +348,6 @@ class MAML(EpisodicModel):
             )
         finally:
             self._trained_on = trained_on
-
-    def _meta_step(
-        self,
-        task: Any,
-        query_y: Any,
-        sample_weight: Any,
-        *,
-        seed: Any,
-        scale: Any,
-        tasks: Any = None,
-        task_map: TaskMap | None = None,
-    ) -> MetaStep:
-        """The means over the tasks of a batch, or over those at some positions."""
-        batch = episode_checks.elements(task, query_y, sample_weight)
-        task = batch["task"]
-        episode_checks.check_batch(task, batch["query_y"])
-        input_checks.check_scale(self.model, task, hint=input_checks.TRAINING)
-        self._trained_on = target_specs.described(task["support_y"])
-        learner, weights = self.learner, self.learner.weights()
-        # Drawn for the whole batch: a task's seeds do not depend on other tasks.
-        elements = _at(tasks, {**batch, **self._seeds(task, seed)})
-        iteration = tf.convert_to_tensor(self.meta_steps.value)
-
-        def one(element: dict[str, Any]) -> tuple[Any, Any]:
-            problem = self._problem(element, weights, iteration, scale)
-            estimate = self.meta_gradient(problem)
-            gradients = estimate.gradients
-            if not self.meta_gradient.scales_with_loss:
-                rest = self.meta_gradient.remaining_scale(scale, iteration=iteration)
-                gradients = [g * tf.cast(rest, g.dtype) for g in gradients]
-            moved = learner.moved(problem.state, estimate.state)
-            averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
-            others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
-            return (
-                (estimate.loss, gradients, averaged, list(estimate.adapted)),
-                (estimate.predictions, masks.taken(estimate.predictions), others),
-            )
-
-        # Some tasks of a batch are run once and have a number of their own: a map that
-        # is quick to trace and fits any number.
-        chosen = parallel() if tasks is not None else (task_map or self.task_map)
-        task_map = chosen.fitted(learner, task)
-        means, (predictions, known, others) = self._differentiated(
-            lambda: task_map(one, elements)
-        )
-        loss, gradients, averaged, adapted = means
-        # Integers, such as a counter, cannot be averaged: take the first task's.
-        state = {**averaged, **{i: v[0] for i, v in others.items()}}
-        variables = learner.state_variables
-        return MetaStep(
-            loss=loss / tf.cast(scale, loss.dtype),
-            gradients=gradients,
-            predictions=masks.put_back(predictions, known),
-            adapted=adapted,
-            state=[(variables[i], value) for i, value in state.items()],
-        )
-
-    def _differentiated(self, run: Callable[[], Any]) -> Any:
-        """The result of `run()`, which computes meta-gradients."""
-        return with_every_derivative(
-            run,
-            self.model,
-            losses=dict.fromkeys([self.inner.loss.name, self._outer_loss.name]),
-            second_order=self.meta_gradient.is_derivative(self.inner),
-        )
-
-    def _problem(
-        self, element: dict[str, Any], weights: list[Any], iteration: Any, scale: Any
-    ) -> TaskProblem:
-        """One task of a batch, with the query loss times a scale."""
-
-        def query_loss(output: Output) -> Any:
-            loss = self._query_loss(element, output)
-            return loss * tf.cast(scale, loss.dtype)
-
-        return TaskProblem(
-            learner=self.learner,
-            inner=self.inner,
-            weights=weights,
-            state=self.learner.state(element.get("seeds")),
-            task=element["task"],
-            query_loss=query_loss,
-            iteration=iteration,
-        )
-
-    def _seeds(self, task: Any, seed: Any) -> dict[str, Any]:
-        if not self.learner.num_seeds:
-            return {}
-        if seed is None:
-            # The seed depends on the position in training only, so that a resumed run
-            # draws the same masks.
-            base = tf.constant([self.seed, 0], tf.int64)
-            seed = tf.random.fold_in(base, self.episodes_seen.value)
-        tasks = tf.shape(tf.nest.flatten(task)[0])[0]
-        # Each generator of each task gets a different seed.
-        seeds = tf.random.stateless_uniform(
-            [tasks, self.learner.num_seeds, 2],
-            tf.cast(seed, tf.int64),
-            minval=0,
-            maxval=tf.int32.max,
-            dtype=tf.int32,
-        )
-        return {"seeds": seeds}
 
     # One task, and out of the library ------------------------------------------
 
@@ -553,60 +390,12 @@ class MAML(EpisodicModel):
             self.learner, self.inner.loss, support_x, support_y
         )
         if self._adapt_function is None:
-            self._adapt_function = self._compiled_adapt()
+            self._adapt_function = compiled_adaptation(self.learner, self.inner)
         rate = (
             None if learning_rate is None else tf.constant(checked_rate(learning_rate))
         )
         values = self._adapt_function(support_x, support_y, steps, rate, verbose)
         return copy_of(self.model, [value.numpy() for value in values])
-
-    def _compiled_adapt(self) -> Callable[..., list[Any]]:
-        """The function behind `adapt`; Keras does not save a plain function."""
-        compiled: dict[Any, Any] = {}
-
-        def adapted(x: Any, y: Any, steps: int, rate: Any, verbose: Any) -> list[Any]:
-            # One function for each number of axes. If one function saw two numbers of
-            # axes, TensorFlow would trace it for an unknown number, which layers
-            # refuse.
-            axes = tuple(len(leaf.shape) for leaf in tf.nest.flatten((x, y)))
-            if axes not in compiled:
-                # TensorFlow counts the traces of a method for all models together, and
-                # would warn if several models trace once each. It does not for a
-                # partial function.
-                compiled[axes] = tf.function(
-                    functools.partial(self._adapted),
-                    autograph=False,
-                    reduce_retracing=True,
-                )
-            # Each call has its own place for its progress, because calls in several
-            # threads share the graph.
-            report = StepReport()
-            with report.shown(steps, verbose=verbose):
-                values: list[Any] = compiled[axes](
-                    report.place, x, y, tf.constant(steps), rate
-                )
-            return values
-
-        return adapted
-
-    def _adapted(
-        self, progress: Any, x: Any, y: Any, steps: Any, learning_rate: Any
-    ) -> list[Any]:
-        learner = self.learner
-        last = self.inner.adapt(
-            learner,
-            learner.weights(),
-            learner.state(),
-            x,
-            y,
-            steps=steps,
-            learning_rate=learning_rate,
-            report=StepReport(progress).write,
-        )
-        state = learner.state()
-        if learner.batch_norm.uses_batch_statistics(training=False):
-            state = learner.batch_statistics(last.weights, state, x, step=steps)
-        return learner.folded(last.weights, state, steps)
 
     def export(
         self,
@@ -720,15 +509,6 @@ class MAML(EpisodicModel):
         model = cls(**arguments)
         model._trained_on = trained_on
         return model
-
-
-def _at(positions: Any, nest: Any) -> Any:
-    """The tasks at those positions of each array; None for all of them."""
-    if positions is None:
-        return nest
-    return tf.nest.map_structure(
-        lambda t: None if t is None else tf.gather(t, positions), nest
-    )
 
 
 def _unknown(like: Any) -> Any:

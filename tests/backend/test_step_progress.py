@@ -15,6 +15,7 @@ from maml_keras.backend import progress, step_progress
 from maml_keras.backend.progress import Bar
 from maml_keras.backend.step_progress import StepReport
 from maml_keras.export import reading
+from maml_keras.outer import adaptation
 
 
 class Seen:
@@ -205,11 +206,15 @@ def test_bars_of_concurrent_calls_show_their_own_loss(at_once, monkeypatch):
     assert sorted(shown.values(), key=sorted) == [{1.0}, {4.0}]
 
 
-def test_calls_of_adapt_share_one_graph():
+def test_calls_of_adapt_share_one_graph(monkeypatch):
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(0.1)))
     traces = []
-    adapted = maml._adapted
-    maml._adapted = lambda *arguments: traces.append(1) or adapted(*arguments)
+    adapted = adaptation.adapted_weights
+    monkeypatch.setattr(
+        adaptation,
+        "adapted_weights",
+        lambda *arguments: traces.append(1) or adapted(*arguments),
+    )
     for _ in range(3):
         maml.adapt(np.ones([2, 3]), np.zeros([2, 2]), steps=2)
     assert len(traces) == 1

@@ -12,6 +12,7 @@ from helpers import (
 )
 
 import maml_keras as mk
+from maml_keras.outer.meta_step import seeds_of
 
 POLICIES = [
     "transductive",
@@ -159,6 +160,6 @@ def test_generators_of_a_task_get_different_seeds():
     model = keras.Sequential([keras.Input([3]), layers.Dropout(0.5), layers.Dense(3)])
     model.add(layers.Dropout(0.5))
     model.add(layers.Dense(2))
-    seeds = maml(model)._seeds(regression()[0], None)["seeds"].numpy()
+    seeds = seeds_of(maml(model), regression()[0], None)["seeds"].numpy()
     assert seeds.shape == (2, 2, 2)  # [tasks, generators, 2]
     assert len(np.unique(seeds.reshape(4, 2), axis=0)) == 4

@@ -14,6 +14,7 @@ from maml_keras import (
     FirstOrder,
     InnerLoop,
 )
+from maml_keras.outer.meta_step import meta_step
 
 TASKS, BATCHES, BAD = 4, 4, 2
 FUSED = {"jit_compile": True, "steps_per_execution": BATCHES}
@@ -289,8 +290,13 @@ def test_dropout_draws_the_masks_that_it_would_have_drawn():
     skipping.train_on_batch(*made)
     # The same batch, whose bad task is a good one that has no part in the mean.
     by_hand = learner("parallel", net())
-    each = by_hand._meta_step(
-        *batches(good)[BAD], None, seed=None, scale=1.0, tasks=tf.constant([0, 2, 3])
+    each = meta_step(
+        by_hand,
+        *batches(good)[BAD],
+        None,
+        seed=None,
+        scale=1.0,
+        tasks=tf.constant([0, 2, 3]),
     )
     by_hand.optimizer.apply(each.gradients, by_hand.trainable_variables)
     for v, w in zip(skipping.trainable_variables, by_hand.trainable_variables):

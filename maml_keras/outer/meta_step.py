@@ -1,0 +1,208 @@
+"""The numbers of a meta-step of a batch, before anything is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from maml_keras.execution.task_maps import TaskMap, parallel
+from maml_keras.learner import episode_checks, input_checks, masks, target_specs
+from maml_keras.learner.learner import Output
+from maml_keras.outer.derivative_checks import with_every_derivative
+from maml_keras.outer.objectives import TaskProblem
+
+
+class MetaStep(NamedTuple):
+    """What a meta-step found, before anything is applied.
+
+    Attributes:
+        loss: scalar, the mean query loss.
+        gradients: list of tensors, for each of `trainable_variables` the mean of the
+            meta-gradients, times the scale of the loss.
+        predictions: of the query inputs `[tasks, examples, ...]`.
+        adapted: list of tensors, the means of the adapted weights.
+        state: list of pairs of a variable and its new value.
+    """
+
+    loss: Any
+    gradients: list[Any]
+    predictions: Any
+    adapted: list[Any]
+    state: list[tuple[Any, Any]]
+
+
+def meta_step(
+    maml: Any,
+    task: Any,
+    query_y: Any,
+    sample_weight: Any,
+    *,
+    seed: Any,
+    scale: Any,
+    tasks: Any = None,
+    task_map: TaskMap | None = None,
+) -> MetaStep:
+    """The means over the tasks of a batch.
+
+    Args:
+        maml: the model.
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: query targets `[tasks, examples, ...]`.
+        sample_weight: None, or weights of the queries.
+        seed: int tensor `[2]` for dropout; None for the next meta-step's seed.
+        scale: scalar tensor that multiplies the loss, for half precision.
+        tasks: int tensor, positions of the tasks that count; None for all tasks.
+        task_map: the map in place of the model's own; None for the model's own.
+    """
+    batch = episode_checks.elements(task, query_y, sample_weight)
+    task = batch["task"]
+    episode_checks.check_batch(task, batch["query_y"])
+    input_checks.check_scale(maml.model, task, hint=input_checks.TRAINING)
+    maml._trained_on = target_specs.described(task["support_y"])
+    learner, weights = maml.learner, maml.learner.weights()
+    # Drawn for the whole batch: a task's seeds do not depend on other tasks.
+    elements = tasks_at(tasks, {**batch, **seeds_of(maml, task, seed)})
+    iteration = tf.convert_to_tensor(maml.meta_steps.value)
+
+    def one(element: dict[str, Any]) -> tuple[Any, Any]:
+        problem = problem_of(maml, element, weights, iteration, scale)
+        estimate = maml.meta_gradient(problem)
+        gradients = estimate.gradients
+        if not maml.meta_gradient.scales_with_loss:
+            rest = maml.meta_gradient.remaining_scale(scale, iteration=iteration)
+            gradients = [g * tf.cast(rest, g.dtype) for g in gradients]
+        moved = learner.moved(problem.state, estimate.state)
+        averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
+        others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
+        return (
+            (estimate.loss, gradients, averaged, list(estimate.adapted)),
+            (estimate.predictions, masks.taken(estimate.predictions), others),
+        )
+
+    # Some tasks of a batch are run once and have a number of their own: a map that
+    # is quick to trace and fits any number.
+    chosen = task_map or (parallel() if tasks is not None else maml.task_map)
+    mapped = chosen.fitted(learner, task)
+    means, (predictions, known, others) = differentiated(
+        maml, lambda: mapped(one, elements)
+    )
+    loss, gradients, averaged, adapted = means
+    # Integers, such as a counter, cannot be averaged: take the first task's.
+    state = {**averaged, **{i: v[0] for i, v in others.items()}}
+    variables = learner.state_variables
+    return MetaStep(
+        loss=loss / tf.cast(scale, loss.dtype),
+        gradients=gradients,
+        predictions=masks.put_back(predictions, known),
+        adapted=adapted,
+        state=[(variables[i], value) for i, value in state.items()],
+    )
+
+
+def answers(maml: Any, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
+    """The mean query loss, if there are targets, and the predictions of each task.
+
+    The weights adapt as in training, and nothing is differentiated for the outer loop.
+    """
+    task = batch["task"]
+    episode_checks.check_batch(task, batch.get("query_y"))
+    input_checks.check_scale(maml.model, task)
+    weights = maml.learner.weights()
+
+    def one(element: dict[str, Any]) -> tuple[Any, Any]:
+        state = maml.learner.state(element.get("seeds"))
+        support = element["task"]["support_x"], element["task"]["support_y"]
+        last = maml.inner.trajectory(
+            maml.learner, weights, state, *support, training=training
+        )[-1]
+        output = maml.learner.query(
+            last.weights,
+            last.state,
+            support[0],
+            element["task"]["query_x"],
+            training=training,
+            step=maml.inner.steps,
+        )
+        loss = query_loss(maml, element, output) if "query_y" in element else ()
+        known = masks.taken(output.predictions)
+        return loss, (output.predictions, known)
+
+    elements = {**batch, **(seeds_of(maml, task, None) if training else {})}
+    loss, found = maml.task_map.fitted(maml.learner, task)(one, elements)
+    return loss, masks.put_back(*found)
+
+
+def query_loss(maml: Any, element: dict[str, Any], output: Output) -> Any:
+    """The outer loss of one task plus the losses that its layers add."""
+    loss = maml._outer_loss(
+        element["query_y"], output.predictions, element.get("sample_weight")
+    )
+    return loss + tf.cast(output.penalty, loss.dtype)
+
+
+def differentiated(maml: Any, run: Callable[[], Any]) -> Any:
+    """The result of `run()`, which computes meta-gradients."""
+    return with_every_derivative(
+        run,
+        maml.model,
+        losses=dict.fromkeys([maml.inner.loss.name, maml._outer_loss.name]),
+        second_order=maml.meta_gradient.is_derivative(maml.inner),
+    )
+
+
+def problem_of(
+    maml: Any, element: dict[str, Any], weights: list[Any], iteration: Any, scale: Any
+) -> TaskProblem:
+    """One task of a batch, with the query loss times a scale."""
+
+    def scaled_loss(output: Output) -> Any:
+        loss = query_loss(maml, element, output)
+        return loss * tf.cast(scale, loss.dtype)
+
+    return TaskProblem(
+        learner=maml.learner,
+        inner=maml.inner,
+        weights=weights,
+        state=maml.learner.state(element.get("seeds")),
+        task=element["task"],
+        query_loss=scaled_loss,
+        iteration=iteration,
+    )
+
+
+def seeds_of(maml: Any, task: Any, seed: Any) -> dict[str, Any]:
+    """The seeds of each task's generators, by `"seeds"`; empty without generators.
+
+    Args:
+        maml: the model.
+        task: dict of arrays `[tasks, ...]`.
+        seed: int tensor `[2]`; None for the next meta-step's seed.
+    """
+    if not maml.learner.num_seeds:
+        return {}
+    if seed is None:
+        # The seed depends on the position in training only, so that a resumed run
+        # draws the same masks.
+        base = tf.constant([maml.seed, 0], tf.int64)
+        seed = tf.random.fold_in(base, maml.episodes_seen.value)
+    tasks = tf.shape(tf.nest.flatten(task)[0])[0]
+    # Each generator of each task gets a different seed.
+    seeds = tf.random.stateless_uniform(
+        [tasks, maml.learner.num_seeds, 2],
+        tf.cast(seed, tf.int64),
+        minval=0,
+        maxval=tf.int32.max,
+        dtype=tf.int32,
+    )
+    return {"seeds": seeds}
+
+
+def tasks_at(positions: Any, nest: Any) -> Any:
+    """The tasks at those positions of each array; None for all of them."""
+    if positions is None:
+        return nest
+    return tf.nest.map_structure(
+        lambda t: None if t is None else tf.gather(t, positions), nest
+    )
