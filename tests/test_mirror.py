@@ -18,6 +18,7 @@ ELSEWHERE = {
     "data/catalogue": "cli/test_commands",
     "data/pipeline_options": "data/test_episodes",
     "data/task_files": "export/test_file_adaptation",
+    "evaluation/batches": "evaluation/test_evaluate",
     "evaluation/trace_recording": "evaluation/test_trace",
     "execution/step_by_step": "outer/test_bad_tasks",
     "experiments/compared_algorithm": "experiments/test_comparison",
@@ -35,10 +36,12 @@ ELSEWHERE = {
     "monitoring/tensorboard_layout": "monitoring/test_watch",
     "monitoring/time_budget": "monitoring/test_watch",
     "monitoring/views": "monitoring/test_watch",
+    "outer/adaptation": "outer/test_maml",
     "outer/backup": "experiments/test_runs",
     "outer/bad_task_policies": "outer/test_bad_tasks",
     "outer/bad_task_search": "outer/test_bad_tasks",
     "outer/gradient_twin": "outer/test_gradient_check",
+    "outer/meta_step": "outer/test_maml",
 }
 
 
