@@ -1,5 +1,7 @@
 """`maml-keras adapt` on folders of images and on files."""
 
+import re
+
 import helpers
 import keras
 import numpy as np
@@ -50,7 +52,7 @@ def test_adapt_learns_from_a_folder_of_six_images(export, tmp_path):
     out = tmp_path / "adapted.keras"
     result = run(
         *("adapt", export, "--data", mine, "--query", query),
-        *("--steps", 50, "--out", out),
+        *("--steps", 50, "--out", out, "--quiet"),
     )
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
@@ -100,7 +102,7 @@ def nothing(folder):
 def test_a_wrong_folder_is_refused(export, tmp_path, make, message):
     result = run("adapt", export, "--data", make(tmp_path / "data"))
     assert result.exit_code == 1
-    assert message in result.output
+    assert re.search(message, result.output)
     assert len(result.output.strip().splitlines()) == 1
 
 
