@@ -247,12 +247,19 @@ def test_names_of_policies_and_models_that_policies_refuse():
 @pytest.mark.parametrize("policy", ALL)
 def test_evaluation_gives_the_losses_of_predict(policy):
     learner = with_rows_that_differ(policy)
-    learner.compile("sgd")
     task, query_y = regression(queries=5)
     errors = np.square(learner(task) - query_y).mean(axis=(1, 2))
     result = evaluate_episodes(learner, [(task, query_y)], verbose=0)
     np.testing.assert_allclose(result.per_episode[:, -1], errors, rtol=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["support", "per_step_running"])
+def test_a_trace_and_keras_evaluate_give_the_losses_of_predict(policy):
+    learner = with_rows_that_differ(policy)
+    learner.compile("sgd")
+    task, query_y = regression(queries=5)
+    errors = np.square(learner.predict(task, verbose=0) - query_y).mean(axis=(1, 2))
     trace = trace_inner_loop(learner, [(task, query_y)], verbose=0)
-    np.testing.assert_allclose(trace.query_loss, result.per_episode, rtol=1e-4)
+    np.testing.assert_allclose(trace.query_loss[:, -1], errors, rtol=1e-4)
     found = learner.evaluate(task, query_y, verbose=0)
     np.testing.assert_allclose(found, errors.mean(), rtol=1e-4)
