@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,9 @@ class Look:
             know a task's labels.
         bad_tasks: int, training tasks that `MAML(bad_tasks="skip")` has left out since
             the look before.
+        references: an `InnerTrace` on the main dataset of each network without
+            meta-training, by what it is; empty if training did not begin here.
+        progress: float, the share of the run's epochs that are over.
     """
 
     iteration: int
@@ -52,11 +55,22 @@ class Look:
     trained_steps: int = 1
     blank_start: bool = True
     bad_tasks: int = 0
+    references: Mapping[str, InnerTrace] = field(default_factory=dict)
+    progress: float = 0.0
 
     @property
     def main(self) -> str:
         """The name of the dataset that is drawn, and whose mean goes to the logs."""
-        return "validation" if "validation" in self.traces else list(self.traces)[-1]
+        return main_of(self.traces)
+
+
+def main_of(parts: Mapping[str, Any]) -> str:
+    """The name of the main dataset: `"validation"`, or else the last.
+
+    >>> main_of({"validation": 1, "train": 2}), main_of({"a": 1, "b": 2})
+    ('validation', 'b')
+    """
+    return "validation" if "validation" in parts else list(parts)[-1]
 
 
 def learned_rates(maml: MAML, start: Any = None) -> LearnedRates | None:

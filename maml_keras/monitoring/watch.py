@@ -13,12 +13,13 @@ import keras
 import tensorflow as tf
 
 from maml_keras.evaluation.batches import check_repeatable
-from maml_keras.evaluation.trace import trace_inner_loop
+from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
 from maml_keras.inner.starts import Initialisation
 from maml_keras.monitoring import figures
 from maml_keras.monitoring.diagnoses import Diagnosis, Finding, all_diagnoses
-from maml_keras.monitoring.look import Look, learned_rates
+from maml_keras.monitoring.look import Look, learned_rates, main_of
 from maml_keras.monitoring.pictures import Episodes, Fits, NormMap, RateMap
+from maml_keras.monitoring.references import Weights, traces_of, untrained_weights
 from maml_keras.monitoring.tensorboard_layout import Layout
 from maml_keras.monitoring.time_budget import Pace
 from maml_keras.monitoring.views import Board, Curves, Norms, Rates, SupportGap, View
@@ -130,14 +131,18 @@ class Watch(keras.callbacks.Callback):
         self._looks: collections.deque[Look] = collections.deque(maxlen=REMEMBERED)
         self._count = 0
         self._left_out = 0
+        self._untrained: Mapping[str, Weights] = {}
+        self._references: dict[str, InnerTrace] = {}
         self._resumed = False
         self._unreported: list[Finding] = []
         self._pace = Pace(share)
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Records the initial values of learned rates."""
+        """Records the initial values of learned rates and of the network."""
         rates = learned_rates(self.model)
         self._start = None if rates is None else rates.table
+        # Only the first look needs these weights.
+        self._untrained = {} if self._count else untrained_weights(self.model)
         if self.pictures and not figures.can_draw():
             logger.warning(
                 "No pictures in TensorBoard: they need matplotlib (`pip install "
@@ -162,7 +167,7 @@ class Watch(keras.callbacks.Callback):
         if not (last or self._is_due(epoch, epochs)):
             return
         with self._pace.spending("looks"):
-            look = self._look()
+            look = self._look(1.0 if last else (epoch + 1) / epochs)
             self._left_out = 0
             self._looks.append(look)
             self._board.step = look.iteration
@@ -199,27 +204,35 @@ class Watch(keras.callbacks.Callback):
         self._report()
         self._board.close()
 
-    def _look(self) -> Look:
+    def _look(self, progress: float) -> Look:
         maml, verbose = self.model, self.verbose
         if verbose == "auto":
             verbose = int(self.params.get("verbose") in (1, "auto"))
+
+        def trace(episodes: Any, verbose: Any = verbose) -> InnerTrace:
+            return trace_inner_loop(
+                maml,
+                episodes,
+                steps=self.steps,
+                num_tasks=self.num_tasks,
+                metric=self.metric,
+                verbose=verbose,
+            )
+
+        traces = {part: trace(episodes) for part, episodes in self.episodes.items()}
+        if self._untrained:
+            main = self.episodes[main_of(traces)]
+            untrained, self._untrained = self._untrained, {}
+            self._references = traces_of(maml, untrained, lambda: trace(main, 0))
         return Look(
             iteration=int(maml.optimizer.iterations),
-            traces={
-                part: trace_inner_loop(
-                    maml,
-                    episodes,
-                    steps=self.steps,
-                    num_tasks=self.num_tasks,
-                    metric=self.metric,
-                    verbose=verbose,
-                )
-                for part, episodes in self.episodes.items()
-            },
+            traces=traces,
             rates=learned_rates(maml, self._start),
             trained_steps=maml.inner.steps,
             blank_start=isinstance(maml.inner.start_from, Initialisation),
             bad_tasks=self._left_out,
+            references=self._references,
+            progress=progress,
         )
 
     def _judge(self, look: Look) -> None:

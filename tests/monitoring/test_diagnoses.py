@@ -185,6 +185,37 @@ def test_diverged_tasks_do_not_count_for_vanished_gradients():
         assert "'net/conv'" in str(vanished([dead, dead]))
 
 
+def trained(means, *, progress=1.0, accuracy=None, bar=(2.0, 1.0, 0.9), worse=3.0):
+    """A look with two networks without meta-training; `bar` is the better one."""
+    references = {
+        name: look(values, accuracy=accuracy and [0.2, 0.5, 0.5])
+        for name, values in {"a worse one": [worse] * 3, "the better one": bar}.items()
+    }
+    return dataclasses.replace(
+        look(means, accuracy=accuracy),
+        references={n: r.traces["validation"] for n, r in references.items()},
+        progress=progress,
+    )
+
+
+def test_a_network_that_is_no_better_than_an_untrained_one_is_found():
+    title = "No better than without meta-training"
+    same = [trained([2.0, 1.0, 0.9])] * 5
+    assert found(*same[:4]) == []
+    assert found(*same) == [title]
+    text = str(mk.diagnoses.NoBetterThanUntrained()(same))
+    assert "the better one has 0.9" in text
+    assert found(*[trained([2.0, 1.2, 1.1])] * 5) == [title]
+    assert found(*[trained([2.0, 1.0, 0.5])] * 5) == []
+    # It still falls, or the run is not half over, or training began elsewhere.
+    falling = [trained([2.0, 1.5, loss]) for loss in (1.4, 1.3, 1.2, 1.1, 1.0)]
+    assert found(*falling) == []
+    assert found(*[trained([2.0, 1.0, 0.9], progress=0.4)] * 5) == []
+    assert found(*[look([2.0, 1.0, 0.9])] * 5) == []
+    # A confident network may have a high loss and a higher accuracy.
+    assert found(*[trained([2.0, 1.0, 0.95], accuracy=[0.2, 0.8, 0.9])] * 5) == []
+
+
 @pytest.mark.parametrize(
     "diagnosis", mk.diagnoses.all_diagnoses(), ids=lambda it: type(it).__name__
 )

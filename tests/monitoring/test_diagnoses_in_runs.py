@@ -127,6 +127,50 @@ def test_a_learned_rate_that_runs_away_is_found_in_a_run(epochs, tmp_path):
         assert "'line/" in watch.findings[expected][1].text
 
 
+UNTRAINED = "No better than without meta-training"
+
+
+@pytest.mark.parametrize(
+    ("rate", "outer", "expected"),
+    [
+        (0.1, keras.optimizers.Adam(0.1), []),
+        # Nothing is learned, or a step of 0.5 solves the tasks from any start.
+        (0.1, keras.optimizers.SGD(1e-9), [UNTRAINED]),
+        (0.5, keras.optimizers.Adam(0.1), [UNTRAINED]),
+    ],
+    ids=["healthy", "outer rate too small", "any start"],
+)
+def test_training_that_brings_nothing_is_found(rate, outer, expected, tmp_path):
+    maml = slopes(mk.SGD(rate))
+    before = [np.array(v) for v in maml.model.trainable_variables]
+    found, watch = titles(maml, Slopes(), tmp_path, epochs=6, optimizer=outer)
+    assert [t for t in found if t == UNTRAINED] == expected, watch.findings
+    if expected:
+        iteration, finding = watch.findings[UNTRAINED]
+        assert iteration == 25  # The fifth look is the first that may judge.
+        assert "Adapted in the same way, " in finding.text
+    # The first look lent the network other weights, and gave its own back.
+    [moved] = [np.abs(a - b) for a, b in zip(before, maml.model.trainable_variables)]
+    assert (moved.max() < 1e-5) == (float(outer.learning_rate) < 1e-6)
+
+
+def test_a_run_that_goes_on_after_training_is_not_compared_with_its_start(tmp_path):
+    maml = slopes(mk.SGD(0.1))
+    adam = keras.optimizers.Adam(0.1)
+    titles(maml, Slopes(), tmp_path / "first", epochs=6, optimizer=adam)
+    # The network is as good as it gets, and so was the start of this `fit`.
+    watch = mk.Watch(
+        tmp_path / "second",
+        mk.data.episodes(Slopes(), batch_size=40, seed=2, num_episodes=40),
+        every=1,
+        views=[],
+        pictures=[],
+    )
+    tasks = mk.data.episodes(Slopes(), batch_size=8, seed=1)
+    maml.fit(tasks, steps_per_epoch=5, epochs=6, verbose=0, callbacks=[watch])
+    assert not watch.findings
+
+
 def test_a_layer_with_a_vanished_gradient_is_named(tmp_path):
     dead = keras.layers.Dense(
         4, "relu", bias_initializer=keras.initializers.Constant(-100.0), name="dead"

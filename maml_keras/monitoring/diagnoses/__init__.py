@@ -9,6 +9,7 @@ from maml_keras.monitoring.diagnoses.of_steps import (
     RunawayRate,
     VanishedGradient,
 )
+from maml_keras.monitoring.diagnoses.of_training import NoBetterThanUntrained
 
 __all__ = [
     "BadTasks",
@@ -16,6 +17,7 @@ __all__ = [
     "Finding",
     "IdleSteps",
     "LabelLeak",
+    "NoBetterThanUntrained",
     "NoGain",
     "RateTooLarge",
     "RunawayRate",

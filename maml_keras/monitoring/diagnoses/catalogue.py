@@ -10,13 +10,14 @@ from maml_keras.monitoring.diagnoses.of_steps import (
     RunawayRate,
     VanishedGradient,
 )
+from maml_keras.monitoring.diagnoses.of_training import NoBetterThanUntrained
 
 
 def all_diagnoses() -> list[Diagnosis]:
     """A list with one of each diagnosis.
 
     >>> len(all_diagnoses())
-    7
+    8
     """
     return [
         LabelLeak(),
@@ -26,4 +27,5 @@ def all_diagnoses() -> list[Diagnosis]:
         RateTooLarge(),
         RunawayRate(),
         VanishedGradient(),
+        NoBetterThanUntrained(),
     ]
