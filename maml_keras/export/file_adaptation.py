@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from maml_keras.backend.printable import printable
 from maml_keras.data import task_files
-from maml_keras.export import card_file, reading
+from maml_keras.export import array_checks, card_file, reading
 from maml_keras.learner import episode_checks
 from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
 from maml_keras.learner.losses import PureLoss
@@ -114,7 +114,7 @@ def _examples(
             _check_scaling(export, name, path)
     mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
     arrays = mine.arrays
-    sets = {"yours": reading.fitting(saved, arrays["x"], arrays["y"])}
+    sets = {"yours": array_checks.fitting(saved, arrays["x"], arrays["y"])}
     _warn_of_bytes(export, sets["yours"][0])
     if query is not None:
         read = task_files.read(
@@ -125,10 +125,10 @@ def _examples(
             classes=mine.classes,
             verbose=verbose,
         )
-        sets["query"] = reading.fitting(saved, read.arrays["x"], read.arrays["y"])
+        sets["query"] = array_checks.fitting(saved, read.arrays["x"], read.arrays["y"])
     elif {"query_x", "query_y"} <= set(arrays):
         names = "query_x", "query_y"
-        sets["query"] = reading.fitting(
+        sets["query"] = array_checks.fitting(
             saved, *(arrays[name] for name in names), names=names
         )
     lines = [

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.documents import reason
 from maml_keras.backend.step_progress import StepReport
-from maml_keras.export import card_file
+from maml_keras.export import array_checks, card_file
 from maml_keras.inner.loop import check_steps
-from maml_keras.learner import batch_norm_policies, episode_checks
+from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
@@ -82,7 +81,7 @@ def fine_tune(
             not fit it, or adaptation diverges.
     """
     saved = load(path)
-    x, y = fitting(saved, x, y)
+    x, y = array_checks.fitting(saved, x, y)
     trained = card_file.read_complete(path)["inner_loop"]["steps"]
     steps = trained if steps is None else steps
     check_steps(steps)
@@ -174,48 +173,6 @@ def saved_model(path: str | pathlib.Path) -> Any:
             f"{path} cannot be loaded as a SavedModel: {reason(error)}. A file is "
             "damaged or missing: copy the export again, or export the model again."
         ) from error
-
-
-def fitting(
-    saved: Any, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
-) -> tuple[Any, Any]:
-    """Inputs and targets, checked and converted to the types that an export takes.
-
-    Args:
-        saved: a loaded export.
-        x: inputs, `[examples, ...]`, or a nest of such arrays.
-        y: targets, `[examples, ...]`, or a nest of such arrays.
-        names: names of `x` and `y` for the messages.
-
-    Raises:
-        ValueError: if the arrays do not fit the export or each other.
-    """
-    specs = saved.fine_tune.concrete_functions[0].structured_input_signature[0]
-    fitted = []
-    for name, value, spec in zip(names, (x, y), specs):
-        try:
-            tf.nest.assert_same_structure(value, spec)
-        except (TypeError, ValueError):
-            if tf.nest.is_nested(spec):
-                raise ValueError(
-                    f"`{name}` must be arrays in this nest: {spec}. Received: "
-                    f"{type(value).__name__}."
-                ) from None
-            value = np.asarray(value)  # A list of examples.
-        if spec is specs[0]:  # Only inputs are scaled; targets may be bytes.
-            for leaf, own in zip(tf.nest.flatten(value), tf.nest.flatten(spec)):
-                images = own.shape.rank == 4
-                episode_checks.check_scaled(name, leaf, own.dtype, images=images)
-        fitted.append(
-            tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
-        )
-    counts = [len(tf.nest.flatten(value)[0]) for value in fitted]
-    if counts[0] != counts[1]:
-        raise ValueError(
-            f"Arrays {names[0]} and {names[1]} must hold as many examples as each "
-            f"other. Received: {counts[0]} and {counts[1]}."
-        )
-    return fitted[0], fitted[1]
 
 
 def tuned(
@@ -337,53 +294,6 @@ def network(
 
 def _described(weight: Any) -> str:
     return "none" if weight is None else f"{weight.path} {tuple(weight.shape)}"
-
-
-def _array(name: str, value: Any, spec: Any) -> Any:
-    array = np.asarray(value)
-    if spec.shape.rank == 2 and spec.shape[1] == 1 and array.ndim == 1:
-        array = array[:, None]  # The last axis may be left out, as in Keras.
-    if array.ndim == 0 or not spec.shape.is_compatible_with(array.shape):
-        raise ValueError(
-            f"Array `{name}` must have shape {spec.shape}, with any number of examples "
-            f"for None. Received: {array.shape}.{_how_to_fit(array, spec)}"
-        )
-    if len(array) == 0:
-        raise ValueError(f"Array `{name}` must hold an example. Received: none.")
-    if array.dtype.kind not in "biuf":
-        hint = (
-            f" {episode_checks.NUMBER}"
-            if spec.dtype.is_integer and array.dtype.kind in "US"
-            else ""
-        )
-        raise ValueError(
-            f"Array `{name}` must be numeric. Received: {array.dtype}.{hint}"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        fitted = array.astype(spec.dtype.as_numpy_dtype)
-    if fitted.dtype.kind in "iu" and not np.array_equal(fitted, array):
-        raise ValueError(
-            f"Array `{name}` must hold integers that fit {spec.dtype.name}. Received: "
-            f"values from {array.min()} to {array.max()}, dtype {array.dtype}."
-        )
-    if spec.dtype.is_floating and not np.isfinite(fitted).all():
-        raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
-    return fitted
-
-
-def _how_to_fit(array: Any, spec: Any) -> str:
-    """The remedy for an array of another shape, or an empty text."""
-    shape = spec.shape.as_list()
-    if spec.dtype.is_integer and len(shape) == 1 and array.ndim == 2:
-        return " Turn one-hot rows into class numbers: `y.argmax(-1)`."
-    if len(shape) == 4 and array.ndim == 3 and shape[3] == 1:
-        return " Give grey images a last axis: `x[..., None]`."
-    if len(shape) == 4 and array.ndim == 4 and array.shape[3] == shape[3]:
-        return (
-            f" Resize images: `tf.image.resize(x, {(shape[1], shape[2])}, "
-            "antialias=True)`. Images in a folder are resized automatically."
-        )
-    return ""
 
 
 def _message_of(error: tf.errors.InvalidArgumentError) -> str:
