@@ -310,7 +310,7 @@ def test_a_dict_of_one_input_stays_a_dict(tmp_path):
     np.testing.assert_allclose(tuned(query)["out"], adapted(query)["out"], 1e-5)
 
 
-def test_a_vocabulary_in_a_table_is_refused(tmp_path):
+def test_a_vocabulary_in_a_table_is_refused():
     lookup = layers.IntegerLookup(vocabulary=[5, 7])
     model = keras.Sequential(
         [
@@ -321,15 +321,12 @@ def test_a_vocabulary_in_a_table_is_refused(tmp_path):
             layers.Dense(2),
         ]
     )
-    learner = MAML(model, InnerLoop("mse", SGD(RATE)))
     for refused in (
-        lambda: learner.export(tmp_path / "saved"),
-        lambda: learner.adapt(np.array([[5, 7]]), np.zeros([1, 2], "float32")),
+        lambda: MAML(model, InnerLoop("mse", SGD(RATE))),
         lambda: mk.with_low_rank_adapters(model),
     ):
         with pytest.raises(ValueError, match="IntegerLookup.*keeps its vocabulary"):
             refused()
-    assert not (tmp_path / "saved").exists()
 
 
 def test_weights_of_equal_names_get_different_names():
