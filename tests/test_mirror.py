@@ -22,6 +22,7 @@ ELSEWHERE = {
     "evaluation/trace_recording": "evaluation/test_trace",
     "execution/step_by_step": "outer/test_bad_tasks",
     "experiments/compared_algorithm": "experiments/test_comparison",
+    "export/array_checks": "export/test_file_adaptation",
     "export/runtimes": "export/test_conversion",
     "learner/graph_survey": "execution/test_auto_task_map",
     "learner/target_specs": "export/test_saved_model",
