@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow kill test-search soak tables layers bench lint pages docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow kill test-search soak mutants tables layers bench lint pages docs notebooks build lock clean
 .DEFAULT_GOAL = help
 
 help:
@@ -16,6 +16,7 @@ help:
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
 	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"
 	@echo "make soak           train, export, load and adapt; memory must stay flat (30 minutes)"
+	@echo "make mutants        change 60 places of the code; do the tests notice? (2 hours)"
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
 	@echo "make layers         measure every Keras layer for docs/exactness.md (30 minutes)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
@@ -59,6 +60,10 @@ kill: $(VENV)/.installed
 MINUTES ?= 30
 soak: $(VENV)/.installed
 	$(BIN)/python scripts/soak.py --minutes $(MINUTES)
+
+mutants: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --group mutants
+	$(BIN)/python scripts/mutants.py
 
 # TFDS_DATA_DIR is the folder of the Omniglot data set.
 tables: $(VENV)/.installed

@@ -23,7 +23,9 @@ import tensorflow as tf
 
 import maml_keras as mk
 
-STEPS, EPOCHS = 500, 4  # meta-steps of an epoch, and epochs of a round
+# Meta-steps of an epoch, and epochs of a round. Each call of `fit` builds a pipeline
+# and keeps about 2 MB; the steps of a `fit` keep nothing.
+STEPS, EPOCHS = 1000, 10
 # The share of the rounds in which memory may still grow: caches fill, pools settle.
 WARM_UP = 0.4
 MOST_GROWTH = 1.0  # MB for 1,000 meta-steps

@@ -9,6 +9,7 @@ from maml_keras import evaluate_episodes
 from maml_keras.learner.episode_checks import (
     check_batch,
     check_class_numbers,
+    check_label_range,
     check_labels,
     check_values,
 )
@@ -138,3 +139,11 @@ def test_ragged_tasks_are_refused_with_the_way_out():
     ):
         with pytest.raises(ValueError, match="`support_x` must be a dense.*Ragged"):
             call()
+
+
+def test_labels_stay_in_the_range_of_the_outputs():
+    check_label_range("query_y", np.array([[1, 2]]), 3)  # Not each class need occur.
+    check_label_range("query_y", np.array([[0, 2]]), 3)
+    for wrong in ([[-1, 2]], [[0, 3]]):
+        with pytest.raises(ValueError, match=r"`query_y` must hold labels 0\.\.2"):
+            check_label_range("query_y", np.array(wrong), 3)

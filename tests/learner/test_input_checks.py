@@ -12,6 +12,7 @@ from helpers import (
 
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.learner import input_checks
+from maml_keras.learner.losses import PureLoss
 from maml_keras.outer import fit_checks
 
 
@@ -182,3 +183,13 @@ def test_bytes_for_queries_alone_are_refused():
     task["query_x"] = task["query_x"].astype("uint8")
     with pytest.raises(ValueError, match="`query_x` must be float32, scaled.*Pass"):
         compiled(steps=0).fit(task, query_y, verbose=0)
+
+
+def test_targets_without_the_last_axis_are_refused_for_several_outputs():
+    y = np.zeros([2, 5])
+    several = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"must be \[tasks, examples, 2\]"):
+        input_checks.check_targets(several, PureLoss("mse"), y)
+    # For one output, Keras's losses take the targets without their axis.
+    one = keras.Sequential([keras.Input([3]), keras.layers.Dense(1)])
+    input_checks.check_targets(one, PureLoss("mse"), y)

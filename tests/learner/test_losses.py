@@ -249,3 +249,17 @@ def test_one_loss_for_several_outputs_applies_to_each_output():
         )
     named = one({"a": REAL}, {"a": OTHER})
     np.testing.assert_allclose(named, one(REAL, OTHER))
+
+
+@pytest.mark.parametrize(
+    ("loss", "decision"),
+    [
+        ("binary_crossentropy", 0.5),
+        (losses.BinaryCrossentropy(), 0.5),
+        (losses.BinaryCrossentropy(from_logits=True), 0.0),
+        (functools.partial(losses.binary_crossentropy, from_logits=True), 0.0),
+        ("mse", None),
+    ],
+)
+def test_a_binary_loss_says_where_it_decides(loss, decision):
+    assert PureLoss(loss).decision == decision
