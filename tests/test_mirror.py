@@ -40,10 +40,12 @@ ELSEWHERE = {
     "monitoring/time_budget": "monitoring/test_watch",
     "monitoring/views": "monitoring/test_watch",
     "outer/adaptation": "outer/test_maml",
+    "outer/automatic_settings": "outer/test_maml",
     "outer/backup": "experiments/test_runs",
     "outer/bad_task_policies": "outer/test_bad_tasks",
     "outer/bad_task_search": "outer/test_bad_tasks",
     "outer/gradient_twin": "outer/test_gradient_check",
+    "outer/keras_functions": "outer/test_bad_tasks",
     "outer/meta_step": "outer/test_maml",
 }
 

@@ -6,7 +6,6 @@ import abc
 import contextlib
 import inspect
 import logging
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +13,8 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.flag import Flag
-from maml_keras.backend.graph_passes import without_idle_passes
-from maml_keras.execution import fused_steps, xla_choice
-from maml_keras.execution.step_by_step import checked, step_by_step
+from maml_keras.execution import fused_steps
+from maml_keras.execution.step_by_step import checked
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import UpdateRule
@@ -24,7 +22,7 @@ from maml_keras.learner import input_checks, masks
 from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
-from maml_keras.outer import fit_checks
+from maml_keras.outer import automatic_settings, fit_checks, keras_functions
 from maml_keras.outer.bad_task_policies import BadTaskPolicy
 from maml_keras.outer.finite_weights import check_writable
 
@@ -217,9 +215,9 @@ class EpisodicModel(keras.Model, abc.ABC):
                 "the model outside the scope of the strategy."
             )
         batch = fit_checks.check_training_data(self.learner, self.inner, x, y)
-        steps = _steps_of_epoch(x, **kwargs)
+        steps = automatic_settings.steps_of_epoch(x, **kwargs)
         epochs = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
-        self._settle(batch, steps, steps and steps * epochs)
+        automatic_settings.settle(self, batch, steps, steps and steps * epochs)
         if batch is not None:
             self._prepare(batch)
         starting_at = getattr(x, "starting_at", None)
@@ -252,40 +250,6 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Like `keras.Model.train_on_batch`: one meta-step."""
         _refuse_class_weight(class_weight)
         return super().train_on_batch(*args, **kwargs)
-
-    def _settle(
-        self, batch: Any, steps_per_epoch: int | None, total: int | None
-    ) -> None:
-        """Chooses the settings that `compile` left to `"auto"`, for these tasks.
-
-        A generator cannot be inspected, so its steps are neither joined nor compiled.
-
-        Args:
-            batch: the first batch; None if the data cannot be inspected.
-            steps_per_epoch: int, or None if unknown.
-            total: int, meta-steps of this `fit`; None if unknown.
-        """
-        jit_compile, steps = self.jit_compile, self.steps_per_execution
-        if self._asked["jit_compile"] == "auto":
-            # XLA cannot compile the loops of `rematerialize` under a task axis.
-            jit_compile = (
-                batch is not None
-                and not (self.run_eagerly or self.inner.rematerialize)
-                and not self._xla_refused
-                # A step that was compiled in an earlier `fit` is paid for.
-                and (self.jit_compile or xla_choice.pays(self._with_earlier(total)))
-                and self.task_map.compiles(self.learner, batch[0])
-            )
-        if self._asked["steps_per_execution"] == "auto":
-            joined = jit_compile and batch is not None
-            steps = fused_steps.steps_of(steps_per_epoch) if joined else 1
-        if (jit_compile, steps) != (self.jit_compile, self.steps_per_execution):
-            self.jit_compile, self.steps_per_execution = jit_compile, steps
-            self.train_function = self.test_function = self.predict_function = None
-
-    def _with_earlier(self, total: int | None) -> int | None:
-        """Meta-steps of a `fit` and of all earlier ones."""
-        return None if total is None else total + int(self.optimizer.iterations)
 
     def _without_xla(self, error: Exception) -> None:
         """Notes that XLA cannot compile the step, so that nothing tries again."""
@@ -383,70 +347,24 @@ class EpisodicModel(keras.Model, abc.ABC):
         the step is not finite. Several XLA steps are joined into one program.
         """
         if self.train_function is None or force:
-            check, step = self._batch_checks(), self._compiled(self._step_with_health)
-
-            def look(batch: Any) -> None:
-                check(batch)
-                self._prepare(batch)
-
-            if not (self.run_eagerly or self.jit_compile):
-                step = without_idle_passes(step)
-            automatic = self._asked["jit_compile"] == "auto"
-            if self.jit_compile and automatic:
-                step = xla_choice.with_fallback(
-                    step, self._plain_step, self._without_xla
-                )
-            function = step_by_step(
-                step, self.steps_per_execution, look=look, mend=self._mend
-            )
-            if self._fuses:
-                function = fused_steps.fuse(
-                    self._step_with_health,
-                    self.steps_per_execution,
-                    function,
-                    check=check,
-                    mend=self._mend,
-                    report=self._without_xla if automatic else None,
-                )
-            self.train_function = self._counting(function)
+            self.train_function = keras_functions.train_function(self)
         return self.train_function
-
-    def _plain_step(self) -> Any:
-        """The training step without XLA."""
-        return without_idle_passes(self._compiled(self._step_with_health))
 
     def make_test_function(self, force: bool = False) -> Any:
         """Like Keras's method, but each batch is looked at before its step."""
         if self.test_function is None or force:
-            step = self._compiled(self.test_step)
-            self.test_function = self._seeing_batches(
-                step_by_step(
-                    lambda batch: (step(batch), True),
-                    self.steps_per_execution,
-                    look=self._batch_checks(),
-                    mend=self._mend,
-                )
-            )
+            self.test_function = keras_functions.test_function(self)
         return self.test_function
 
     def make_predict_function(self, force: bool = False) -> Any:
         """Like Keras's method, but each batch is looked at before its step."""
         if self.predict_function is None or force:
             super().make_predict_function(force=True)
-            self.predict_function = self._seeing_batches(
-                checked(self.predict_function, self._batch_checks(targets=False))
+            self.predict_function = keras_functions.seeing_batches(
+                self,
+                checked(self.predict_function, self._batch_checks(targets=False)),
             )
         return self.predict_function
-
-    def _compiled(self, step: Any) -> Any:
-        if self.run_eagerly:
-            return step
-        return tf.function(
-            step,
-            autograph=False,
-            reduce_retracing=True,
-            jit_compile=bool(self.jit_compile),
-        )
 
     def _step_with_health(self, data: Any) -> tuple[Any, Any]:
         """A training step, and whether it was taken."""
@@ -464,27 +382,6 @@ class EpisodicModel(keras.Model, abc.ABC):
     def _batch_checks(self, *, targets: bool = True) -> BatchChecks:
         losses = self.inner.loss, self._outer_loss
         return BatchChecks(self.learner, *losses, targets=targets)
-
-    def _counting(self, function: Any) -> Any:
-        """The train function, whose logs say how many tasks were left out."""
-        if not self.bad_tasks.counts:
-            return function
-
-        def counted(iterator: Any) -> dict[str, Any]:
-            logs = function(iterator)
-            return {**logs, "bad_tasks": float(self.tasks_left_out)}
-
-        return counted
-
-    def _seeing_batches(self, function: Any) -> Any:
-        """The same function; it notes that there was a batch."""
-
-        def seeing(batches: Any) -> Any:
-            found = function(batches)
-            self._saw_batch = True
-            return found
-
-        return seeing
 
     def reset_metrics(self) -> None:
         """As Keras's; an epoch counts the tasks that it leaves out anew."""
@@ -535,28 +432,6 @@ def frozen_or_not(model: keras.Model) -> tuple[bool, ...]:
         *(bool(layer.trainable) for layer in model._flatten_layers()),
         *(bool(v.trainable) for v in model.variables),
     )
-
-
-def _steps_of_epoch(
-    x: Any,
-    *,
-    steps_per_epoch: int | None = None,
-    batch_size: int | None = None,
-    validation_split: float = 0.0,
-    **_: Any,
-) -> int | None:
-    """Meta-steps in an epoch of `fit`; None if the number cannot be known."""
-    available = None
-    if isinstance(x, tf.data.Dataset):
-        available = int(x.cardinality())
-    elif isinstance(x, keras.utils.PyDataset):
-        available = x.num_batches
-    elif isinstance(x, dict):
-        tasks = int(tf.nest.flatten(x)[0].shape[0] * (1.0 - validation_split))
-        available = math.ceil(tasks / (batch_size or 32))
-    if available is None or available < 1:
-        return steps_per_epoch
-    return available if steps_per_epoch is None else min(steps_per_epoch, available)
 
 
 def _refuse_class_weight(class_weight: Any) -> None:

@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 import maml_keras as mk
 from maml_keras.backend import graph_passes
 from maml_keras.backend.graph_passes import without_idle_passes
-from maml_keras.outer import episodic_model
+from maml_keras.outer import keras_functions
 
 
 def passes():
@@ -71,11 +71,11 @@ def test_training_uses_fewer_passes_and_gives_the_same_weights(monkeypatch):
         short = without_idle_passes(lambda it: (seen.append(passes()), function(it))[1])
         return short
 
-    monkeypatch.setattr(episodic_model, "without_idle_passes", spying)
+    monkeypatch.setattr(keras_functions, "without_idle_passes", spying)
     short = fitted(jit_compile=False)
     assert len(seen) >= 3
     assert all(p.remapping == p.OFF for p in seen)
-    monkeypatch.setattr(episodic_model, "without_idle_passes", lambda f: f)
+    monkeypatch.setattr(keras_functions, "without_idle_passes", lambda f: f)
     for got, want in zip(short, fitted(jit_compile=False)):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)  # float32
 
@@ -85,7 +85,7 @@ def test_eager_and_xla_training_do_not_change_passes(monkeypatch, setting):
     def never(function):
         raise AssertionError("there is no graph to optimise")
 
-    monkeypatch.setattr(episodic_model, "without_idle_passes", never)
+    monkeypatch.setattr(keras_functions, "without_idle_passes", never)
     fitted(steps=0, **{setting: True})
 
 

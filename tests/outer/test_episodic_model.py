@@ -19,6 +19,7 @@ from helpers import (
 
 from maml_keras import MAML, SGD, Backprop, FirstOrder, InnerLoop, Phases
 from maml_keras.data import Sinusoid, episodes
+from maml_keras.execution import xla_choice
 from maml_keras.learner.losses import PureLoss
 from maml_keras.models.networks import mlp
 from maml_keras.outer.meta_step import meta_step
@@ -27,6 +28,12 @@ pytestmark = pytest.mark.journey
 
 layers = keras.layers
 BATCHES, TASKS = 30, 2
+
+
+@pytest.fixture
+def compiled_at_once(monkeypatch):
+    """XLA compiles short trainings, too."""
+    monkeypatch.setattr(xla_choice, "EARNED_BACK", 1)
 
 
 def sinusoids(seed, count=BATCHES * TASKS):
@@ -48,6 +55,7 @@ def fitted(model, **kwargs):
     return history
 
 
+@pytest.mark.usefixtures("compiled_at_once")
 @pytest.mark.parametrize("before", [True, False])
 def test_all_batches_count_after_joined_steps(before):
     model, tasks = small(), sinusoids(2)
@@ -63,6 +71,7 @@ def test_all_batches_count_after_joined_steps(before):
     assert model.steps_per_execution == 20
 
 
+@pytest.mark.usefixtures("compiled_at_once")
 def test_validation_sees_as_many_batches_as_requested():
     model, seen = small(), []
 

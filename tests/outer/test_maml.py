@@ -27,7 +27,7 @@ from helpers import (
 from maml_keras import MAML, SGD, FirstOrder, InnerLoop, last_layer
 from maml_keras.data import Sinusoid, episodes
 from maml_keras.execution import task_maps
-from maml_keras.outer.episodic_model import _steps_of_epoch
+from maml_keras.outer.automatic_settings import steps_of_epoch
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -555,11 +555,11 @@ def test_a_generator_takes_exactly_the_requested_steps():
 def test_meta_steps_of_an_epoch():
     task, query_y = regression(tasks=10)
     batches = tf.data.Dataset.from_tensors((task, query_y))
-    assert _steps_of_epoch(task, batch_size=4) == 3
-    assert _steps_of_epoch(task, batch_size=4, validation_split=0.2) == 2
-    assert _steps_of_epoch(task) == 1
-    assert _steps_of_epoch(batches.repeat(7)) == 7
-    assert _steps_of_epoch(batches.repeat(7), steps_per_epoch=10) == 7
-    assert _steps_of_epoch(batches.repeat(), steps_per_epoch=10) == 10
-    assert _steps_of_epoch(batches.repeat()) is None
-    assert _steps_of_epoch(iter(()), steps_per_epoch=10) == 10
+    assert steps_of_epoch(task, batch_size=4) == 3
+    assert steps_of_epoch(task, batch_size=4, validation_split=0.2) == 2
+    assert steps_of_epoch(task) == 1
+    assert steps_of_epoch(batches.repeat(7)) == 7
+    assert steps_of_epoch(batches.repeat(7), steps_per_epoch=10) == 7
+    assert steps_of_epoch(batches.repeat(), steps_per_epoch=10) == 10
+    assert steps_of_epoch(batches.repeat()) is None
+    assert steps_of_epoch(iter(()), steps_per_epoch=10) == 10

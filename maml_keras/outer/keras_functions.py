@@ -1,0 +1,102 @@
+"""The functions that Keras calls for each batch of `fit` and `evaluate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from maml_keras.backend.graph_passes import without_idle_passes
+from maml_keras.execution import fused_steps, xla_choice
+from maml_keras.execution.step_by_step import step_by_step
+
+
+def train_function(model: Any) -> Any:
+    """Keras's train function, which takes no step on a batch that does not fit.
+
+    Args:
+        model: the compiled model.
+    """
+    check, step = model._batch_checks(), _compiled(model, model._step_with_health)
+
+    def look(batch: Any) -> None:
+        check(batch)
+        model._prepare(batch)
+
+    if not (model.run_eagerly or model.jit_compile):
+        step = without_idle_passes(step)
+    automatic = model._asked["jit_compile"] == "auto"
+    if model.jit_compile and automatic:
+        step = xla_choice.with_fallback(
+            step, lambda: _plain_step(model), model._without_xla
+        )
+    function = step_by_step(
+        step, model.steps_per_execution, look=look, mend=model._mend
+    )
+    if model._fuses:
+        function = fused_steps.fuse(
+            model._step_with_health,
+            model.steps_per_execution,
+            function,
+            check=check,
+            mend=model._mend,
+            report=model._without_xla if automatic else None,
+        )
+    return _counting(model, function)
+
+
+def test_function(model: Any) -> Any:
+    """Keras's test function, which looks at each batch before its step.
+
+    Args:
+        model: the compiled model.
+    """
+    step = _compiled(model, model.test_step)
+    return seeing_batches(
+        model,
+        step_by_step(
+            lambda batch: (step(batch), True),
+            model.steps_per_execution,
+            look=model._batch_checks(),
+            mend=model._mend,
+        ),
+    )
+
+
+def seeing_batches(model: Any, function: Any) -> Any:
+    """The same function; it notes that there was a batch."""
+
+    def seeing(batches: Any) -> Any:
+        found = function(batches)
+        model._saw_batch = True
+        return found
+
+    return seeing
+
+
+def _plain_step(model: Any) -> Any:
+    """The training step without XLA."""
+    return without_idle_passes(_compiled(model, model._step_with_health))
+
+
+def _compiled(model: Any, step: Any) -> Any:
+    if model.run_eagerly:
+        return step
+    return tf.function(
+        step,
+        autograph=False,
+        reduce_retracing=True,
+        jit_compile=bool(model.jit_compile),
+    )
+
+
+def _counting(model: Any, function: Any) -> Any:
+    """The train function, whose logs say how many tasks were left out."""
+    if not model.bad_tasks.counts:
+        return function
+
+    def counted(iterator: Any) -> dict[str, Any]:
+        logs = function(iterator)
+        return {**logs, "bad_tasks": float(model.tasks_left_out)}
+
+    return counted
