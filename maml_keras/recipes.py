@@ -59,6 +59,12 @@ def maml(
     """MAML of second order; all weights adapt unless `adapt` is another selector.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.maml(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, **options)
@@ -76,6 +82,12 @@ def fomaml(
     """First-order MAML: the query gradient at the adapted weights.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.fomaml(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
     return MAML(model, inner, meta_gradient=FirstOrder(), **options)
@@ -92,6 +104,12 @@ def anil(
     """ANIL (almost no inner loop): only the last layer adapts.
 
     Reference: Raghu et al., 2020, https://arxiv.org/abs/1909.09157
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.anil(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (2, 6)
     """
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=last_layer())
     return MAML(model, inner, **options)
@@ -108,6 +126,12 @@ def boil(
     """BOIL: only the body adapts, the last layer does not.
 
     Reference: Oh et al., 2021, https://arxiv.org/abs/2008.08882
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.boil(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (4, 6)
     """
     adapt = all_but_last_layer()
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, adapt=adapt)
@@ -125,6 +149,12 @@ def meta_sgd(
     """Meta-SGD: a learned rate for each weight.
 
     Reference: Li et al., 2017, https://arxiv.org/abs/1707.09835
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.meta_sgd(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     inner = InnerLoop(loss, MetaSGD(learning_rate), steps=steps)
     return MAML(model, inner, **options)
@@ -156,6 +186,12 @@ def maml_plus_plus(
     pass `keras.optimizers.schedules.CosineDecay` to the outer optimizer.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.maml_plus_plus(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     rule, adapt = PerStepSGD(learning_rate), all_but_batch_norm()
     inner = InnerLoop(loss, rule, steps=steps, adapt=adapt)
@@ -183,6 +219,12 @@ def reptile(
     learns from support sets only, so make them larger than the support sets in tests.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.reptile(mk.models.mlp(), "mse", 0.001)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     inner = InnerLoop(loss, Adam(learning_rate, beta_1=0.0), steps=steps)
     return MAML(model, inner, meta_gradient=Reptile(), **options)
@@ -208,6 +250,12 @@ def imaml(
     minimum.
 
     Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.imaml(mk.models.mlp(), "mse", 0.1)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     rule: UpdateRule = SGD(learning_rate)
     if clip_norm is not None:
@@ -233,6 +281,12 @@ def cavia(
         ValueError: if the model holds no trainable context layer.
 
     Reference: Zintgraf et al., 2019, https://arxiv.org/abs/1810.03642
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.cavia(mk.models.mlp(context=5), "mse", 1.0)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (1, 7)
     """
     check_context(model)
     adapt = matching(CONTEXT)
@@ -268,6 +322,12 @@ def meta_curvature(
     """Meta-Curvature: learned matrices transform the inner gradients.
 
     Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.meta_curvature(mk.models.mlp(), "mse", 0.01)
+    >>> adapted = maml.inner.selected(maml.learner, maml.learner.variables)
+    >>> len(adapted), len(maml.learner.variables)  # Weights that adapt, of all.
+    (6, 6)
     """
     inner = InnerLoop(loss, MetaCurvature(learning_rate), steps=steps)
     return MAML(model, inner, **options)

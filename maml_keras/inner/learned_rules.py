@@ -71,6 +71,12 @@ class MetaSGD(LearnedRule):
             the paper, rates may change sign.
 
     Reference: Li et al., 2017, https://arxiv.org/abs/1707.09835
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.MetaSGD(0.01), steps=1)
+    >>> maml = mk.MAML(mk.models.mlp(), inner)
+    >>> len(maml.model.weights), len(maml.rule.trainable_variables)
+    (6, 6)
     """
 
     def _create(self, variables: list[Any], steps: int) -> None:
@@ -120,6 +126,12 @@ class PerStepSGD(LearnedRule):
         rates: variable `[steps, layers]`.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.PerStepSGD(0.01), steps=3)
+    >>> maml = mk.MAML(mk.models.mlp(), inner)
+    >>> len(maml.model.weights), len(maml.rule.trainable_variables)
+    (6, 1)
     """
 
     def _create(self, variables: list[Any], steps: int) -> None:
@@ -175,6 +187,12 @@ class MetaCurvature(LearnedRule):
         constraint: None, or a `keras.constraints` identifier for the matrices.
 
     Reference: Park and Oliva, 2019, https://arxiv.org/abs/1902.03356
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.MetaCurvature(0.01), steps=1)
+    >>> maml = mk.MAML(mk.models.mlp(), inner)
+    >>> len(maml.model.weights), len(maml.rule.trainable_variables)
+    (6, 6)
     """
 
     def _create(self, variables: list[Any], steps: int) -> None:

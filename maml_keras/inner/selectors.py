@@ -123,7 +123,12 @@ class Satisfying(Selector):
 
 
 def all_weights() -> AllWeights:
-    """All trainable variables adapt: MAML, https://arxiv.org/abs/1703.03400."""
+    """All trainable variables adapt: MAML, https://arxiv.org/abs/1703.03400.
+
+    >>> import maml_keras as mk
+    >>> mk.all_weights().select(mk.models.mlp())
+    [True, True, True, True, True, True]
+    """
     return AllWeights()
 
 
@@ -132,12 +137,21 @@ def last_layer() -> LastLayer:
 
     The head is the last layer with trainable variables in the order of `model.layers`.
     If your model has another order, name the head with `matching`.
+
+    >>> import maml_keras as mk
+    >>> mk.last_layer().select(mk.models.mlp())
+    [False, False, False, False, True, True]
     """
     return LastLayer()
 
 
 def all_but_last_layer() -> AllButLastLayer:
-    """Only the body adapts: BOIL (Oh et al., 2021), arXiv 2008.08882."""
+    """Only the body adapts: BOIL (Oh et al., 2021), arXiv 2008.08882.
+
+    >>> import maml_keras as mk
+    >>> mk.all_but_last_layer().select(mk.models.mlp())
+    [True, True, True, True, False, False]
+    """
     return AllButLastLayer()
 
 

@@ -44,6 +44,11 @@ class Implicit(MetaGradient):
         ValueError: if `cg_steps` is not positive.
 
     Reference: Rajeswaran et al., 2019, https://arxiv.org/abs/1909.04630
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2, proximal=2.0)
+    >>> mk.Implicit().title(inner)
+    'Implicit'
     """
 
     def __init__(self, cg_steps: int = 5) -> None:

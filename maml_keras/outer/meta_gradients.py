@@ -105,6 +105,11 @@ class Backprop(QueryGradient):
         objective: an `Objective`; None for `FinalStep()`.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2)
+    >>> mk.Backprop().title(inner)
+    'Backprop, second order'
     """
 
     def __call__(self, problem: TaskProblem) -> Estimate:
@@ -149,6 +154,11 @@ class FirstOrder(QueryGradient):
         objective: an `Objective`; None for `FinalStep()`.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.2
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2)
+    >>> mk.FirstOrder().title(inner)
+    'FirstOrder'
     """
 
     def __call__(self, problem: TaskProblem) -> Estimate:
@@ -175,6 +185,12 @@ class Phases(MetaGradient):
         ValueError: if `until` does not rise or has another length.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1))
+    >>> phases = mk.Phases([mk.FirstOrder(), mk.Backprop()], until=[100])
+    >>> phases.title(inner)
+    'FirstOrder then Backprop, second order'
     """
 
     def __init__(self, phases: list[MetaGradient], *, until: list[int]) -> None:

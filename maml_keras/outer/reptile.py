@@ -22,6 +22,11 @@ class Reptile(MetaGradient):
     gradient.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2)
+    >>> mk.Reptile().title(inner)
+    'Reptile'
     """
 
     scales_with_loss = False
