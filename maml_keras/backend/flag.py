@@ -1,4 +1,4 @@
-"""A truth that a graph writes and Python reads."""
+"""A bool that a graph writes and Python reads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 class Flag:
-    """One bool, true at first. It is no weight: no file holds it.
+    """One bool, true at first. A flag is not a weight, so no file holds it.
 
     >>> flag = Flag()
     >>> flag.assign(tf.constant(False))

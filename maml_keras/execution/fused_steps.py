@@ -26,25 +26,24 @@ def fuse(
 ) -> Any:
     """A Keras train function that runs `steps` steps in one XLA program.
 
-    Keras's own `steps_per_execution` calls a compiled step so many times. Here the
-    loop over the steps is inside the program, and walks through stacked batches. If
-    the data ends before, it walks through as many as there are. At a step that was not
-    taken the program ends, and goes on behind it once the batch is mended.
+    Keras's own `steps_per_execution` calls one compiled step several times. Here the
+    program contains the loop over the steps and walks through stacked batches. If
+    fewer than `steps` batches are left, the loop runs over these. The program ends at
+    a step that is not taken, and continues behind this step after `mend`.
 
     Args:
         step: a training step, batch to a dict of scalar logs and whether it was taken.
         steps: int, batches of a call.
         otherwise: a train function for iterators whose batches have no fixed shape.
         check: looks at batches before their steps.
-        mend: what to do with a batch whose step was not taken; it returns the logs, or
-            raises.
+        mend: called with a batch whose step was not taken; returns the logs or raises.
         report: called with the error if XLA cannot compile the program, which then
             runs without XLA; None raises the error.
 
     Returns:
-        A function of an iterator, of batches or of what `stacked` made of them, that
-        returns the last step's logs, and raises `StopIteration` when there is nothing
-        left.
+        A function of an iterator over batches, or over the stacks of `stacked`. The
+        function returns the logs of the last step, and raises `StopIteration` when
+        the iterator is empty.
     """
     built: dict[Any, _Program] = {}
 

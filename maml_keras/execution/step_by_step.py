@@ -1,4 +1,4 @@
-"""Training steps one by one, each batch looked at before its step and after it."""
+"""Runs training steps one by one, and checks each batch before and after its step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Step = Callable[[Any], tuple[Any, Any]]
 
 
 class Checks(Protocol):
-    """What is looked at in a batch before its step."""
+    """Checks of a batch before its step."""
 
     def __call__(self, batch: Any) -> None:
         """Raises a `ValueError` if the batch must not be trained on."""
@@ -30,15 +30,14 @@ def step_by_step(
 ) -> Callable[[Iterator[Any]], Any]:
     """A Keras train function that reads each batch before it runs its step.
 
-    The batch is at hand when the step was not taken. Nothing counts ahead: a step whose
-    batch never came is not run.
+    If a step is not taken, its batch is still at hand. A step runs only after its batch
+    has come, so no counter runs ahead.
 
     Args:
         step: the compiled step.
         steps: int, batches of a call.
         look: looks at a batch before its step.
-        mend: what to do with a batch whose step was not taken; it returns the logs, or
-            raises.
+        mend: called with a batch whose step was not taken; returns the logs or raises.
 
     Returns:
         A function of an iterator that returns the last step's logs, and raises
@@ -63,7 +62,7 @@ def step_by_step(
 
 
 def _next(iterator: Iterator[Any]) -> Any:
-    """The next batch, or None; what Keras leaves out in it is None."""
+    """The next batch, or None at the end. Parts that Keras leaves out are None."""
     batch = next(iterator, None)
     if isinstance(batch, tuple) and any(map(_is_left_out, batch)):
         batch = tuple(None if _is_left_out(part) else part for part in batch)

@@ -1,7 +1,7 @@
-"""What is looked at in every batch, in Python, before anything computes with it.
+"""Checks every batch in Python, before any operation sees the batch.
 
-XLA notices no class number or word out of range, and an empty set ends in an error of
-some operation. Here all batches are refused alike, whatever compiles the step.
+XLA does not notice class numbers or words out of range, and an empty set fails in some
+operation. These checks raise the same error, whatever compiles the step.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from maml_keras.learner.vocabularies import vocabularies
 class BatchChecks:
     """Refuses batches by their shapes, class numbers and words.
 
-    It takes some microseconds a batch: shapes are looked at when they are new, and of
-    numbers only the smallest and the largest.
+    A check takes some microseconds a batch: it looks at new shapes, and at the smallest
+    and the largest number.
 
     Args:
         learner: the model as a pure function.
@@ -77,8 +77,7 @@ class BatchChecks:
         return all(_fit(numbers, largest) for _, numbers, largest, _ in ranges)
 
     def _ranges(self, task: Any, query_y: Any) -> list[tuple[str, Any, int, Any]]:
-        """Each array of class numbers or words, its name, its largest number, and what
-        refuses it."""
+        """A list of `(name, numbers, largest allowed number, refusing function)`."""
         found = []
         for name, y in (("support_y", task["support_y"]), ("query_y", query_y)):
             loss = self._losses[name]

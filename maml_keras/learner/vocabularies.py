@@ -1,4 +1,4 @@
-"""How many words the inputs of a model may be numbered by."""
+"""Finds how many words each input of a model may have."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import keras
 def vocabularies(model: keras.Model) -> dict[int, keras.layers.Embedding]:
     """The embedding that looks up an input of the model, by the `id` of the input.
 
-    Of several embeddings of one input that with the smallest vocabulary. A model that
-    is no graph of layers does not tell, and neither does an input that another layer
-    changes first.
+    If several embeddings look up one input, the embedding with the smallest vocabulary
+    counts. Inputs of a subclassed model, and inputs that another layer changes first,
+    are left out.
 
     Args:
         model: any `keras.Model`.
@@ -41,7 +41,7 @@ def vocabularies(model: keras.Model) -> dict[int, keras.layers.Embedding]:
 
 
 def _lookup(operation: Any, index: int) -> keras.layers.Embedding | None:
-    """The embedding that this input of a layer, or of a nested model, goes to."""
+    """The embedding that looks up this input of a layer or of a nested model."""
     if isinstance(operation, keras.layers.Embedding):
         return operation
     if isinstance(operation, keras.Model):

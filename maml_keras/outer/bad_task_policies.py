@@ -1,4 +1,4 @@
-"""Tasks whose numbers are not finite, and what becomes of a meta-step with them."""
+"""Tasks whose numbers are not finite, and how a meta-step with such tasks goes on."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class BadTask(NamedTuple):
     Attributes:
         position: int, its place in its batch.
         episode: int, its number in the stream: how many episodes were seen before it.
-        what: str, the first number that is not finite, with the inner step and the
-            variable.
+        what: str, names the first number that is not finite, with the inner step and
+            the variable.
         remedy: str, what to do.
     """
 
@@ -63,25 +63,25 @@ class BadTaskError(ValueError):
 
     @classmethod
     def of_mean(cls, found: Sequence[BadTask], count: int) -> BadTaskError:
-        """The error of a mean that is not finite although its tasks are."""
+        """The error for a mean that is not finite although each task is finite."""
         return cls(
             "A meta-step needs finite numbers. Received: a mean over "
-            f"{count - len(found)} tasks that is not finite, although each of them is "
-            f"by itself: they are too large to be added. {KEPT} Scale inputs and "
+            f"{count - len(found)} tasks that is not finite, although each task is "
+            f"finite: the numbers are too large for a sum. {KEPT} Scale inputs and "
             "targets to size one.",
             found,
         )
 
 
 class BadTaskPolicy(Configured, abc.ABC):
-    """What becomes of a meta-step in which a number of a task is not finite."""
+    """Decides how training goes on after a meta-step with a bad task."""
 
     # Whether the logs of an epoch say how many tasks were left out.
     counts = True
 
     @abc.abstractmethod
     def good(self, found: Sequence[BadTask], count: int) -> list[int]:
-        """The positions of the tasks that the step is taken on.
+        """The positions of the tasks on which the step is repeated.
 
         Args:
             found: the bad tasks of a batch, at least one.
@@ -94,7 +94,7 @@ class BadTaskPolicy(Configured, abc.ABC):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Stop(BadTaskPolicy):
-    """Raises, with everything as it was before the step."""
+    """Raises an error; the model stays as before the step."""
 
     counts = False
 
@@ -106,7 +106,7 @@ class Stop(BadTaskPolicy):
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Skip(BadTaskPolicy):
-    """Takes the mean over the other tasks; raises if there is none.
+    """Takes the mean over the other tasks; raises if no task is left.
 
     >>> bad = BadTask(position=1, episode=41, what="", remedy="")
     >>> Skip().good([bad], 4)

@@ -1,4 +1,4 @@
-"""Which tasks of a batch are bad, and which number of them is the first that is."""
+"""Finds the bad tasks of a batch, and the first bad number of each."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ INNER = (
 )
 LOSS = f"{INNER} Or the loss takes a logarithm of zero, or half precision overflows."
 GRADIENT = (
-    "The loss is finite and has no finite derivative there, as a square root at zero, "
-    "or no finite second derivative: `FirstOrder()` does without the second."
+    "The loss is finite but has no finite derivative at this point, such as a square "
+    "root at zero, or no finite second derivative. `FirstOrder()` needs no second one."
 )
 STATE = "Look at the layer: its statistics leave the range of its float type."
 
@@ -31,8 +31,7 @@ STATE = "Look at the layer: its statistics leave the range of its float type."
 def bad_tasks(maml: Any, data: Any) -> list[BadTask]:
     """The bad tasks of a batch on which a meta-step was not taken.
 
-    Each task is run again by itself, in a program that is traced when it is first
-    needed.
+    Each task runs again by itself, in a program that is traced at the first need.
 
     Args:
         maml: the model, as before the step.
@@ -80,7 +79,7 @@ def _search(maml: Any) -> Any:
 
 
 def _numbers(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
-    """Of each task: the loss, and whether weights, gradients and state are finite."""
+    """Each task's loss, and whether its weights, gradients and state are finite."""
     weights = maml.learner.weights()
     iteration = tf.convert_to_tensor(maml.meta_steps.value)
 
@@ -106,7 +105,7 @@ def _numbers(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flags(tensors: list[Any]) -> Any:
-    """Whether each is finite; flags stay what they are."""
+    """Whether each tensor is finite. Tensors of flags are stacked unchanged."""
     if not tensors:
         return tf.ones([0], tf.bool)
     if tensors[0].dtype == tf.bool:

@@ -1,4 +1,4 @@
-"""A missing derivative, answered with the layer that needs it."""
+"""Names the layer or loss that needs a derivative which TensorFlow lacks."""
 
 from __future__ import annotations
 

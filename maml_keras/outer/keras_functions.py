@@ -64,7 +64,7 @@ def test_function(model: Any) -> Any:
 
 
 def seeing_batches(model: Any, function: Any) -> Any:
-    """The same function; it notes that there was a batch."""
+    """The same function, which also notes in the model that a batch came."""
 
     def seeing(batches: Any) -> Any:
         found = function(batches)

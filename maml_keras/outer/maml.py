@@ -172,9 +172,9 @@ class MAML(EpisodicModel):
     def train_step(self, data: Any) -> dict[str, Any]:
         """One meta-step: adapt to every task, average the meta-gradients, apply.
 
-        Nothing is applied, assigned or counted if a number of the step is not finite.
-        `fit` and `train_on_batch` then go on as `bad_tasks` says. In a loop of your
-        own, run eagerly, so does this method; in a graph its logs are NaN.
+        If a number of the step is not finite, nothing is applied, assigned or counted,
+        and `fit` and `train_on_batch` go on as `bad_tasks` says. A loop of your own
+        that runs eagerly does the same; in a graph, this method then returns NaN logs.
         """
         logs = self._take_step(data)
         if tf.executing_eagerly() and not self._step_taken():
@@ -182,7 +182,7 @@ class MAML(EpisodicModel):
         return logs
 
     def _take_step(self, data: Any, tasks: Any = None) -> dict[str, Any]:
-        """A meta-step on the tasks at those positions of a batch; None for all."""
+        """A meta-step on the tasks at some positions of a batch; None for all tasks."""
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         count = tf.shape(tf.nest.flatten(query_y)[0])[0]
         scale = self.optimizer.scale_loss(tf.ones([]))
@@ -227,7 +227,7 @@ class MAML(EpisodicModel):
         if not self._step_taken():
             raise BadTaskError.of_mean(found, count)
         if found:
-            # One warning for an epoch; the others can be asked for.
+            # One warning for each epoch; the log has the others at level INFO.
             level = logging.INFO if self.tasks_left_out else logging.WARNING
             logger.log(level, "%s", bad_task_policies.left_out(found, count))
         self.tasks_left_out += len(found)
@@ -245,9 +245,9 @@ class MAML(EpisodicModel):
         return logs
 
     def _is_finite(self, step: MetaStep, scale: Any) -> Any:
-        """Whether every number is finite that the step would write or depends on.
+        """Whether all numbers that the step writes or depends on are finite.
 
-        Each is a mean over tasks, which is finite if every task's is.
+        Each number is a mean over tasks, and is finite if all tasks are finite.
         """
         others = [step.loss, *step.adapted, *(value for _, value in step.state)]
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
@@ -512,7 +512,7 @@ class MAML(EpisodicModel):
 
 
 def _unknown(like: Any) -> Any:
-    """NaN in place of a number, of the same type and shape; zero of an integer."""
+    """NaN in the type and shape of a number; zero for an integer."""
     return tf.fill(
         like.shape, tf.cast(math.nan if like.dtype.is_floating else 0, like.dtype)
     )

@@ -62,7 +62,8 @@ def meta_step(
     input_checks.check_scale(maml.model, task, hint=input_checks.TRAINING)
     maml._trained_on = target_specs.described(task["support_y"])
     learner, weights = maml.learner, maml.learner.weights()
-    # Drawn for the whole batch: a task's seeds do not depend on other tasks.
+    # The seeds are drawn for the whole batch, so that a task's seeds do not depend on
+    # the other tasks that count.
     elements = tasks_at(tasks, {**batch, **seeds_of(maml, task, seed)})
     iteration = tf.convert_to_tensor(maml.meta_steps.value)
 
@@ -81,8 +82,8 @@ def meta_step(
             (estimate.predictions, masks.taken(estimate.predictions), others),
         )
 
-    # Some tasks of a batch are run once and have a number of their own: a map that
-    # is quick to trace and fits any number.
+    # A step on some tasks of a batch is rare, so its map is the one that is quick to
+    # trace and fits any number of tasks.
     chosen = task_map or (parallel() if tasks is not None else maml.task_map)
     mapped = chosen.fitted(learner, task)
     means, (predictions, known, others) = differentiated(
