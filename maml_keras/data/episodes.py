@@ -117,6 +117,7 @@ def episodes(
 
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
+    dataset.distinct_tasks = tasks.distinct_tasks()
     return dataset
 
 

@@ -111,6 +111,14 @@ class TaskFamily(abc.ABC):
         """
         return class_numbers.of_wrapper(self)
 
+    def distinct_tasks(self) -> int | None:
+        """How many different support sets there are; None if that is not known.
+
+        By default the number of the one family that this family holds as an attribute.
+        """
+        inner = [v for v in vars(self).values() if isinstance(v, TaskFamily)]
+        return inner[0].distinct_tasks() if len(inner) == 1 else None
+
     def _traced(self) -> Episode:
         """Symbolic outputs of `sample`, after checking that it depends on the seed.
 

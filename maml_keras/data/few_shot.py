@@ -1,6 +1,7 @@
 """`NWayKShot`: few-shot classification tasks from a pool."""
 
 import copy
+import math
 from typing import Any, final
 
 import numpy as np
@@ -111,6 +112,26 @@ class NWayKShot(TaskFamily):
                 np.concatenate([rows + turn * classes for turn in range(turns)])
             )
         return ClassNumbers(other, turns * classes)
+
+    def distinct_tasks(self) -> int:
+        """How many different support sets there are, apart from the classes' numbers.
+
+        The sum over all sets of `ways` classes of the product of `n choose shots`, with
+        n the examples of a class.
+
+        >>> from maml_keras.data import from_arrays
+        >>> pool = from_arrays(np.arange(6.0), [0, 0, 1, 1, 2, 2])
+        >>> NWayKShot(pool, ways=2, shots=1, queries=1).distinct_tasks()
+        12
+        """
+        turns = 4 if self.rotate_classes else 1
+        # sums[k]: over all sets of k classes so far.
+        sums = [1] + [0] * self.ways
+        for count in self.pool.counts.tolist():
+            supports = turns * math.comb(count, self.shots)
+            for k in range(self.ways, 0, -1):
+                sums[k] += supports * sums[k - 1]
+        return sums[-1]
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""

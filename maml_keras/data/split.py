@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from maml_keras.data.copies import warn_of_shared_rows
 from maml_keras.data.pool import Pool
 
 Part = int | float | Sequence[str] | None
@@ -27,6 +28,8 @@ def split_classes(
     the seed and the names only, and not on the process, the platform or the order of
     the pool. Listed names are assigned first, then counts and fractions, then the
     remainder.
+
+    Warns if the same example is in the training part and in another part.
 
     Args:
         pool: the pool to split.
@@ -73,6 +76,7 @@ def split_classes(
         pool.select([c for c in by_name if unit_of[c] in assigned[name]])
         for name in parts
     ]
+    warn_of_shared_rows(dict(zip(parts, pools, strict=True)))
     return pools[0], pools[1], pools[2]
 
 

@@ -220,6 +220,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         automatic_settings.settle(self, batch, steps, steps and steps * epochs)
         if batch is not None:
             self._prepare(batch)
+        fit_checks.warn_of_few_tasks(x)
         starting_at = getattr(x, "starting_at", None)
         endless = (
             isinstance(x, tf.data.Dataset)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,6 +23,10 @@ NO_BATCH = (
 )
 
 
+# Fewer different support sets than these can be learned by heart.
+FEW_TASKS = 100
+
+
 def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
     """Checks the first batch of the data that `fit` received.
 
@@ -39,6 +44,18 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
     """
     batch = _first_batch(x, y)
     return None if batch is None else check_first_batch(learner, inner, batch)
+
+
+def warn_of_few_tasks(x: Any) -> None:
+    """Warns of episodes of a family that has only few different tasks."""
+    count = getattr(x, "distinct_tasks", None)
+    if count is not None and count < FEW_TASKS:
+        warnings.warn(
+            f"The training family allows only {count} different support sets, so the "
+            "network may learn them by heart. Add classes or examples to the pool, or "
+            "lower `ways`. `rotate_classes=True` makes more classes of square images.",
+            stacklevel=3,
+        )
 
 
 class GeneratorChecks(keras.callbacks.Callback):
