@@ -42,8 +42,8 @@ def warn_of_shared_rows(parts: Mapping[str, Pool]) -> None:
 
 def _rows(pool: Pool) -> dict[Any, int]:
     """A hash of each example that has more than one value, with its row."""
-    flat = pool.examples.reshape(len(pool.examples), -1)
-    if not flat.size:
+    if not pool.examples.size:  # A part of the split may be empty.
         return {}
+    flat = pool.examples.reshape(len(pool.examples), -1)
     varied = np.flatnonzero(flat.min(axis=1) != flat.max(axis=1))
     return {hash(flat[row].tobytes()): int(row) for row in varied}

@@ -31,6 +31,10 @@ def test_the_same_rows_under_two_names_in_train_and_test_are_found(copied):
         assert "one of class '0' and of class '5'" in found[0]
 
 
+def test_an_empty_part_has_no_copies():
+    mk.data.split_classes(pool(False), train=4, validation=0, test=2)
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 def test_distinct_tasks_are_counted(rotated):
     counts, shots = [3, 4, 6], 2
