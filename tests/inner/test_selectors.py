@@ -43,7 +43,7 @@ def test_matching_finds_the_pattern_in_the_path():
 
 def test_a_predicate_selects_each_variable():
     assert satisfying(is_matrix).select(dense()) == [True, False, True, False]
-    with pytest.raises(ValueError, match="at least one weight.*Satisfying"):
+    with pytest.raises(ValueError, match="at least one trainable weight.*Satisfying"):
         satisfying(lambda v: False).select(dense())
     with pytest.raises(TypeError, match="must be a function of a variable.*'bias'"):
         satisfying("bias")
@@ -79,7 +79,7 @@ def test_config_round_trip(selector):
 
 def test_pattern_that_matches_nothing_names_the_paths():
     with pytest.raises(
-        ValueError, match=r"at least one weight.*'none'.*dense\w*/kernel"
+        ValueError, match=r"one trainable weight.*'none'.*dense\w*/kernel"
     ):
         matching("none").select(dense())
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from helpers import classification, dense, maml, regression
 
+from maml_keras.data.pipeline_options import untuned
 from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.vocabularies import vocabularies
@@ -71,8 +72,11 @@ def batches(spoil, at=BAD, count=BATCHES):
 
 
 def dataset(made):
-    return tf.data.Dataset.from_tensor_slices(
-        tf.nest.map_structure(lambda *arrays: np.stack(arrays), *made)
+    # TensorFlow's tuner would delay the end of an iterator that is given up.
+    return untuned(
+        tf.data.Dataset.from_tensor_slices(
+            tf.nest.map_structure(lambda *arrays: np.stack(arrays), *made)
+        )
     )
 
 
@@ -169,7 +173,9 @@ class Nothing(keras.utils.PyDataset):
 def test_an_empty_dataset_says_so():
     model = maml(dense())
     model.compile("sgd")
-    empty = tf.data.Dataset.from_generator(lambda: iter(()), output_signature=OPEN)
+    empty = untuned(
+        tf.data.Dataset.from_generator(lambda: iter(()), output_signature=OPEN)
+    )
     message = "at least one batch of episodes. Received: an empty dataset"
     for data in (empty, dataset([regression()]).take(0), Nothing()):
         with pytest.raises(ValueError, match=message):

@@ -14,6 +14,7 @@ from maml_keras import (
     FirstOrder,
     InnerLoop,
 )
+from maml_keras.data.pipeline_options import untuned
 from maml_keras.outer.meta_step import meta_step
 
 TASKS, BATCHES, BAD = 4, 4, 2
@@ -56,8 +57,11 @@ def batches(spoiler, at=BAD, count=BATCHES):
 
 
 def dataset(made):
-    return tf.data.Dataset.from_tensor_slices(
-        tf.nest.map_structure(lambda *arrays: np.stack(arrays), *made)
+    # TensorFlow's tuner would delay the end of an iterator that is given up.
+    return untuned(
+        tf.data.Dataset.from_tensor_slices(
+            tf.nest.map_structure(lambda *arrays: np.stack(arrays), *made)
+        )
     )
 
 
