@@ -10,8 +10,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 help:
 	@echo "make demo           train the sinusoid preset, compare, plot, export (3 minutes)"
-	@echo "make test           run the fast tests (6 minutes)"
-	@echo "make test-journeys  test command line, runs, pages, examples and exports (8 minutes)"
+	@echo "make test           run the fast tests (4 minutes)"
+	@echo "make test-journeys  test command line, runs, pages, examples and exports (6 minutes)"
 	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
 	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"

@@ -121,7 +121,7 @@ class PureLoss:
         names = "binary_crossentropy", "binary_focal_crossentropy"
         if function is None or self.name not in names:
             return None
-        options = getattr(function, "keywords", {})  # Of a `functools.partial`.
+        options = getattr(function, "keywords", {})  # A partial function has them.
         return 0.0 if options.get("from_logits") else 0.5
 
     @property
