@@ -3,29 +3,40 @@
 from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
+from maml_keras.data.few_examples import FewExamples
 from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.preparation import Preparation
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle
-from maml_keras.data.split import split_classes
+from maml_keras.data.split import split_classes, split_tasks
+from maml_keras.data.table_preparation import TablePreparation
+from maml_keras.data.tables import from_table
+from maml_keras.data.task_table import TaskTable
 from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
 __all__ = [
     "ClassNumbers",
     "DatasetNotFoundError",
+    "FewExamples",
     "NWayKShot",
     "Pool",
+    "Preparation",
     "Sinusoid",
     "SinusoidOracle",
+    "TablePreparation",
     "TaskFamily",
+    "TaskTable",
     "cifar_fs",
     "episodes",
     "from_arrays",
     "from_folder",
+    "from_table",
     "from_tfds",
     "mini_imagenet",
     "omniglot",
     "split_classes",
+    "split_tasks",
 ]

@@ -1,16 +1,14 @@
-"""`split_classes`: disjoint classes for training, validation and test."""
+"""Splits a pool by classes, or a table by tasks, for training, validation and test."""
 
-import difflib
-import hashlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from maml_keras.data.copies import warn_of_shared_rows
+from maml_keras.data.dealing import Part, assign
 from maml_keras.data.pool import Pool
-
-Part = int | float | Sequence[str] | None
+from maml_keras.data.table_preparation import TablePreparation
+from maml_keras.data.task_table import TaskTable
 
 
 def split_classes(
@@ -63,14 +61,7 @@ def split_classes(
         )
     unit_of = pool.class_names if by == "class" else (pool.groups or ())
     parts = {"train": train, "validation": validation, "test": test}
-    assigned = _assign(sorted(set(unit_of)), parts, seed, by)
-    for name in ("train", "test"):
-        if not assigned[name]:
-            raise ValueError(
-                f"`{name}` must get at least one {by}. Received: {name}="
-                f"{parts[name]!r} of {len(set(unit_of))}. Raise this part, or lower "
-                "the other parts. Only `validation` may be 0."
-            )
+    assigned = assign(unit_of, parts, seed=seed, by=by)
     by_name = np.argsort(np.array(pool.class_names, dtype=object))
     pools = [
         pool.select([c for c in by_name if unit_of[c] in assigned[name]])
@@ -80,94 +71,57 @@ def split_classes(
     return pools[0], pools[1], pools[2]
 
 
-def _assign(
-    units: list[str], parts: dict[str, Part], seed: int, by: str
-) -> dict[str, set[str]]:
-    listed = {n: _listed(n, p, units, by) for n, p in parts.items() if _is_list(p)}
-    taken: dict[str, str] = {}
-    for name, members in listed.items():
-        for unit in members:
-            if unit in taken:
-                raise ValueError(
-                    "`train`, `validation` and `test` must not overlap. Received: "
-                    f"{unit!r} in {taken[unit]} and {name}. Remove it from one part."
-                )
-            taken[unit] = name
-    sizes = _sizes({n: p for n, p in parts.items() if n not in listed}, len(units))
-    free = sorted(
-        (u for u in units if u not in taken), key=lambda u: _order_key(seed, u)
-    )
-    wanted = sum(size for size in sizes.values() if size is not None)
-    if wanted > len(free):
+def split_tasks(
+    table: TaskTable,
+    *,
+    train: Part,
+    validation: Part,
+    test: Part,
+    seed: int = 0,
+    by: str = "task",
+) -> tuple[TaskTable, TaskTable, TaskTable]:
+    """Splits a table into three tables without a common task, and prepares them.
+
+    Tasks are dealt in the order of `sha256(seed, name)`, as `split_classes` deals
+    classes. The `preparation` of all three tables is fitted on the training tasks
+    alone.
+
+    Args:
+        table: the table to split.
+        train: a number of tasks, a fraction of all tasks, a list of names, or None for
+            the remainder. At most one of the three parts may be None.
+        validation: like `train`; 0 gives a table without tasks.
+        test: like `train`.
+        seed: int.
+        by: "task", or the table's group column, to count, list and deal whole groups.
+
+    Returns:
+        Train, validation and test `TaskTable`, tasks sorted by name.
+
+    Raises:
+        ValueError: if parts overlap or need too many tasks, a name is unknown, train or
+            test gets no task, or the preparation refuses a column or a value.
+
+    >>> from maml_keras.data import from_table
+    >>> data = {"shop": list("aabbcc"), "size": range(6), "sales": range(6)}
+    >>> table = from_table(data, task="shop", inputs=["size"], target="sales")
+    >>> parts = split_tasks(table, train=2, validation=0, test=["a"])
+    >>> [part.names for part in parts]
+    [('b', 'c'), (), ('a',)]
+    """
+    if by != "task" and (table.groups is None or by != table.group_column):
         raise ValueError(
-            "`train`, `validation` and `test` must fit in the pool. Received: "
-            f"{wanted} wanted, but {len(free)} of {len(units)} are left when splitting "
-            f"by {by}. Lower the parts."
+            "`by` must be 'task' or the column of groups. Received: "
+            f"{by!r} for a table with groups={table.group_column!r}. Pass "
+            "`from_table(..., groups=...)`."
         )
-    assigned = {name: set(members) for name, members in listed.items()}
-    for name, size in sizes.items():
-        if size is not None:
-            assigned[name], free = set(free[:size]), free[size:]
-    for name, size in sizes.items():
-        if size is None:
-            assigned[name] = set(free)
-    return assigned
-
-
-def _is_list(part: Any) -> bool:
-    return isinstance(part, (list, tuple, set, frozenset, np.ndarray))
-
-
-def _listed(name: str, part: Any, units: list[str], by: str) -> list[str]:
-    members = [str(unit) for unit in part]
-    for unit in members:
-        if unit not in units:
-            near = difflib.get_close_matches(unit, units, n=3, cutoff=0.5)
-            hint = f"Did you mean {near}?" if near else f"There are {units[:5]}, ..."
-            raise ValueError(
-                f"`{name}` must list names of a {by} in the pool. Received: "
-                f"{unit!r}. {hint}"
-            )
-    if len(set(members)) != len(members):
-        twice = next(unit for unit in members if members.count(unit) > 1)
-        raise ValueError(
-            f"`{name}` must list each name once. Received: {twice!r} more than once. "
-            "Remove the repetition."
-        )
-    return members
-
-
-def _sizes(parts: dict[str, Any], total: int) -> dict[str, int | None]:
-    """Number of units of each unlisted part; None is the remainder."""
-    sizes: dict[str, int | None] = {}
-    passed = 0.0
-    for name, part in parts.items():
-        if part is None:
-            sizes[name] = None
-        elif isinstance(part, (float, np.floating)) and 0 <= part <= 1:
-            # Differences of rounded running sums, so that 0.6, 0.2 and 0.2 use all
-            # classes.
-            before, passed = round(passed * total), passed + float(part)
-            sizes[name] = round(passed * total) - before
-        elif (
-            isinstance(part, (int, np.integer))
-            and not isinstance(part, bool)
-            and part >= 0
-        ):
-            sizes[name] = int(part)
-        else:
-            raise ValueError(
-                f"`{name}` must be a count, a fraction in [0, 1], a list of names or "
-                f"None. Received: {part!r}. Pass e.g. {name}=0.2."
-            )
-    if list(sizes.values()).count(None) > 1:
-        rest = [name for name, size in sizes.items() if size is None]
-        raise ValueError(
-            "At most one of `train`, `validation` and `test` may be None, which means "
-            f"the remainder. Received: None for {rest}. Give one of them a count."
-        )
-    return sizes
-
-
-def _order_key(seed: int, unit: str) -> bytes:
-    return hashlib.sha256(f"{seed}\0{unit}".encode()).digest()
+    unit_of = table.names if by == "task" else (table.groups or ())
+    parts = {"train": train, "validation": validation, "test": test}
+    assigned = assign(unit_of, parts, seed=seed, by=by)
+    tables = [
+        table.select([t for t, unit in enumerate(unit_of) if unit in assigned[name]])
+        for name in parts
+    ]
+    preparation = TablePreparation.fit(tables[0])
+    prepared = [part.prepared_by(preparation) for part in tables]
+    return prepared[0], prepared[1], prepared[2]

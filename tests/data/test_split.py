@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from helpers import lettered
 
-from maml_keras.data import from_arrays, split_classes
+from maml_keras.data import from_arrays, from_table, split_classes, split_tasks
 
 
 def names(pools):
@@ -99,13 +99,13 @@ def test_split_never_changes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train": 20}, r"must fit in the pool. Received: 22 wanted, but 12 of 12"),
+        ({"train": 20}, r"must fit the data. Received: 22 wanted, but 12 of 12"),
         ({"train": 0}, r"`train` must get at least one class. Received: train=0"),
         ({"test": 0.0}, "`test` must get at least .* Only `validation` may"),
         ({"train": None, "validation": 11}, r"`train` must get at least one class"),
         ({"train": None, "test": None}, r"At most one .* None for \['train', 'test'\]"),
         ({"train": ["c01"], "test": ["c01"]}, r"overlap. .*'c01' in train and test"),
-        ({"train": ["c1"]}, r"`train` must list names of a class .*'c1'. Did you.*c01"),
+        ({"train": ["c1"]}, r"`train` must list names of a class.*'c1'. Did you.*c01"),
         ({"train": ["c01", "c01"]}, r"`train` must list each name once.*'c01'"),
         ({"train": 1.5}, r"`train` must be a count, .* Received: 1.5"),
         ({"train": -1}, r"`train` must be a count, .* Received: -1"),
@@ -125,3 +125,46 @@ def test_split_by_group_needs_groups():
     pool = from_arrays(np.arange(4), [0, 1, 2, 3])
     with pytest.raises(ValueError, match="needs a pool with groups"):
         split_classes(pool, train=1, validation=1, test=1, by="group")
+
+
+def shops(count=12):
+    """Two rows for each of some shops in three towns; sales grow with the number."""
+    number = np.repeat(np.arange(count), 2)
+    data = {
+        "shop": [f"s{n:02d}" for n in number],
+        "town": [f"t{n % 3}" for n in number],
+        "size": np.tile([0.0, 1.0], count),
+        "sales": number + np.tile([0.0, 0.5], count),
+    }
+    return from_table(data, task="shop", inputs=["size"], target="sales", groups="town")
+
+
+def test_tasks_are_split_like_classes():
+    parts = split_tasks(shops(), train=0.5, validation=2, test=None, seed=3)
+    assert [part.num_tasks for part in parts] == [6, 2, 4]
+    assert len({name for part in parts for name in part.names}) == 12
+    # The same names as classes of a pool give the same split.
+    pool = from_arrays(np.arange(12.0), np.arange(12), class_names=shops().names)
+    pools = split_classes(pool, train=0.5, validation=2, test=None, seed=3)
+    assert [part.names for part in parts] == [pool.class_names for pool in pools]
+
+
+def test_groups_of_tasks_stay_whole_and_preparation_sees_training_alone():
+    train, validation, test = split_tasks(
+        shops(), train=["t1"], validation=["t0"], test=1, by="town"
+    )
+    assert train.names == ("s01", "s04", "s07", "s10")
+    assert set(validation.groups) == {"t0"}
+    assert set(test.groups) == {"t2"}
+    sales = np.array([1, 1.5, 4, 4.5, 7, 7.5, 10, 10.5])
+    targets = train.preparation.target_columns
+    np.testing.assert_allclose(targets.mean, [sales.mean()])
+    np.testing.assert_allclose(targets.variance, [sales.var()])
+    assert validation.preparation is test.preparation is train.preparation
+
+
+def test_a_column_without_groups_is_refused():
+    with pytest.raises(ValueError, match="`by` must be 'task' or the column of groups"):
+        split_tasks(shops(), train=6, validation=0, test=6, by="city")
+    with pytest.raises(ValueError, match="`train` must get at least one task"):
+        split_tasks(shops(), train=0, validation=0, test=6)

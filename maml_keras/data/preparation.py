@@ -1,0 +1,100 @@
+"""`Preparation`: from raw inputs and targets to a network's numbers, and back."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import tensorflow as tf
+
+
+class Preparation(abc.ABC):
+    """What turns raw data into the numbers of a network, and predictions back.
+
+    A `MAML` that is trained on prepared episodes keeps its preparation: it is in the
+    `.keras` file and in the export, so that whoever serves the network sends raw data
+    and receives predictions in the unit of the data.
+
+    All methods take and return tensors and run in TensorFlow's graph.
+    """
+
+    # Specs `[examples, ...]` of the raw inputs and of the raw targets.
+    x_spec: Any
+    y_spec: Any
+
+    @abc.abstractmethod
+    def inputs(self, x: Any) -> Any:
+        """The network's inputs of raw inputs, each `[examples, ...]`."""
+
+    @abc.abstractmethod
+    def targets(self, y: Any) -> Any:
+        """The network's targets of raw targets, each `[examples, ...]`."""
+
+    @abc.abstractmethod
+    def restored(self, values: Any) -> Any:
+        """Predictions, or targets that a network takes, in the unit of the raw targets.
+
+        Args:
+            values: tensor `[..., outputs]`. Class numbers and scores of classes stay as
+                they are.
+        """
+
+    @abc.abstractmethod
+    def raw(self, x: Any, y: Any = None) -> tuple[Any, Any]:
+        """A user's inputs and targets in the form of `x_spec` and `y_spec`.
+
+        Args:
+            x: a DataFrame, a file or arrays.
+            y: None for targets that are in `x` too, or arrays; None is returned if
+                there are none.
+
+        Raises:
+            ValueError: naming the column and the row of what does not fit.
+        """
+
+    def described(self) -> dict[str, Any]:
+        """Facts for the card, as plain data."""
+        return {}
+
+
+class AsIs(Preparation):
+    """Leaves everything as it is: the network takes raw data.
+
+    Args:
+        x_spec: nest of `tf.TensorSpec` of the inputs.
+        y_spec: nest of `tf.TensorSpec` of the targets.
+    """
+
+    def __init__(self, x_spec: Any = None, y_spec: Any = None) -> None:
+        self.x_spec, self.y_spec = x_spec, y_spec
+
+    def inputs(self, x: Any) -> Any:
+        return x
+
+    def targets(self, y: Any) -> Any:
+        return y
+
+    def restored(self, values: Any) -> Any:
+        return values
+
+    def raw(self, x: Any, y: Any = None) -> tuple[Any, Any]:
+        return x, y
+
+
+def check_rows(wrong: Any, values: Any, name: str, expected: str) -> Any:
+    """`values`, after an operation that refuses them if a row is wrong.
+
+    Args:
+        wrong: bool tensor `[rows]`.
+        values: tensor `[rows]`.
+        name: str, the column's name for the message.
+        expected: str, what the column must hold, for the message.
+    """
+    first = tf.boolean_mask(values, wrong)[:1]
+    row = tf.where(wrong)[:1, 0]
+    message = f"Column '{name}' must hold {expected}. Received:"
+    check = tf.debugging.Assert(
+        ~tf.reduce_any(wrong), [message, first, "in row", row], summarize=1
+    )
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(values)
