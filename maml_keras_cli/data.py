@@ -87,7 +87,7 @@ def _described(family: Any) -> str:
     groups = "" if pool.groups is None else f" of {len(set(pool.groups))} groups"
     rotated = ", each class rotated by a multiple of 90 degrees"
     return (
-        f"{pool.num_classes:,} classes{groups}, {len(pool.examples):,} examples "
+        f"{pool.num_classes:,} classes{groups}, {pool.num_examples:,} examples "
         f"{'x'.join(map(str, pool.examples.shape[1:]))}, "
         f"{low if low == high else f'{low} to {high}'} a class; a task: {family.ways} "
         f"ways, {family.shots} shot(s), {family.queries} queries a class"

@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.family import Episode, TaskFamily, first_row
 from maml_keras.data.pool import Pool
+from maml_keras.data.rows import gather, table
 from maml_keras.data.seeds import as_seed
 
 
@@ -57,11 +58,8 @@ class NWayKShot(TaskFamily):
         self.shots = shots
         self.queries = queries
         self.rotate_classes = rotate_classes
-        table = _with_rotations(pool.examples) if rotate_classes else pool.examples
-        # tf.data runs on the CPU, hence the device. Its functions must capture the
-        # table as a tensor and not copy it as a constant, hence `init_scope`.
+        self._table = table(pool.examples, rotations=rotate_classes)
         with tf.init_scope(), tf.device("CPU:0"):
-            self._table = tf.constant(table)
             self._counts = tf.constant(pool.counts, tf.int32)
             self._offsets = tf.constant(pool.offsets, tf.int32)
         self._largest = int(pool.counts.max())
@@ -165,7 +163,7 @@ class NWayKShot(TaskFamily):
             turns = tf.random.stateless_uniform(
                 [count, self.ways, 1], seeds[2], 0, 4, tf.int32
             )
-            rows += turns * len(self.pool.examples)
+            rows += turns * self.pool.num_examples
         support = _shuffled(seeds[3], rows[..., : self.shots])
         query = _shuffled(seeds[4], rows[..., self.shots :])
         return {
@@ -184,19 +182,11 @@ class NWayKShot(TaskFamily):
     def fill(self, plan: Any) -> Episode:
         """The tasks of a plan: replaces row numbers by examples."""
         task = {
-            "support_x": self._gather(plan["support_rows"]),
+            "support_x": gather(self._table, plan["support_rows"]),
             "support_y": plan["support_y"],
-            "query_x": self._gather(plan["query_rows"]),
+            "query_x": gather(self._table, plan["query_rows"]),
         }
         return task, plan["query_y"]
-
-    def _gather(self, rows: Any) -> Any:
-        examples = tf.gather(self._table, rows)
-        if examples.dtype == tf.uint8:
-            # Only images have a known scale: a column of a table may hold ages.
-            scale = 255.0 if self._table.shape.rank >= 3 else 1.0
-            examples = tf.cast(examples, tf.float32) / scale
-        return examples
 
 
 def _ranking(seed: Any, shape: list[int], k: int, sizes: Any = None) -> Any:
@@ -217,22 +207,6 @@ def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
     order = _ranking(seed, [count, ways * k], ways * k)
     flat = tf.reshape(rows, [count, ways * k])
     return tf.gather(flat, order, batch_dims=1), order // k
-
-
-def _with_rotations(examples: Any) -> Any:
-    """Images in all four rotations by multiples of 90 degrees.
-
-    `[n, h, h, ...] -> [4 n, h, h, ...]`; row `r * n + i` is image i, rotated r times.
-
-    Raises:
-        ValueError: if the images are not square.
-    """
-    if examples.ndim < 3 or examples.shape[1] != examples.shape[2]:
-        raise ValueError(
-            "`rotate_classes` needs square images [n, h, h, ...]. Received: examples "
-            f"of shape {examples.shape[1:]}. Resize them or pass rotate_classes=False."
-        )
-    return np.concatenate([np.rot90(examples, r, axes=(1, 2)) for r in range(4)])
 
 
 def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:

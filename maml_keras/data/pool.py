@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from maml_keras.data.rows import Rows, digest
 
 
 class Pool:
@@ -21,7 +23,8 @@ class Pool:
     Floats become float32; other integers, such as tokens, keep their dtype.
 
     Args:
-        examples: array `[n, ...]`, sorted by class.
+        examples: array `[n, ...]`, sorted by class, or `Rows`, or a dict of them for a
+            model of several inputs.
         counts: ints `[classes]`, the number of examples of each class.
         class_names: one unique name per class.
         groups: the group of each class (e.g. its alphabet), or None.
@@ -41,8 +44,7 @@ class Pool:
         class_names: Sequence[str],
         groups: Sequence[str] | None = None,
     ) -> None:
-        self.examples = _as_examples(examples)
-        self.examples.flags.writeable = False
+        self.examples = _map(_as_examples, examples)
         self.counts = np.asarray(counts, dtype=np.int64)
         self.offsets = np.cumsum(self.counts) - self.counts
         self.class_names = tuple(str(name) for name in class_names)
@@ -62,12 +64,13 @@ class Pool:
                 "`counts` must be at least 1. Received: "
                 f"{int(self.counts.min())} for class {empty!r}. Leave this class out."
             )
-        if int(self.counts.sum()) != len(self.examples):
-            raise ValueError(
-                "`counts` must add up to the number of examples. Received: a sum of "
-                f"{int(self.counts.sum())} for {len(self.examples)} examples. Count "
-                "again, or let `from_arrays` do it."
-            )
+        for part in _parts(self.examples):
+            if int(self.counts.sum()) != len(part):
+                raise ValueError(
+                    "`counts` must add up to the number of examples. Received: a sum "
+                    f"of {int(self.counts.sum())} for {len(part)} examples. Count "
+                    "again, or let `from_arrays` do it."
+                )
         if len(set(self.class_names)) != classes:
             twice = next(n for n in self.class_names if self.class_names.count(n) > 1)
             raise ValueError(
@@ -85,16 +88,21 @@ class Pool:
         """Number of classes."""
         return len(self.class_names)
 
+    @property
+    def num_examples(self) -> int:
+        """Number of examples of all classes."""
+        return int(self.counts.sum())
+
     def __repr__(self) -> str:
-        shape, dtype = self.examples.shape[1:], self.examples.dtype
+        form = _form(self.examples)
         if not self.num_classes:
-            return f"Pool(no classes, examples of shape {shape} {dtype})"
+            return f"Pool(no classes, examples of {form})"
         low, high = int(self.counts.min()), int(self.counts.max())
         each = f"{low}" if low == high else f"{low} to {high}"
         groups = "" if self.groups is None else f" in {len(set(self.groups))} groups"
         return (
-            f"Pool({self.num_classes} classes{groups}, {len(self.examples)} examples "
-            f"of shape {shape} {dtype}, {each} per class)"
+            f"Pool({self.num_classes} classes{groups}, {self.num_examples} examples "
+            f"of {form}, {each} per class)"
         )
 
     def select(self, class_indices: Sequence[int] | npt.NDArray[Any]) -> "Pool":
@@ -127,7 +135,7 @@ class Pool:
         ]
         flat = np.concatenate(rows) if rows else np.zeros([0], np.int64)
         return Pool(
-            self.examples[flat],
+            _map(lambda part: _selected(part, flat), self.examples),
             counts=self.counts[indices],
             class_names=[self.class_names[c] for c in indices],
             groups=None if self.groups is None else [self.groups[c] for c in indices],
@@ -161,6 +169,8 @@ class Pool:
         """Hexadecimal sha256 of names, groups, sizes and examples, in order.
 
         Two pools with the same fingerprint give the same episodes from the same seed.
+        A pool on disk is identified by the fingerprint of its file, without reading its
+        examples, so the same examples in memory have another fingerprint.
 
         >>> len(from_arrays(np.arange(3.0), [0, 0, 1]).fingerprint())
         64
@@ -169,12 +179,11 @@ class Pool:
             "class_names": self.class_names,
             "groups": self.groups,
             "counts": self.counts.tolist(),
-            "shape": self.examples.shape,
-            "dtype": self.examples.dtype.str,
+            "form": _form(self.examples),
         }
-        digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
-        digest.update(self.examples.tobytes())
-        return digest.hexdigest()
+        hashed = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
+        hashed.update(digest(self.examples))
+        return hashed.hexdigest()
 
 
 def from_arrays(
@@ -311,7 +320,31 @@ def _is_missing(label: Any) -> bool:
     return label is None or str(label) == "<NA>" or bool(label != label)
 
 
-def _as_examples(x: Any) -> npt.NDArray[Any]:
+def _map(function: Callable[[Any], Any], examples: Any) -> Any:
+    """The function of the examples, or of each input of a dict by its name."""
+    if isinstance(examples, dict):
+        return {name: function(examples[name]) for name in sorted(examples)}
+    return function(examples)
+
+
+def _parts(examples: Any) -> list[Any]:
+    return list(examples.values()) if isinstance(examples, dict) else [examples]
+
+
+def _form(examples: Any) -> str:
+    if isinstance(examples, dict):
+        parts = [f"{name}: {_form(part)}" for name, part in examples.items()]
+        return f"{{{', '.join(parts)}}}"
+    return f"shape {examples.shape[1:]} {np.dtype(examples.dtype)}"
+
+
+def _selected(examples: Any, rows: npt.NDArray[Any]) -> Any:
+    return examples.select(rows) if isinstance(examples, Rows) else examples[rows]
+
+
+def _as_examples(x: Any) -> Any:
+    if isinstance(x, Rows):
+        return x
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise ValueError(
@@ -327,4 +360,5 @@ def _as_examples(x: Any) -> npt.NDArray[Any]:
                 "replace these values first."
             )
     examples: npt.NDArray[Any] = np.ascontiguousarray(x).view()
+    examples.flags.writeable = False
     return examples
