@@ -15,6 +15,7 @@ PRESETS = (
     "omniglot_small",
     "omniglot_small_20w",
     "omniglot_small_alone",
+    "omniglot_5w1s_short",
     "omniglot_5w1s",
     "omniglot_5w1s_code",
     "omniglot_5w5s",

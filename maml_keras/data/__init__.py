@@ -8,6 +8,7 @@ from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.omniglot import omniglot
+from maml_keras.data.omniglot_splits import split_omniglot
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.preparation import Preparation
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle
@@ -38,5 +39,6 @@ __all__ = [
     "mini_imagenet",
     "omniglot",
     "split_classes",
+    "split_omniglot",
     "split_tasks",
 ]

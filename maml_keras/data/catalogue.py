@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maml_keras.data.image_sets import mini_imagenet_folders
+from maml_keras.data.omniglot_folders import holds_drawings
 from maml_keras.data.tfds import prepared_splits
 
 
@@ -37,6 +38,12 @@ def _from_tfds(name: str) -> Callable[[Any], str]:
     return find
 
 
+def _find_omniglot(data_dir: Any) -> str:
+    if data_dir is not None and holds_drawings(data_dir):
+        return f"the author's folders in {data_dir}"
+    return _from_tfds("omniglot")(data_dir)
+
+
 def _find_mini_imagenet(data_dir: Any) -> str:
     folders = mini_imagenet_folders(data_dir)
     return str(folders[0].parent) if all(map(pathlib.Path.is_dir, folders)) else ""
@@ -59,8 +66,9 @@ CATALOGUE = {
             "omniglot",
             "1,623 handwritten characters of 50 alphabets, 20 drawings each; the "
             "splits small1 and small2 hold 242 of them",
-            TFDS_REMEDY,
-            _from_tfds("omniglot"),
+            f"{TFDS_REMEDY} Or unzip the author's archives "
+            "(github.com/brendenlake/omniglot) and point `--data-dir` at them.",
+            _find_omniglot,
         ),
         DataSet(
             "cifar100",

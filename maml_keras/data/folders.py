@@ -2,7 +2,7 @@
 
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_keras.backend.documents import reason
 from maml_keras.backend.progress import Bar
+from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.tfds import resize
 
@@ -54,7 +55,11 @@ def from_folder(
     images: list[Any] = []
     files = [file for folder in _visible(root) for file in _images(folder)]
     bar = Bar(len(files), unit="image", verbose=verbose)
-    for file, image in zip(files, _decoded(files, size, channels)):
+
+    def read(image: Any) -> Any:
+        return image if size is None else resize(image, size, method="bilinear")
+
+    for file, image in zip(files, read_images(files, read, channels=channels)):
         images.append(image)
         if images[-1].shape != images[0].shape:
             raise ValueError(
@@ -97,19 +102,35 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     return images
 
 
-def _decoded(
-    files: list[pathlib.Path], size: tuple[int, int] | None, channels: int
+def read_images(
+    files: list[pathlib.Path], read: Callable[[Any], Any], *, channels: int
 ) -> Iterator[Any]:
-    """The images of the files in their order, read by as many threads as pay off."""
+    """Reads image files in their order, in as many threads as pay off.
+
+    Args:
+        files: the image files.
+        read: TensorFlow function of the decoded image, uint8 `[height, width,
+            channels]`, which returns what is wanted of the image.
+        channels: 1 for grey, 3 for colour, 4 for colour with transparency.
+
+    Yields:
+        What `read` returns for each file, as arrays.
+
+    Raises:
+        ValueError: if a file cannot be read as an image.
+    """
 
     def decode(path: Any) -> Any:
-        image = tf.io.decode_image(
-            tf.io.read_file(path), channels=channels, expand_animations=False
+        return read(
+            tf.io.decode_image(
+                tf.io.read_file(path), channels=channels, expand_animations=False
+            )
         )
-        return image if size is None else resize(image, size, method="bilinear")
 
     paths = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
-    images = paths.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    images = untuned(
+        paths.map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    )
     arrays = images.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
     for file in files:
         try:

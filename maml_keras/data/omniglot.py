@@ -15,6 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
+from maml_keras.data.omniglot_alphabets import alphabets_of
+from maml_keras.data.omniglot_folders import (
+    contents,
+    holds_drawings,
+    list_drawings,
+    read_drawings,
+)
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.tfds import length, open_tfds, resize
@@ -39,6 +46,7 @@ DAMAGED = (
 
 
 def omniglot(
+    path: str | os.PathLike[str] | None = None,
     *,
     split: str = "train+test",
     size: int = 28,
@@ -51,13 +59,20 @@ def omniglot(
 
     Images have one channel, ink 255 on background 0, and are resized with antialiased
     Lanczos. A drawing in two splits (small1 and small2 overlap) is in the pool once.
+    The drawings come from the author's unzipped archives, or from TFDS. Both have the
+    same names of classes and groups. Only the author's folders say who drew.
 
     Args:
-        split: TFDS split: "train+test" has all 1623 characters, "train" the 964
-            characters of the background set, "small1" and "small2" parts of "train".
+        path: the folder with `images_background`, `images_evaluation` or both, or a
+            folder of alphabets (`Greek/character03/0396_01.png`). The drawings may
+            have any size, and be black on white or white on black. None for TFDS.
+        split: "train+test" has all 1623 characters, "train" the 964 characters of the
+            background set, "test" the 659 of the evaluation set, "small1" and "small2"
+            parts of "train".
         size: int, height and width.
-        data_dir: directory of prepared TFDS data sets. Defaults to the environment
-            variable TFDS_DATA_DIR, then to TFDS's own default.
+        data_dir: directory of prepared TFDS data sets, or a folder as for `path`.
+            Defaults to the environment variable TFDS_DATA_DIR, then to TFDS's own
+            default.
         download: whether to download and prepare the data if it is missing.
         cache_dir: the directory for the prepared arrays. Defaults to the environment
             variable MAML_KERAS_CACHE, then to ~/.cache/maml_keras.
@@ -66,11 +81,14 @@ def omniglot(
 
     Returns:
         A `Pool` of uint8 `[n, size, size, 1]`. Classes have names such as
-        "Greek/character03"; the groups are the alphabets.
+        "Greek/character03"; the groups are the alphabets. From folders,
+        `example_groups` says who drew, such as "Greek/drawer07".
 
     Raises:
-        DatasetNotFoundError: if the data is missing.
-        ValueError: if the split is unknown, or `size` is not a positive integer.
+        DatasetNotFoundError: if TFDS does not have the data.
+        FileNotFoundError: if `path` holds no drawings.
+        ValueError: if the split is unknown, `size` is not a positive integer, a drawing
+            in the folders is there twice, or a name is not one of Omniglot's.
 
     Reference: Lake et al., 2015, https://github.com/brendenlake/omniglot
     """
@@ -78,14 +96,41 @@ def omniglot(
         raise ValueError(
             f"`size` must be a positive integer. Received: {size!r}. Pass e.g. size=28."
         )
+    if path is None and data_dir is not None and holds_drawings(data_dir):
+        path = data_dir
+    if path is not None:
+        return _from_folders(path, split, size, cache_dir, verbose)
     builder, dataset = open_tfds(
         "omniglot", split=split, data_dir=data_dir, download=download, verbose=verbose
     )
-    path = _cache_path(builder, split, size, cache_dir)
-    pool = _read(path)
+    source = {
+        "version": str(builder.version),
+        "source": os.path.realpath(os.fspath(builder.data_dir)),
+        "split": split,
+        "examples": {n: s.num_examples for n, s in builder.info.splits.items()},
+    }
+    cache = _cache_path({"format": FORMAT, **source, "size": size}, cache_dir)
+    pool = _read(cache)
     if pool is None:
         pool = _prepare(builder, dataset, size, verbose)
-        _write(path, pool)
+        _write(cache, pool)
+    return pool
+
+
+def _from_folders(
+    path: str | os.PathLike[str],
+    split: str,
+    size: int,
+    cache_dir: str | os.PathLike[str] | None,
+    verbose: str | int,
+) -> Pool:
+    drawings = list_drawings(path, alphabets_of(split))
+    files = contents(path, drawings)
+    cache = _cache_path({"format": FORMAT, "files": files, "size": size}, cache_dir)
+    pool = _read(cache)
+    if pool is None:
+        pool = read_drawings(drawings, size, verbose=verbose)
+        _write(cache, pool)
     return pool
 
 
@@ -120,16 +165,8 @@ def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
 
 
 def _cache_path(
-    builder: Any, split: str, size: int, cache_dir: str | os.PathLike[str] | None
+    key: dict[str, Any], cache_dir: str | os.PathLike[str] | None
 ) -> pathlib.Path:
-    key = {
-        "format": FORMAT,
-        "version": str(builder.version),
-        "source": os.path.realpath(os.fspath(builder.data_dir)),
-        "split": split,
-        "examples": {n: s.num_examples for n, s in builder.info.splits.items()},
-        "size": size,
-    }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     directory = cache_dir or os.environ.get("MAML_KERAS_CACHE")
     root = pathlib.Path(directory or "~/.cache/maml_keras").expanduser()
@@ -145,6 +182,7 @@ def _read(path: pathlib.Path) -> Pool | None:
                 counts=saved["counts"],
                 class_names=saved["class_names"].tolist(),
                 groups=saved["groups"].tolist(),
+                example_groups=saved.get("example_groups"),
             )
             whole = str(saved["fingerprint"]) == pool.fingerprint()
     except DAMAGED:
@@ -158,6 +196,7 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
     partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        drawers = pool.example_groups
         with open(partial, "xb") as file:
             np.savez_compressed(
                 file,
@@ -166,6 +205,7 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
                 class_names=np.array(pool.class_names),
                 groups=np.array(pool.groups),
                 fingerprint=np.array(pool.fingerprint()),
+                **({} if drawers is None else {"example_groups": drawers}),
             )
         os.replace(partial, path)
     except OSError as error:

@@ -28,6 +28,7 @@ class Pool:
         counts: ints `[classes]`, the number of examples of each class.
         class_names: one unique name per class.
         groups: the group of each class (e.g. its alphabet), or None.
+        example_groups: the group of each example (e.g. who drew it), or None.
 
     Raises:
         ValueError: if the arguments do not fit each other.
@@ -43,12 +44,17 @@ class Pool:
         counts: Sequence[int] | npt.NDArray[Any],
         class_names: Sequence[str],
         groups: Sequence[str] | None = None,
+        example_groups: Sequence[str] | npt.NDArray[Any] | None = None,
     ) -> None:
         self.examples = _map(_as_examples, examples)
         self.counts = np.asarray(counts, dtype=np.int64)
         self.offsets = np.cumsum(self.counts) - self.counts
         self.class_names = tuple(str(name) for name in class_names)
         self.groups = None if groups is None else tuple(str(g) for g in groups)
+        # An array, because there may be very many examples.
+        self.example_groups = (
+            None if example_groups is None else np.asarray(example_groups, dtype=str)
+        )
         self._check()
 
     def _check(self) -> None:
@@ -81,6 +87,12 @@ class Pool:
             raise ValueError(
                 "`groups` must name one group per class. Received: "
                 f"{len(self.groups)} groups for {classes} classes. Pass one per class."
+            )
+        of_examples = None if self.example_groups is None else self.example_groups.shape
+        if of_examples not in (None, (self.num_examples,)):
+            raise ValueError(
+                "`example_groups` must name one group per example. Received: shape "
+                f"{of_examples} for {self.num_examples} examples. Pass one per example."
             )
 
     @property
@@ -139,6 +151,9 @@ class Pool:
             counts=self.counts[indices],
             class_names=[self.class_names[c] for c in indices],
             groups=None if self.groups is None else [self.groups[c] for c in indices],
+            example_groups=(
+                None if self.example_groups is None else self.example_groups[flat]
+            ),
         )
 
     def drop_smaller_than(self, examples: int) -> "Pool":
@@ -181,6 +196,8 @@ class Pool:
             "counts": self.counts.tolist(),
             "form": _form(self.examples),
         }
+        if self.example_groups is not None:
+            head["example_groups"] = self.example_groups.tolist()
         hashed = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         hashed.update(digest(self.examples))
         return hashed.hexdigest()
@@ -192,6 +209,7 @@ def from_arrays(
     *,
     class_names: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    example_groups: Sequence[str] | npt.NDArray[Any] | None = None,
 ) -> Pool:
     """A pool from labelled arrays.
 
@@ -204,6 +222,8 @@ def from_arrays(
             without examples are left out. Defaults to the labels themselves.
         groups: the group of each class, in the order of `class_names`, or without
             `class_names` in the order of the sorted labels.
+        example_groups: the group of each example, in the order of `x`, such as who
+            drew the image.
 
     Returns:
         A `Pool`.
@@ -254,8 +274,21 @@ def from_arrays(
                 f"{len(groups)} groups for {expected} classes. Pass one per class."
             )
         groups = [groups[int(c)] for c in kept]
+    if example_groups is not None and len(example_groups) != len(y):
+        raise ValueError(
+            "`example_groups` must name one group per example. Received: "
+            f"{len(example_groups)} groups for {len(y)} examples. Pass one per example."
+        )
     order = np.argsort(y, kind="stable")
-    return Pool(x[order], counts=counts, class_names=names, groups=groups)
+    return Pool(
+        x[order],
+        counts=counts,
+        class_names=names,
+        groups=groups,
+        example_groups=(
+            None if example_groups is None else np.asarray(example_groups)[order]
+        ),
+    )
 
 
 def _array(x: Any) -> npt.NDArray[Any]:

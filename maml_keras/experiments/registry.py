@@ -8,6 +8,7 @@ from maml_keras.experiments.image_presets import SETS, images
 from maml_keras.experiments.omniglot_presets import (
     PUBLISHED,
     omniglot,
+    omniglot_short,
     omniglot_small,
     omniglot_small_alone,
 )
@@ -43,6 +44,7 @@ PRESETS = {
         ),
         *(omniglot_small(ways) for ways in (5, 20)),
         omniglot_small_alone(),
+        omniglot_short(),
         *(
             omniglot(ways, shots, code=code)
             for ways, shots in PUBLISHED

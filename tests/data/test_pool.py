@@ -175,6 +175,33 @@ def test_labels_are_taken_from_columns_of_any_kind(labels, names):
     assert pool.examples.tolist() == [1.0, 0.0, 2.0]
 
 
+def test_groups_of_examples_stay_with_their_examples():
+    pool = from_arrays(
+        np.arange(5.0), [1, 0, 1, 0, 2], example_groups=["a", "b", "c", "d", "e"]
+    )
+    assert pool.example_groups.tolist() == ["b", "d", "a", "c", "e"]
+    part = pool.select([2, 0])
+    assert part.examples.tolist() == [4.0, 1.0, 3.0]
+    assert part.example_groups.tolist() == ["e", "b", "d"]
+    assert pool.drop_smaller_than(2).example_groups.tolist() == ["b", "d", "a", "c"]
+
+
+def test_groups_of_examples_are_part_of_the_fingerprint():
+    plain, named, other = (
+        from_arrays(np.arange(2.0), [0, 1], example_groups=groups)
+        for groups in (None, ["a", "b"], ["b", "a"])
+    )
+    prints = {pool.fingerprint() for pool in (plain, named, other)}
+    assert len(prints) == 3
+
+
+def test_groups_of_examples_must_match_them():
+    with pytest.raises(ValueError, match="one group per example. Received: 1 groups"):
+        from_arrays(np.arange(2.0), [0, 1], example_groups=["a"])
+    with pytest.raises(ValueError, match=r"one group per example. Received: shape \(1"):
+        Pool(np.arange(2.0), counts=[2], class_names=["a"], example_groups=["a"])
+
+
 class NotAvailable:
     """The missing value of pandas, which refuses to be compared."""
 
