@@ -89,8 +89,8 @@ Seed = Annotated[
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="Folder of the TFDS data sets, or for Omniglot the folder that its author's "
-        "archives unzip to.",
+        help="Folder of the TFDS data sets, or for Omniglot the folder that its "
+        "author's archives unzip to.",
         show_default="TFDS_DATA_DIR, or TFDS's default folder",
     ),
 ]

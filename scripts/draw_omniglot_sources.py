@@ -1,6 +1,6 @@
 """Draws the same characters from both sources of Omniglot, and says how they differ.
 
-    python scripts/draw_omniglot_sources.py FOLDER --out docs/pictures/omniglot_sources.png
+    python scripts/draw_omniglot_sources.py FOLDER --out sources.png
 
 FOLDER is the author's folder of drawings. TFDS_DATA_DIR says where TFDS has its splits
 small1 and small2. Needs matplotlib. TFDS does not say who drew, so each drawing of the
@@ -32,6 +32,7 @@ def paired(folder: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def main() -> None:
+    """Draws eight characters and prints the differences over all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
     parser.add_argument("--out", type=pathlib.Path, required=True)

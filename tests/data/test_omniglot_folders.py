@@ -143,7 +143,7 @@ def test_a_folder_of_drawings_is_told_from_another(whole, tmp_path):
 def test_what_is_missing_is_named(copy):
     (copy / "Tagalog/character01/0911_07.png").unlink()
     shutil.rmtree(copy / "Angelic")
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="is not whole") as caught:
         list_drawings(copy, ALPHABETS)
     [warning] = caught
     assert "Missing, 17 in all: the alphabet Angelic" in str(warning.message)
