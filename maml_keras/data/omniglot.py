@@ -196,17 +196,17 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
     partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        drawers = pool.example_groups
+        arrays: dict[str, Any] = {
+            "examples": pool.examples,
+            "counts": pool.counts,
+            "class_names": np.array(pool.class_names),
+            "groups": np.array(pool.groups),
+            "fingerprint": np.array(pool.fingerprint()),
+        }
+        if pool.example_groups is not None:
+            arrays["example_groups"] = pool.example_groups
         with open(partial, "xb") as file:
-            np.savez_compressed(
-                file,
-                examples=pool.examples,
-                counts=pool.counts,
-                class_names=np.array(pool.class_names),
-                groups=np.array(pool.groups),
-                fingerprint=np.array(pool.fingerprint()),
-                **({} if drawers is None else {"example_groups": drawers}),
-            )
+            np.savez_compressed(file, **arrays)
         os.replace(partial, path)
     except OSError as error:
         with contextlib.suppress(OSError):
