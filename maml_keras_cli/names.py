@@ -12,6 +12,7 @@ PRESETS = (
     "sinusoid_5_code",
     "sinusoid_20",
     "sinusoid_20_code",
+    "glyphs",
     "omniglot_small",
     "omniglot_small_20w",
     "omniglot_small_alone",

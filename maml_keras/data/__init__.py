@@ -6,6 +6,7 @@ from maml_keras.data.family import TaskFamily
 from maml_keras.data.few_examples import FewExamples
 from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
+from maml_keras.data.glyphs import glyphs
 from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
@@ -36,6 +37,7 @@ __all__ = [
     "from_folder",
     "from_table",
     "from_tfds",
+    "glyphs",
     "mini_imagenet",
     "omniglot",
     "split_classes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from maml_keras.experiments.glyph_presets import glyphs
 from maml_keras.experiments.image_presets import SETS, images
 from maml_keras.experiments.omniglot_presets import (
     PUBLISHED,
@@ -42,6 +43,7 @@ PRESETS = {
             for shots in (10, 5, 20)
             for code in (False, True)
         ),
+        glyphs(),
         *(omniglot_small(ways) for ways in (5, 20)),
         omniglot_small_alone(),
         omniglot_short(),
