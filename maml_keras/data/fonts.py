@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import hashlib
+import io
 import os
 import pathlib
 import re
@@ -76,14 +77,15 @@ def _bundled() -> list[pathlib.Path]:
 def _unique(files: Sequence[pathlib.Path]) -> list[Face]:
     found: dict[str, Face] = {}
     for path in sorted(files):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
         if digest not in found:
-            found[digest] = Face(path, digest, _characters(path))
+            found[digest] = Face(path, digest, _characters(path, content))
     # By content, so that the same fonts in another folder give the same glyphs.
     return [found[digest] for digest in sorted(found)]
 
 
-def _characters(path: pathlib.Path) -> frozenset[int]:
+def _characters(path: pathlib.Path, content: bytes) -> frozenset[int]:
     try:
         from fontTools.ttLib import TTFont, TTLibError
     except ImportError as error:
@@ -92,7 +94,7 @@ def _characters(path: pathlib.Path) -> frozenset[int]:
             "both with `pip install 'maml_keras[plot]'`."
         ) from error
     try:
-        with TTFont(path, lazy=True) as font:
+        with TTFont(io.BytesIO(content), lazy=True) as font:
             return frozenset(font.getBestCmap() or ())
     except (TTLibError, KeyError, OSError, EOFError) as error:
         raise ValueError(
