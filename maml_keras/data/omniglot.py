@@ -1,14 +1,7 @@
 """Omniglot as the papers use it, prepared once and cached."""
 
-import contextlib
 import hashlib
-import json
-import logging
 import os
-import pathlib
-import uuid
-import zipfile
-import zlib
 from typing import Any
 
 import numpy as np
@@ -24,25 +17,12 @@ from maml_keras.data.omniglot_folders import (
 )
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool_cache import cached
 from maml_keras.data.tfds import length, open_tfds, resize
-
-logger = logging.getLogger(__name__)
 
 # Increase the number when the preparation below changes, so that old caches are not
 # read.
 FORMAT = 1
-# Errors from reading a missing or damaged archive; the archive is then built again. A
-# damaged header can ask for a password (RuntimeError) or for an unknown method.
-DAMAGED = (
-    OSError,
-    EOFError,
-    KeyError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 def omniglot(
@@ -109,12 +89,12 @@ def omniglot(
         "split": split,
         "examples": {n: s.num_examples for n, s in builder.info.splits.items()},
     }
-    cache = _cache_path({"format": FORMAT, **source, "size": size}, cache_dir)
-    pool = _read(cache)
-    if pool is None:
-        pool = _prepare(builder, dataset, size, verbose)
-        _write(cache, pool)
-    return pool
+    return cached(
+        "omniglot",
+        {"format": FORMAT, **source, "size": size},
+        lambda: _prepare(builder, dataset, size, verbose),
+        cache_dir,
+    )
 
 
 def _from_folders(
@@ -126,12 +106,12 @@ def _from_folders(
 ) -> Pool:
     drawings = list_drawings(path, alphabets_of(split))
     files = contents(path, drawings)
-    cache = _cache_path({"format": FORMAT, "files": files, "size": size}, cache_dir)
-    pool = _read(cache)
-    if pool is None:
-        pool = read_drawings(drawings, size, verbose=verbose)
-        _write(cache, pool)
-    return pool
+    return cached(
+        "omniglot",
+        {"format": FORMAT, "files": files, "size": size},
+        lambda: read_drawings(drawings, size, verbose=verbose),
+        cache_dir,
+    )
 
 
 def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
@@ -162,58 +142,3 @@ def _prepare(builder: Any, dataset: Any, size: int, verbose: str | int) -> Pool:
         for group, number in zip(groups, character[first], strict=True)
     ]
     return from_arrays(images, numbers, class_names=names, groups=groups)
-
-
-def _cache_path(
-    key: dict[str, Any], cache_dir: str | os.PathLike[str] | None
-) -> pathlib.Path:
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    directory = cache_dir or os.environ.get("MAML_KERAS_CACHE")
-    root = pathlib.Path(directory or "~/.cache/maml_keras").expanduser()
-    return root / f"omniglot-{digest[:16]}.npz"
-
-
-def _read(path: pathlib.Path) -> Pool | None:
-    """The cached pool, or None if the cache is missing or damaged."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
-            pool = Pool(
-                saved["examples"],
-                counts=saved["counts"],
-                class_names=saved["class_names"].tolist(),
-                groups=saved["groups"].tolist(),
-                example_groups=saved.get("example_groups"),
-            )
-            whole = str(saved["fingerprint"]) == pool.fingerprint()
-    except DAMAGED:
-        return None
-    return pool if whole else None
-
-
-def _write(path: pathlib.Path, pool: Pool) -> None:
-    # Write under another name first, so that no reader sees half a file. `tempfile`
-    # does not fit: only the owner may read its files, but users may share a cache.
-    partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        arrays: dict[str, Any] = {
-            "examples": pool.examples,
-            "counts": pool.counts,
-            "class_names": np.array(pool.class_names),
-            "groups": np.array(pool.groups),
-            "fingerprint": np.array(pool.fingerprint()),
-        }
-        if pool.example_groups is not None:
-            arrays["example_groups"] = pool.example_groups
-        with open(partial, "xb") as file:
-            np.savez_compressed(file, **arrays)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        logger.warning(
-            "Omniglot could not be cached in %r: %s. Pass a writable cache_dir. "
-            "Otherwise the next call prepares the data again.",
-            str(path.parent),
-            error,
-        )

@@ -19,7 +19,7 @@ import numpy as np
 from maml_keras.data.pool import Pool
 
 # What a pool may have beside its classes.
-OPTIONAL = ("groups",)
+OPTIONAL = ("groups", "example_groups")
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The preset of `glyphs`: characters drawn from fonts, on a machine without a network."""
+"""The preset `glyphs`: characters drawn from fonts, so that no network is needed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,10 @@ def made():
         def prepare():
             calls.append(groups)
             x = np.arange(8, dtype=np.uint8).reshape(4, 2, 1)
-            return from_arrays(x, ["a", "b", "a", "c"], groups=groups)
+            by = groups and ["Ann", "Bob", "Ann", "Cy"]
+            return from_arrays(
+                x, ["a", "b", "a", "c"], groups=groups, example_groups=by
+            )
 
         return prepare
 
@@ -30,6 +33,7 @@ def test_the_second_call_reads_an_equal_pool(tmp_path, made, groups):
     assert len(made.calls) == 1
     assert first.fingerprint() == second.fingerprint()
     assert second.groups == (groups and tuple(groups))
+    assert (second.example_groups is None) == (groups is None)
     assert not list(tmp_path.glob("*.partial"))
 
 

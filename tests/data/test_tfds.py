@@ -134,37 +134,6 @@ def test_cache_directory_from_the_environment(tmp_path, monkeypatch):
 
 
 @needs_omniglot
-@pytest.mark.parametrize("damage", ["empty", "truncated", "text", "other content"])
-def test_a_damaged_cache_is_built_again(tmp_path, preparations, damage):
-    expected = omniglot(split="small1[:40]", cache_dir=tmp_path)
-    (path,) = tmp_path.glob("*.npz")
-    whole = path.read_bytes()
-    if damage == "other content":
-        with np.load(path) as saved:
-            arrays = dict(saved)
-        arrays["examples"] = 255 - arrays["examples"]
-        np.savez(path, **arrays)
-    else:
-        damaged = {"empty": b"", "truncated": whole[:-100], "text": b"not an archive"}
-        path.write_bytes(damaged[damage])
-    again = omniglot(split="small1[:40]", cache_dir=tmp_path)
-    assert len(preparations) == 2
-    assert again.fingerprint() == expected.fingerprint()
-    omniglot(split="small1[:40]", cache_dir=tmp_path)
-    assert len(preparations) == 2
-
-
-@needs_omniglot
-def test_an_unwritable_cache_gives_a_warning(tmp_path, caplog):
-    (tmp_path / "file").write_text("in the way")
-    got = omniglot(split="small1[:40]", cache_dir=tmp_path / "file")
-    # The warning goes to the log, so that `--quiet` of the command line hides it.
-    assert "could not be cached" in caplog.text
-    assert "writable cache_dir" in caplog.text
-    assert len(got.examples) == 40
-
-
-@needs_omniglot
 def test_from_tfds_reads_and_resizes():
     got = from_tfds("omniglot", split="small1[:300]", size=(14, 20))
     assert got.examples.shape == (300, 14, 20, 3)
