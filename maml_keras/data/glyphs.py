@@ -51,7 +51,7 @@ def glyphs(
 
     Args:
         fonts: a folder of .ttf and .otf files. Defaults to DejaVu and STIX, which come
-            with matplotlib: 16 faces, some 2,700 classes in 38 scripts.
+            with matplotlib: 16 faces, some 2,700 classes in 34 scripts.
         scripts: names of scripts such as "Greek", or None for all. Characters are
             compared within these scripts only.
         drawings: int, drawings of each class.
