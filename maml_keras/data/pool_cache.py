@@ -86,6 +86,9 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
     # does not fit: only the owner may read its files, but users may share a cache.
     partial = path.with_name(f"{path.stem}-{uuid.uuid4().hex}.partial")
     known = {name: getattr(pool, name) for name in OPTIONAL}
+    extra: dict[str, Any] = {
+        name: np.array(value) for name, value in known.items() if value is not None
+    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "xb") as file:
@@ -95,7 +98,7 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
                 counts=pool.counts,
                 class_names=np.array(pool.class_names),
                 fingerprint=np.array(pool.fingerprint()),
-                **{k: np.array(v) for k, v in known.items() if v is not None},
+                **extra,
             )
         os.replace(partial, path)
     except OSError as error:
