@@ -5,11 +5,10 @@ from __future__ import annotations
 # The drawings of a character: one by each of 20 people, who differ by alphabet.
 DRAWERS = 20
 
-# Characters of each alphabet. The author's archive `images_background` has the drawings
-# 0001 to 0964, `images_evaluation` has 0965 to 1623.
+# Characters of each alphabet, in the order of the author's numbers. The archive
+# `images_background` has the characters 0001 to 0964, `images_evaluation` has 0965 to
+# 1623.
 BACKGROUND = {
-    "Alphabet_of_the_Magi": 20,
-    "Anglo-Saxon_Futhorc": 29,
     "Arcadian": 26,
     "Armenian": 41,
     "Asomtavruli_(Georgian)": 40,
@@ -17,25 +16,27 @@ BACKGROUND = {
     "Bengali": 46,
     "Blackfoot_(Canadian_Aboriginal_Syllabics)": 14,
     "Braille": 26,
-    "Burmese_(Myanmar)": 34,
     "Cyrillic": 33,
     "Early_Aramaic": 22,
+    "Syriac_(Estrangelo)": 23,
+    "Anglo-Saxon_Futhorc": 29,
     "Futurama": 26,
     "Grantha": 43,
     "Greek": 24,
     "Gujarati": 48,
     "Hebrew": 22,
-    "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16,
     "Japanese_(hiragana)": 52,
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)": 16,
+    "Malay_(Jawi_-_Arabic)": 40,
     "Japanese_(katakana)": 47,
     "Korean": 40,
     "Latin": 26,
-    "Malay_(Jawi_-_Arabic)": 40,
+    "Alphabet_of_the_Magi": 20,
     "Mkhedruli_(Georgian)": 41,
+    "Burmese_(Myanmar)": 34,
     "N_Ko": 33,
     "Ojibwe_(Canadian_Aboriginal_Syllabics)": 14,
     "Sanskrit": 42,
-    "Syriac_(Estrangelo)": 23,
     "Tagalog": 17,
     "Tifinagh": 55,
 }
@@ -55,8 +56,8 @@ EVALUATION = {
     "Mongolian": 30,
     "Old_Church_Slavonic_(Cyrillic)": 45,
     "Oriya": 46,
-    "Sylheti": 28,
     "Syriac_(Serto)": 23,
+    "Sylheti": 28,
     "Tengwar": 25,
     "Tibetan": 42,
     "ULOG": 26,

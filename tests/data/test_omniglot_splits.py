@@ -60,5 +60,5 @@ def test_the_papers_own_draw_is_by_seed_and_names(pool):
 def test_unknown_protocols_and_small_pools_are_refused(pool):
     with pytest.raises(ValueError, match="'lake'. Received: 'ravi'"):
         split_omniglot(pool, "ravi")
-    with pytest.raises(ValueError, match="names of a group in the pool.*Angelic"):
+    with pytest.raises(ValueError, match="list names of a group.*Angelic"):
         split_omniglot(pool.select(np.arange(964)), "lake")

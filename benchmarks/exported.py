@@ -1,0 +1,95 @@
+"""What an export reaches on new tasks, in a process with TensorFlow alone.
+
+    python -m benchmarks.exported tasks omniglot_5w1s --data-dir FOLDER --out tasks.npz
+    python benchmarks/exported.py measure saved_models/omniglot tasks.npz --alone
+
+`tasks` writes the test tasks of a preset, the same as those of `maml-keras evaluate`.
+`measure` adapts the export to each of them and prints the accuracy with its 95%
+half-width over tasks. With `--alone` each query has a call of its own.
+"""
+
+import argparse
+import sys
+
+import numpy as np
+
+
+def write_tasks(options: argparse.Namespace) -> None:
+    """Writes tasks of the preset's test characters, images as bytes."""
+    from maml_keras import data
+    from maml_keras.experiments import registry, runs
+
+    family = registry.get(options.preset).families(data_dir=options.data_dir).test
+    family = family.resized(
+        shots=options.shots or family.shots, queries=options.queries or family.queries
+    )
+    episodes = data.episodes(
+        family, batch_size=100, seed=runs.TEST_SEED, num_episodes=options.tasks
+    )
+    columns: dict[str, list[np.ndarray]] = {}
+    for task, query_y in episodes:
+        for name, array in {**task, "query_y": query_y}.items():
+            value = np.asarray(array)
+            image = name.endswith("_x")
+            value = np.round(value * 255).astype("uint8") if image else value
+            columns.setdefault(name, []).append(value)
+    arrays = {name: np.concatenate(parts) for name, parts in columns.items()}
+    np.savez_compressed(options.out, **arrays)
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Prints the accuracy before and after adaptation."""
+    import tensorflow as tf
+
+    saved = tf.saved_model.load(options.export)
+    with np.load(options.file) as file:
+        tasks = [
+            file[name] for name in ("support_x", "support_y", "query_x", "query_y")
+        ]
+    before, after = [], []
+    for sx, sy, qx, qy in zip(*tasks):
+        sx, qx = sx / np.float32(255), qx / np.float32(255)
+        weights = saved.adapt(sx, sy, steps=options.steps)
+        groups = np.split(qx, len(qx)) if options.alone else [qx]
+        logits = np.concatenate(
+            [saved.predict_with(weights, x, steps=options.steps) for x in groups]
+        )
+        after.append(np.mean(logits.argmax(-1) == qy.ravel()))
+        before.append(np.mean(np.argmax(saved.serve(qx), -1) == qy.ravel()))
+    assert "maml_keras" not in sys.modules
+    how = "alone" if options.alone else "together"
+    for steps, rates in ((0, before), (options.steps, after)):
+        half = 1.96 * np.std(rates, ddof=1) / np.sqrt(len(rates))
+        sizes = (
+            f"{tasks[1].shape[1]} support examples, {tasks[3].shape[1]} queries {how}"
+        )
+        sys.stdout.write(
+            f"{steps} steps: {np.mean(rates):.2%} ± {half:.2%} over {len(rates)} "
+            f"tasks, {sizes}\n"
+        )
+
+
+def main() -> None:
+    """Runs one of the two commands."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    write = commands.add_parser("tasks")
+    write.set_defaults(run=write_tasks)
+    write.add_argument("preset")
+    write.add_argument("--data-dir")
+    write.add_argument("--shots", type=int)
+    write.add_argument("--queries", type=int)
+    write.add_argument("--tasks", type=int, default=600)
+    write.add_argument("--out", required=True)
+    read = commands.add_parser("measure")
+    read.set_defaults(run=measure)
+    read.add_argument("export")
+    read.add_argument("file")
+    read.add_argument("--steps", type=int, default=3)
+    read.add_argument("--alone", action="store_true")
+    options = parser.parse_args()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
