@@ -14,6 +14,12 @@ from maml_keras.learner import masks
 from maml_keras.learner.losses import PureLoss
 
 Metric = Callable[[Any, Any], Any]
+# Words in the names of Keras's metric functions and in those of most users.
+HIGHER = {"accuracy", "correlation"}
+LOWER = {
+    *("loss", "error", "crossentropy", "divergence", "hinge", "huber", "cosh"),
+    "poisson",
+}
 Named = str | Metric | dict[Any, str | Metric] | None
 
 
@@ -160,21 +166,23 @@ def direction(name: str, given: bool | None = None) -> bool | None:
     """Whether a higher value of a metric is better.
 
     Args:
-        name: str, the metric's name.
+        name: str, the metric's name, after the name of an output if it has one.
         given: the user's statement about their own function, or None.
 
     Returns:
-        `given`, or else True for accuracies, False for losses and errors, and None for
-        any other name.
+        `given`, or else True for accuracies and correlations, False for losses and
+        errors, and None for any other name. The last word that tells decides, because
+        the first words can be those of an output.
 
     >>> direction("accuracy"), direction("loss"), direction("r2")
     (True, False, None)
+    >>> direction("age_loss"), direction("loss_head_accuracy")
+    (False, True)
     """
     if given is not None:
         return given
-    if "accuracy" in name:
-        return True
-    return False if name == "loss" or "error" in name else None
+    told = [word for word in name.split("_") if word in HIGHER | LOWER]
+    return told[-1] in HIGHER if told else None
 
 
 def _accuracy(loss: PureLoss) -> Metric:

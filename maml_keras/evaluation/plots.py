@@ -90,6 +90,7 @@ def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> N
         # A single diverging task moves a mean; the median shows the other tasks.
         axes.plot(steps, result.medians, "--", linewidth=1, color=color)
     first = next(iter(results.values()))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("adaptation steps on the support set")
     axes.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} new tasks")
     axes.set_title("Adapting to new tasks\nmean, 95% CI; dashed: median")

@@ -82,6 +82,11 @@ class Learner:
         return [*self.model.non_trainable_variables, *self.batch_norm.statistics()]
 
     @property
+    def assigned_variables(self) -> list[Any]:
+        """The `state_variables` that a pass has assigned so far."""
+        return [self.state_variables[i] for i in sorted(self._assigned)]
+
+    @property
     def num_seeds(self) -> int:
         """How many random number generators the model holds."""
         return sum(map(is_seed, self.state_variables))

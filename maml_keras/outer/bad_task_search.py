@@ -58,7 +58,7 @@ def bad_tasks(maml: Any, data: Any) -> list[BadTask]:
 
 
 def _check_weights(maml: Any) -> None:
-    bad = first_not_finite([*maml.weights, *maml.optimizer.variables])
+    bad = first_not_finite(maml)
     if bad is not None:
         raise BadTaskError(
             "A meta-step needs finite numbers. Received: values of "

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from maml_keras.learner.moving_statistics import momenta
+
 
 def check_writable(model: keras.Model, what: str) -> None:
     """Refuses a model with weights or optimizer variables that are not finite.
+
+    A variable that training does not change may be infinite, as a mask of `-inf` is.
 
     Args:
         model: any `keras.Model`.
@@ -29,10 +32,10 @@ def check_writable(model: keras.Model, what: str) -> None:
     ValueError: A backup must hold finite numbers only. Received: 1 of 1 values of \
 '...head/bias' are NaN or infinite. ...
     """
-    bad = first_not_finite([*model.weights, *_of_optimizer(model)])
+    bad = first_not_finite(model)
     if bad is None:
         return
-    value = np.asarray(bad)
+    value = _floats(bad)
     count = int(value.size - np.isfinite(value).sum())
     raise ValueError(
         f"{what} must hold finite numbers only. Received: {count} of {value.size} "
@@ -42,21 +45,34 @@ def check_writable(model: keras.Model, what: str) -> None:
     )
 
 
-def first_not_finite(variables: Sequence[Any]) -> Any:
-    """The first variable with a NaN or infinite value, or None.
+def first_not_finite(model: keras.Model) -> Any:
+    """The first variable of a model or its optimizer that is damaged, or None.
+
+    NaN is a damage anywhere. An infinite value is one in a variable that training
+    changes: a trainable weight, a variable of the optimizer, a moving statistic of
+    batch norm, or any other variable that a pass of this learner assigned. Other
+    variables hold what the user put there.
 
     Args:
-        variables: `keras.Variable`s.
+        model: any `keras.Model`.
     """
-    for variable in variables:
-        value = keras.ops.convert_to_numpy(variable)
-        # NumPy does not count `bfloat16` among its floats, so ask Keras.
-        floats = keras.backend.is_float_dtype(variable.dtype)
-        if floats and not np.isfinite(value.astype("float64")).all():
+    optimizer = getattr(model, "optimizer", None)
+    changed = [*model.trainable_weights, *(getattr(optimizer, "variables", None) or [])]
+    learner = getattr(model, "learner", None)
+    if learner is not None:
+        changed += learner.assigned_variables
+    ids = {id(v) for v in changed} | momenta(model).keys()
+    for variable in [*model.weights, *changed]:
+        value = _floats(variable)
+        damaged = ~np.isfinite(value) if id(variable) in ids else np.isnan(value)
+        if damaged.any():
             return variable
     return None
 
 
-def _of_optimizer(model: keras.Model) -> list[Any]:
-    optimizer = getattr(model, "optimizer", None)
-    return list(getattr(optimizer, "variables", None) or [])
+def _floats(variable: Any) -> Any:
+    """The values of a variable in float64; empty if they are no floats."""
+    # NumPy does not count `bfloat16` among its floats, so ask Keras.
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return np.empty([0])
+    return keras.ops.convert_to_numpy(variable).astype("float64")

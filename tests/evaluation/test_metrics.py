@@ -1,6 +1,7 @@
 """The metrics of an evaluation: accuracy, functions of Keras and of a user."""
 
 import functools
+import inspect
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from helpers import (
 )
 
 from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.evaluation.metrics import direction
 from maml_keras.evaluation.trace import trace_inner_loop
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -88,6 +90,34 @@ def test_the_direction_of_a_metric_is_known_or_given():
     trace = trace_inner_loop(model, [batch], metric=score, higher_is_better=True)
     assert trace.query().higher_is_better is True
     assert trace.query("loss").higher_is_better is False
+
+
+def test_the_direction_of_every_metric_of_keras_is_known():
+    functions = {
+        name
+        for name in dir(keras.metrics)
+        if inspect.isfunction(getattr(keras.metrics, name))
+    } - {"get", "serialize", "deserialize"}
+    found = {name for name in functions if direction(name) is None}
+    assert len(functions) > 20
+    assert not found
+    rising = {name for name in functions if direction(name)}
+    assert rising == {
+        name for name in functions if name.endswith(("accuracy", "correlation"))
+    }
+
+
+@pytest.mark.parametrize("output", ["left", "accuracy_of_age"])
+def test_the_loss_of_one_output_is_better_when_lower(output):
+    x = keras.Input([3])
+    outputs = {output: keras.layers.Dense(2)(x), "other": keras.layers.Dense(2)(x)}
+    loss = dict.fromkeys(outputs, "mse")
+    task, query_y = regression()
+    task["support_y"] = dict.fromkeys(outputs, task["support_y"])
+    batch = task, dict.fromkeys(outputs, query_y)
+    model = maml(keras.Model(x, outputs), loss=loss)
+    found = evaluated(model, batch, metric={output: "loss"})
+    assert (found.metric, found.higher_is_better) == (f"{output}_loss", False)
 
 
 def test_several_labels_are_decided_at_the_threshold_of_the_loss():

@@ -37,6 +37,7 @@ def test_curves_have_a_line_a_band_and_a_median_for_each_network(tmp_path, monke
     assert len(axes.collections) == 2
     np.testing.assert_allclose(axes.lines[0].get_ydata(), evaluation(0).curve)
     assert "4 new tasks" in axes.get_ylabel()
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_fits_have_a_panel_for_each_network(tmp_path, monkeypatch):

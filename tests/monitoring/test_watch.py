@@ -354,12 +354,16 @@ def test_pages_of_a_real_server_in_a_browser(run, tmp_path):
             "What do the inner steps do?",
             "Which inner rates are learned?",
         ]
-        [band, *_] = layout["category"][0]["chart"]
         # TensorBoard merges the layouts of both runs.
         by_run = json.loads(answer(f"{plugin}/scalars/tags"))
         tags = {tag for found in by_run.values() for tag in found}
-        for series in band["margin"]["series"]:
-            assert set(series.values()) <= tags
+        charts = [c for category in layout["category"] for c in category["chart"]]
+        lines = [chart["multiline"]["tag"] for chart in charts if "multiline" in chart]
+        bands = [chart["margin"]["series"] for chart in charts if "margin" in chart]
+        # Two runs, one of a loss and one of an accuracy, with three bands each.
+        assert len(bands) == 6
+        assert all(set(series.values()) <= tags for [series] in bands)
+        assert all(any(re.search(line, tag) for tag in tags) for [line] in lines)
         pictures = json.loads(answer(f"{plugin}/images/tags"))
         assert set(pictures["sinusoid/adaptation/validation"]) == {
             "fits",

@@ -119,14 +119,15 @@ def test_batch_renormalisation_is_refused_to_second_order():
 # Losses -------------------------------------------------------------------------------
 
 
-def ctc(**options):
+def ctc(task_map="parallel", **options):
+    keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input([6, 3]), layers.Dense(4)])
     inner = mk.InnerLoop(keras.losses.CTC(), mk.SGD(0.01))
     generator = np.random.default_rng(0)
     x = generator.normal(size=[1, 3, 6, 3]).astype("float32")
     y = generator.integers(1, 4, [1, 3, 2]).astype("int32")
     batch = {"support_x": x, "support_y": y, "query_x": x}, y
-    return mk.MAML(model, inner, task_map="parallel", **options), batch
+    return mk.MAML(model, inner, task_map=task_map, **options), batch
 
 
 @pytest.mark.parametrize("run", [fitted, eager])
@@ -142,6 +143,14 @@ def test_ctc_trains_to_first_order():
     _, gradients = wrapped.compute_meta_gradients(batch)
     assert all(np.isfinite(g).all() and np.any(g) for g in gradients)
     assert np.isfinite(fitted(wrapped, batch))
+
+
+def test_ctc_falls_back_to_the_loop():
+    wrapped, batch = ctc(task_map="auto", meta_gradient=mk.FirstOrder())
+    loss = fitted(wrapped, batch)
+    assert "has no form with a task axis" in str(wrapped.task_map)
+    looping, _ = ctc(task_map="sequential", meta_gradient=mk.FirstOrder())
+    np.testing.assert_allclose(loss, fitted(looping, batch), rtol=1e-6)
 
 
 @keras.saving.register_keras_serializable(package="tests")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers import dense, maml, regression
 
-from maml_keras import WholeBackup
+from maml_keras import BadTaskError, WholeBackup
 from maml_keras.experiments import runs
 from maml_keras.experiments.registry import get
 from maml_keras.outer.finite_weights import first_not_finite
@@ -96,10 +96,61 @@ def test_a_metric_that_is_not_finite_does_not_prevent_saving(tmp_path):
 
 
 def test_half_precision_is_checked():
-    variable = keras.Variable(np.ones([2]), dtype="bfloat16")
-    assert first_not_finite([variable]) is None
-    variable.assign([1.0, np.inf])
-    assert first_not_finite([variable]) is variable
+    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, dtype="bfloat16")])
+    assert first_not_finite(model) is None
+    spoiled(model.layers[0].bias, np.inf)
+    assert first_not_finite(model) is model.layers[0].bias
+
+
+class Masked(keras.layers.Layer):
+    """Adds a frozen mask, and counts its calls in a variable."""
+
+    def build(self, shape):
+        self.mask = self.add_weight(shape=shape[1:], trainable=False, name="mask")
+        self.calls = self.add_weight(
+            shape=[], trainable=False, name="calls", initializer="zeros"
+        )
+
+    def call(self, x):
+        self.calls.assign(self.calls + 1.0)
+        return keras.activations.softmax(x + self.mask)
+
+
+def masked():
+    layers = keras.layers.Dense(3), Masked(), keras.layers.Dense(2)
+    model = maml(keras.Sequential([keras.Input([3]), *layers]), task_map="parallel")
+    spoiled(layers[1].mask, -np.inf)
+    model.compile("adam", jit_compile=False)
+    model.train_on_batch(*regression())
+    return model, layers[1]
+
+
+def test_a_frozen_mask_of_infinity_is_written_and_blamed_for_nothing(tmp_path):
+    model, layer = masked()
+    for writer in ("save_weights", "whole backup"):
+        WRITERS[writer](model, tmp_path)
+    # Without a learner, as in the backup of a pretrained network.
+    assert first_not_finite(model.model) is None
+    task, query_y = regression()
+    with pytest.raises(BadTaskError, match="task 0 of its batch"):
+        model.train_on_batch(task, query_y * np.inf)
+    spoiled(layer.mask, np.nan)
+    with pytest.raises(ValueError, match=f"{MESSAGE}3 values of '.*mask'"):
+        model.save_weights(tmp_path / "w.weights.h5")
+
+
+def test_what_passes_assign_must_be_finite(tmp_path):
+    model, layer = masked()
+    spoiled(layer.calls, np.inf)
+    with pytest.raises(ValueError, match=f"{MESSAGE}1 values of '.*calls'"):
+        model.save_weights(tmp_path / "w.weights.h5")
+
+
+def test_a_moving_statistic_must_be_finite_before_any_training():
+    norm = keras.layers.BatchNormalization()
+    model = keras.Sequential([keras.Input([2]), keras.layers.Dense(2), norm])
+    spoiled(norm.moving_variance, np.inf)
+    assert first_not_finite(model) is norm.moving_variance
 
 
 def test_a_run_keeps_its_backup_and_writes_no_model(tmp_path, monkeypatch):
