@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.backend.graph_passes import without_idle_passes
 from maml_keras.execution.step_by_step import Checks, Step
 from maml_keras.execution.xla_choice import refused_by_xla
 
@@ -20,11 +21,12 @@ def fuse(
     steps: int,
     otherwise: Callable[[Any], Any],
     *,
+    jit_compile: bool,
     check: Checks,
     mend: Callable[[Any], Any],
     report: Callable[[Exception], None] | None = None,
 ) -> Any:
-    """A Keras train function that runs `steps` steps in one XLA program.
+    """A Keras train function that runs `steps` steps in one program.
 
     Keras's own `steps_per_execution` calls one compiled step several times. Here the
     program contains the loop over the steps and walks through stacked batches. If
@@ -35,6 +37,7 @@ def fuse(
         step: a training step, batch to a dict of scalar logs and whether it was taken.
         steps: int, batches of a call.
         otherwise: a train function for iterators whose batches have no fixed shape.
+        jit_compile: bool, whether XLA compiles the program.
         check: looks at batches before their steps.
         mend: called with a batch whose step was not taken; returns the logs or raises.
         report: called with the error if XLA cannot compile the program, which then
@@ -55,7 +58,7 @@ def fuse(
             return otherwise(iterator)
         key = str(spec)
         if key not in built:
-            built[key] = _Program(step, steps, spec, report)
+            built[key] = _Program(step, steps, spec, jit_compile, report)
         program = built[key]
         count, stacks = program.read(iterator)
         if count == 0:
@@ -101,6 +104,7 @@ class _Program:
         step: a training step.
         steps: int, batches of a call.
         spec: of the iterator's elements, batches or `Stack`s.
+        jit_compile: as in `fuse`.
         report: as in `fuse`.
     """
 
@@ -109,8 +113,10 @@ class _Program:
         step: Step,
         steps: int,
         spec: Any,
+        jit_compile: bool,
         report: Callable[[Exception], None] | None,
     ) -> None:
+        self._jit_compile = jit_compile
         self._report = report
         self.is_stack = isinstance(spec, Stack)
         self.one = spec
@@ -158,9 +164,9 @@ class _Program:
         return int(taken), bool(intact), logs
 
     def _working(self, stacks: list[Any]) -> Any:
-        """The loop under XLA, or without XLA where XLA cannot compile the loop."""
-        walk = self._compiled(jit_compile=True)
-        if self._report is None:
+        """The loop, without XLA where XLA cannot compile the loop."""
+        walk = self._compiled(jit_compile=self._jit_compile)
+        if self._report is None or not self._jit_compile:
             return walk
         try:
             # The loop over no batches compiles the program and changes nothing.
@@ -193,7 +199,8 @@ class _Program:
             )
             return taken, intact, tf.nest.pack_sequence_as(like, logs)
 
-        return tf.function(walk, jit_compile=jit_compile, autograph=False)
+        function = tf.function(walk, jit_compile=jit_compile, autograph=False)
+        return function if jit_compile else without_idle_passes(function)
 
 
 def _read(iterator: Any, steps: int, spec: Any) -> tuple[Any, list[Any]]:

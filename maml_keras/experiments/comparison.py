@@ -17,7 +17,7 @@ from maml_keras.evaluation.plots import plot_comparison
 from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.experiments import baselines, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
-from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, grid
+from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, Grid, grid
 from maml_keras.experiments.preset import Preset
 from maml_keras.monitoring import figures
 from maml_keras.monitoring.tensorboard_hparams import settings_of, write_contenders
@@ -35,14 +35,14 @@ class Comparison:
         seconds: training time used, by name, without compilation.
         choices: the inner rate and the steps that a baseline chose on validation
             tasks, by name. Its result has at least that many steps.
-        grid: str, the rates and steps among which baselines chose.
+        grid: the rates and steps among which baselines chose; None without choices.
     """
 
     results: dict[str, Evaluation]
     iterations: dict[str, int]
     seconds: dict[str, float]
     choices: dict[str, Choice] = dataclasses.field(default_factory=dict)
-    grid: str = ""
+    grid: Grid | None = None
 
     @property
     def steps(self) -> int:
@@ -134,7 +134,17 @@ class Comparison:
             return ""
         return (
             f"; {' and '.join(self.choices)} chose on {VALIDATION_TASKS} validation "
-            f"tasks from {self.grid}"
+            f"tasks from {self.grid}" + self._edges_text()
+        )
+
+    def _edges_text(self) -> str:
+        assert self.grid is not None
+        edges = {name: self.grid.edges(c) for name, c in self.choices.items()}
+        told = [f"{name} chose {' and '.join(e)}" for name, e in edges.items() if e]
+        if not told:
+            return ""
+        return (
+            f"; at the end of this grid, {', '.join(told)}: a larger grid may be better"
         )
 
     def summary(self) -> dict[str, Any]:
@@ -150,7 +160,7 @@ class Comparison:
                     for step in range(self.steps + 1)
                 ],
                 **(
-                    {"chosen": {**self.choices[name]._asdict(), "from": self.grid}}
+                    {"chosen": {**self.choices[name]._asdict(), "from": str(self.grid)}}
                     if name in self.choices
                     else {}
                 ),
@@ -285,7 +295,7 @@ def _compare(
             verbose=verbose,
         )
     comparison = Comparison(
-        results, counts, times, choices, str(grid(preset)) if choices else ""
+        results, counts, times, choices, grid(preset) if choices else None
     )
     text = f"{preset.title}\n\n`{command}`\n\n{comparison.table()}\n\n{comparison}\n"
     (folder / "comparison.md").write_text(text, encoding="utf-8")

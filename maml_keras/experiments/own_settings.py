@@ -39,6 +39,21 @@ class Grid(NamedTuple):
         rates, steps = (", ".join(f"{v:g}" for v in values) for values in self)
         return f"rates {rates}; steps {steps}"
 
+    def edges(self, choice: Choice) -> list[str]:
+        """At which ends of the grid a choice lies, so that a larger grid may be better.
+
+        No steps are no end, because fewer are not possible.
+
+        >>> Grid((0.1, 0.3, 1.0), (0, 1, 5)).edges(Choice(0.3, 5))
+        ['the most steps']
+        """
+        ends = {
+            "the most steps": choice.steps == self.steps[-1],
+            "the highest rate": choice.learning_rate == self.rates[-1],
+            "the lowest rate": choice.learning_rate == self.rates[0],
+        }
+        return [name for name, at_end in ends.items() if at_end and choice.steps]
+
 
 class Choice(NamedTuple):
     """What a baseline chose on validation tasks.

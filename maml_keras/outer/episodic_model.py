@@ -93,10 +93,11 @@ class EpisodicModel(keras.Model, abc.ABC):
                 `fit` compiles if the tasks are small enough to gain from XLA, and if
                 the training is so long that it earns the compilation back: from
                 1,000 meta-steps on.
-            steps_per_execution: int, meta-steps in one call; under XLA these steps
-                are one program. Callbacks and the progress bar see only the last of
-                these steps. `"auto"`: up to 100, a divisor of an epoch, if XLA
-                compiles, else 1.
+            steps_per_execution: int, meta-steps in one call. The steps are one
+                program, a loop in the graph, if the data is a dataset or arrays with
+                batches of fixed shape; else Python calls one step after another.
+                Callbacks and the progress bar see only the last of these steps.
+                `"auto"`: up to 100, a divisor of an epoch, if XLA compiles, else 1.
             **kwargs: `metrics`, `run_eagerly`, ...
 
         Raises:
@@ -339,13 +340,13 @@ class EpisodicModel(keras.Model, abc.ABC):
     def _fuses(self) -> bool:
         """True if several steps become one program."""
         one_device = self.distribute_strategy.num_replicas_in_sync == 1
-        return bool(self.jit_compile) and self.steps_per_execution > 1 and one_device
+        return self.steps_per_execution > 1 and one_device and not self.run_eagerly
 
     def make_train_function(self, force: bool = False) -> Any:
         """Like Keras's method, but no step is taken on a batch that does not fit.
 
         Each batch is looked at before its step, and handed on to `_mend` if a number in
-        the step is not finite. Several XLA steps are joined into one program.
+        the step is not finite. Several steps are joined into one program.
         """
         if self.train_function is None or force:
             self.train_function = keras_functions.train_function(self)

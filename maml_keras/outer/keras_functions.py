@@ -38,6 +38,7 @@ def train_function(model: Any) -> Any:
             model._step_with_health,
             model.steps_per_execution,
             function,
+            jit_compile=bool(model.jit_compile),
             check=check,
             mend=model._mend,
             report=model._without_xla if automatic else None,

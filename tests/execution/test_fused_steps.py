@@ -8,7 +8,7 @@ from helpers import CountedMSE
 
 from maml_keras import MAML, SGD, InnerLoop, models
 from maml_keras.data import Sinusoid, episodes
-from maml_keras.execution import xla_choice
+from maml_keras.execution import fused_steps, xla_choice
 
 pytestmark = pytest.mark.journey
 
@@ -58,6 +58,21 @@ def test_data_that_ends_inside_a_call_is_used_to_its_end():
     single = run(
         sinusoids(20), fit={"epochs": 2}, jit_compile=False, steps_per_execution=1
     )
+    assert_same(fused, single)
+
+
+def test_without_xla_the_steps_are_one_program_too(monkeypatch):
+    calls, walked = [], fused_steps._Program.run
+    monkeypatch.setattr(
+        fused_steps._Program,
+        "run",
+        lambda *args: (calls.append(1), walked(*args))[1],
+    )
+    fit = {"steps_per_epoch": 6, "epochs": 2}
+    fused = run(sinusoids(), fit=fit, jit_compile=False, steps_per_execution=3)
+    assert len(calls) == 4
+    single = run(sinusoids(), fit=fit, jit_compile=False, steps_per_execution=1)
+    assert len(calls) == 4
     assert_same(fused, single)
 
 

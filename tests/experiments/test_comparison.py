@@ -12,7 +12,7 @@ from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.experiments import registry, run_folder, runs
 from maml_keras.experiments.compared_algorithm import epoch_length
 from maml_keras.experiments.comparison import Comparison, compare
-from maml_keras.experiments.own_settings import Choice
+from maml_keras.experiments.own_settings import Choice, Grid
 from maml_keras.experiments.preset import Families
 from maml_keras_cli import app
 
@@ -62,7 +62,7 @@ def test_the_row_of_a_baseline_ends_after_the_steps_that_it_chose():
         {"a": 1, "b": 1},
         times,
         {"b": Choice(0.1, 2)},
-        "rates 0.1; steps 2",
+        Grid((0.03, 0.1, 0.3), (0, 1, 2)),
     )
     assert comparison.difference("b") == (-2.0, 0.0)
     assert comparison.difference("b", 1) == (0.0, 0.0)
@@ -70,7 +70,10 @@ def test_the_row_of_a_baseline_ends_after_the_steps_that_it_chose():
     assert "step 0 | step 1 | own choice | median | diverged | end - a |" in head
     assert "| 5.5 ± 1.27 |  | 5.5 | 0 |  |" in a
     assert "| 5.5 ± 1.27 | 3.5 ± 1.27 (2 steps of 0.1) | 3.5 | 0 | -2 ± 0 |" in b
-    assert str(comparison).endswith("validation tasks from rates 0.1; steps 2")
+    assert str(comparison).endswith(
+        "b chose on 100 validation tasks from rates 0.03, 0.1, 0.3; steps 0, 1, 2; at "
+        "the end of this grid, b chose the most steps: a larger grid may be better"
+    )
     assert comparison.summary()["b"]["differences"] == [[0.0, 0.0], [0.0, 0.0]]
 
 

@@ -75,6 +75,19 @@ def test_the_grid_is_around_the_rate_and_the_steps_of_the_preset():
     assert found == Grid((0.04, 0.12, 0.4, 1.2, 4.0), (0, 1, 5))
 
 
+@pytest.mark.parametrize(
+    ("choice", "ends"),
+    [
+        (Choice(0.3, 1), []),
+        (Choice(0.1, 0), []),
+        (Choice(0.1, 1), ["the lowest rate"]),
+        (Choice(1.0, 5), ["the most steps", "the highest rate"]),
+    ],
+)
+def test_a_choice_at_an_end_of_the_grid_is_told(choice, ends):
+    assert Grid((0.1, 0.3, 1.0), (0, 1, 5)).edges(choice) == ends
+
+
 @pytest.mark.parametrize("name", sorted(baselines.CHOOSING))
 def test_a_baseline_chooses_before_any_test_task_is_drawn(name):
     maml, families = baselines.BASELINES[name](SMALL, iterations=20, verbose=0)

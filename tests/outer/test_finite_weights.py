@@ -96,7 +96,9 @@ def test_a_metric_that_is_not_finite_does_not_prevent_saving(tmp_path):
 
 
 def test_half_precision_is_checked():
-    model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1, dtype="bfloat16")])
+    model = keras.Sequential(
+        [keras.Input([1]), keras.layers.Dense(1, dtype="bfloat16")]
+    )
     assert first_not_finite(model) is None
     spoiled(model.layers[0].bias, np.inf)
     assert first_not_finite(model) is model.layers[0].bias
