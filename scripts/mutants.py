@@ -2,6 +2,7 @@
 
     make mutants                                # 60 mutants
     python scripts/mutants.py --sample 10 --seed 3
+    python scripts/mutants.py --sample 10 --only inner/rules
 
 cosmic-ray changes one place in a module of the wings `inner`, `learner`, `execution` or
 `outer`, in a copy of the repository. First all tests of these wings run once on the
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from typing import Any
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
@@ -106,13 +108,13 @@ class Copy:
             raise SystemExit(f"No test was run:\n{done.stdout}")
         return done is None or bool(done.returncode)
 
-    def mutants(self) -> list[Any]:
-        """Every change that cosmic-ray knows, in all modules."""
+    def mutants(self, files: Iterable[str]) -> list[Any]:
+        """Every change that cosmic-ray knows, in some modules."""
         from cosmic_ray.commands import init
         from cosmic_ray.work_db import use_db
 
         with use_db(str(self.folder / "mutants.sqlite")) as found:
-            init([self.folder / name for name in modules()], found, {})
+            init([self.folder / name for name in files], found, {})
             made = [item.mutations[0] for item in found.work_items]
         kept = [m for m in made if not any(t in m.operator_name for t in TRIVIAL)]
         # The database has no order.
@@ -153,13 +155,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="one module, met by its own test file only")
     options = parser.parse_args()
+    files = modules()
+    if options.only:
+        files = {name: files[name] for name in [f"maml_keras/{options.only}.py"]}
     with tempfile.TemporaryDirectory() as place:
         copy = Copy(pathlib.Path(place).resolve())
-        every = copy.mutants()
+        every = copy.mutants(files)
         chosen = random.Random(options.seed).sample(every, options.sample)
         began = time.perf_counter()
-        seconds, coverage = copy.surveyed(set(modules().values()))
+        seconds, coverage = copy.surveyed(set(files.values()))
         print(f"{len(seconds)} tests pass in {time.perf_counter() - began:.0f} s")
         survivors = 0
         for number, mutant in enumerate(chosen, start=1):
