@@ -175,6 +175,29 @@ def layer_call(
     return keras.ops.cast(y, layer.compute_dtype)
 
 
+def masked_moments(x: Any, mask: Any) -> tuple[Any, Any]:
+    """Mean and variance of each channel over the positions that a mask keeps.
+
+    Args:
+        x: float tensor `[..., channels]`.
+        mask: bool tensor, `[...]` without the last axis, or broadcasting to it.
+
+    Returns:
+        `mean` and `variance`, `[channels]`; zeros if nothing is kept.
+
+    >>> mean, variance = masked_moments(
+    ...     tf.constant([[1.0], [3.0], [9.0]]), tf.constant([True, True, False]))
+    >>> float(mean[0]), float(variance[0])
+    (2.0, 1.0)
+    """
+    kept = tf.cast(mask, x.dtype)[..., None] * tf.ones_like(x)
+    axes = list(range(len(x.shape) - 1))
+    count = tf.reduce_sum(kept, axes)
+    mean = tf.math.divide_no_nan(tf.reduce_sum(x * kept, axes), count)
+    squares = tf.reduce_sum(tf.square(x - mean) * kept, axes)
+    return mean, tf.math.divide_no_nan(squares, count)
+
+
 def renormalises(layer: keras.layers.BatchNormalization) -> bool:
     """True for batch renormalisation, which not every version of Keras has."""
     return bool(getattr(layer, "renorm", False))

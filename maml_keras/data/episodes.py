@@ -15,6 +15,8 @@ from maml_keras.data.seeds import seed_from
 # At most four, even on many cores, because each one is a whole batch in memory.
 BATCHES_AT_ONCE = min(4, os.cpu_count() or 1)
 TASK_KEYS = {"support_x", "support_y", "query_x"}
+# Tasks of different sizes are padded, and their weights say where.
+WEIGHTS = {"support_weight", "query_weight"}
 
 
 def episodes(
@@ -168,7 +170,8 @@ def _check_start(start: Any) -> None:
 
 def _check_episode(tasks: TaskFamily, spec: Any) -> None:
     pair = isinstance(spec, tuple) and len(spec) == 2
-    if not pair or not isinstance(spec[0], dict) or set(spec[0]) != TASK_KEYS:
+    keys = set(spec[0]) if pair and isinstance(spec[0], dict) else set()
+    if keys - WEIGHTS != TASK_KEYS:
         raise ValueError(
             f"`tasks` must produce ({{'support_x', 'support_y', 'query_x'}}, query_y)."
             f" Received from {tasks!r}: {spec}. Return that pair from `sample`."

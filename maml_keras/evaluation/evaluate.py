@@ -27,6 +27,7 @@ from maml_keras.evaluation.result import (
 )
 from maml_keras.inner.loop import check_steps
 from maml_keras.learner import episode_checks, masks
+from maml_keras.learner.weights import QUERY, queries_there, support_of
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
 
@@ -50,8 +51,8 @@ def evaluate_episodes(
     Args:
         maml: the model.
         episodes: batches `(task, query_y)`: a `tf.data.Dataset` or any iterable.
-            All queries count equally: sample weights, the third entry of a batch, are
-            ignored.
+            All queries count equally, but for those that `query_weight` weighs: sample
+            weights, the third entry of a batch, are ignored.
         steps: int, K; None for the number in training.
         num_tasks: int, how many tasks to take; fewer if `episodes` ends before.
         metric: `"accuracy"`, `"loss"`, or `f(y_true, y_pred)` that returns a value for
@@ -105,7 +106,7 @@ def evaluate_episodes(
         value, loss = compiled(task, query_y)
         values.append(value.numpy())
         losses.append(loss.numpy())
-        counts.append(int(tf.nest.flatten(query_y)[0].shape[1]))
+        counts += queries_there(task, query_y).sum(axis=1).tolist()
         done += len(values[-1])
         # The bar shows the mean of all tasks so far, as the result does. Keras's own
         # bar would show the mean of the last batch.
@@ -148,16 +149,14 @@ def _compiled_curve(
                 learner,
                 learner.weights(),
                 learner.state(),
-                task["support_x"],
-                task["support_y"],
+                *support_of(task),
                 steps=steps,
             )
             outputs = [
                 predict(
-                    query_passes.answers(
-                        learner, p.weights, p.state, task["support_x"], step=k
-                    ),
+                    query_passes.answers(learner, p.weights, p.state, task, step=k),
                     task["query_x"],
+                    task.get(QUERY),
                 )
                 for k, p in enumerate(points)
             ]

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from maml_keras.learner import masks
 from maml_keras.learner.losses import PureLoss
+from maml_keras.learner.weights import are_weights
 
 Metric = Callable[[Any, Any], Any]
 # Words in the names of Keras's metric functions and in those of most users.
@@ -28,7 +29,7 @@ def mean_of_task(function: Metric, parts: Any) -> Any:
 
     As in Keras's metrics, masked positions do not count; if no position counts, the
     mean is 0. A metric with fewer axes than the mask, such as one value for each
-    sequence, counts whole.
+    sequence, counts where one of the positions does.
 
     Args:
         function: the metric.
@@ -43,12 +44,15 @@ def _mean(values: Any, counted: list[Any]) -> Any:
     """The mean over the positions that count, according to each of some masks."""
     if not counted:
         return tf.reduce_mean(values)
+    rank = values.shape.rank
+    if rank == 0 and any(map(are_weights, counted)):
+        raise ValueError(
+            "`metric` must return a value for each example, so that padding can be left "
+            "out. Received: one value for all. Return the values before their mean."
+        )
     weight = tf.ones_like(values)
     for mask in counted:
-        if mask.shape.rank <= values.shape.rank:
-            axes = [1] * (values.shape.rank - mask.shape.rank)
-            shape = tf.concat([tf.shape(mask), tf.constant(axes, tf.int32)], axis=0)
-            weight *= tf.reshape(tf.cast(mask, values.dtype), shape)
+        weight *= tf.cast(masks.expanded(masks.reduced(mask, rank), rank), values.dtype)
     total = tf.reduce_sum(weight)
     # NaN at a masked position must not count, either.
     kept = tf.where(weight > 0, values * weight, 0.0)

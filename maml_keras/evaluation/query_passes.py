@@ -9,13 +9,14 @@ import tensorflow as tf
 
 from maml_keras.learner import masks
 from maml_keras.learner.learner import Learner
+from maml_keras.learner.weights import SUPPORT, weighed
 
-Answers = Callable[[Any], Any]
-"""Query inputs `[examples, ...]` -> predictions `[examples, ...]`."""
+Answers = Callable[..., Any]
+"""Query inputs `[examples, ...]`, `weight=None` -> predictions `[examples, ...]`."""
 
 
 def answers(
-    learner: Learner, weights: Any, state: Any, support_x: Any, *, step: int
+    learner: Learner, weights: Any, state: Any, task: Any, *, step: int
 ) -> Answers:
     """A function that predicts query inputs after adaptation to a support set.
 
@@ -23,25 +24,25 @@ def answers(
         learner: the learner.
         weights: a tensor for each of `learner.variables`, adapted.
         state: a tensor for each of `learner.state_variables`.
-        support_x: support inputs `[examples, ...]`.
+        task: one task, of which the support inputs and their weights count.
         step: int, inner steps taken.
     """
-    settled = learner.settled(weights, state, support_x, training=False, step=step)
+    support_x, support_weight = task["support_x"], task.get(SUPPORT)
+    how: dict[str, Any] = {"training": False, "step": step}
+    settled = learner.settled(weights, state, support_x, weight=support_weight, **how)
 
-    def answer(x: Any) -> Any:
-        return learner.answer(
-            weights, settled, x, training=False, step=step
-        ).predictions
+    def answer(x: Any, weight: Any = None) -> Any:
+        return learner.answer(weights, settled, x, weight=weight, **how).predictions
 
     return answer
 
 
-def together(answer: Answers, x: Any) -> Any:
+def together(answer: Answers, x: Any, weight: Any) -> Any:
     """The predictions of one pass over all queries of a task."""
-    return answer(x)
+    return answer(x, weight)
 
 
-def alone(answer: Answers, x: Any) -> Any:
+def alone(answer: Answers, x: Any, weight: Any) -> Any:
     """The predictions of one pass for each query, as for a client that sends one."""
 
     def rows(x: Any) -> Any:
@@ -57,18 +58,19 @@ def alone(answer: Answers, x: Any) -> Any:
         fn_output_signature=spec,
     )
     # Each pass had one row.
-    return masks.put_back(
+    predictions = masks.put_back(
         *tf.nest.map_structure(lambda t: tf.squeeze(t, axis=1), found)
     )
+    return weighed(predictions, weight)
 
 
-PASSES: dict[str, Callable[[Answers, Any], Any]] = {
+PASSES: dict[str, Callable[[Answers, Any, Any], Any]] = {
     "together": together,
     "alone": alone,
 }
 
 
-def get(name: str) -> Callable[[Answers, Any], Any]:
+def get(name: str) -> Callable[[Answers, Any, Any], Any]:
     """The function with the given name.
 
     Args:

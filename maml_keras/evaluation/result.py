@@ -192,7 +192,7 @@ def diverged_tasks(loss: Any, values: Any) -> Any:
 
 
 def queries_of(counts: list[int]) -> int | tuple[int, int]:
-    """`Evaluation.queries` for batches with these numbers of queries a task.
+    """`Evaluation.queries` for tasks with these numbers of queries.
 
     >>> queries_of([15, 15]), queries_of([15, 1, 5])
     (15, (1, 15))

@@ -31,6 +31,7 @@ from maml_keras.execution.task_maps import parallel
 from maml_keras.inner.loop import Point, check_steps
 from maml_keras.learner import episode_checks, masks
 from maml_keras.learner.learner import Learner
+from maml_keras.learner.weights import SUPPORT, passes_of, queries_there
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
 
@@ -180,7 +181,8 @@ def trace_inner_loop(
         )
         numbers, predictions = compiled(task, query_y)
         parts.append({key: value.numpy() for key, value in numbers.items()})
-        counts.append(int(tf.nest.flatten(query_y)[0].shape[1]))
+        there = queries_there(task, query_y)
+        counts += there.sum(axis=1).tolist()
         if done < EXAMPLES:
             kept = {**task, "query_y": query_y, "predictions": predictions}
             drawn = first_tasks(EXAMPLES - done, kept)
@@ -188,7 +190,8 @@ def trace_inner_loop(
             if not examples or _sizes(drawn) == _sizes(examples[0]):
                 examples.append(drawn)
         if maml._outer_loss.is_sparse_categorical or maml._outer_loss.is_categorical:
-            classes = (class_numbers(maml._outer_loss, y) for y in query_y.numpy())
+            labels = (y[rows] for y, rows in zip(query_y.numpy(), there))
+            classes = (class_numbers(maml._outer_loss, y) for y in labels)
             shares += map(_largest_share, classes)
         size = len(parts[-1]["query_loss"])
         done += size
@@ -254,6 +257,7 @@ def _answer(learner: Learner, point: Point, task: Any, k: Any) -> Any:
         task["query_x"],
         training=False,
         step=k,
+        **passes_of(task),
     ).predictions
 
 
@@ -272,7 +276,12 @@ def _compiled(
 
         def look(point: Point, k: Any) -> dict[str, Any]:
             support = learner(
-                point.weights, point.state, task["support_x"], training=False, step=k
+                point.weights,
+                point.state,
+                task["support_x"],
+                training=False,
+                step=k,
+                weight=task.get(SUPPORT),
             ).predictions
             query = _answer(learner, point, task, k)
             return {

@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_keras.inner.loop import InnerLoop, Point
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.learner.learner import Learner
+from maml_keras.learner.weights import support_of
 from maml_keras.outer.maml import MAML
 
 
@@ -126,9 +127,9 @@ def along(
     Returns:
         The nest with tensors `[K + 1, ...]`, and `Norms` of tensors `[K, layers]`.
     """
-    x, y = task["support_x"], task["support_y"]
+    support = support_of(task)
     point = loop.start(
-        learner, learner.weights(), learner.state(), x, y, training=False
+        learner, learner.weights(), learner.state(), *support, training=False
     )
     seen = tf.nest.map_structure(lambda t: tf.stack([t] * (steps + 1)), look(point, 0))
     norms = tf.nest.map_structure(
@@ -138,7 +139,7 @@ def along(
         return seen, norms
 
     def body(k: Any, point: Point, seen: Any, norms: Any) -> tuple[Any, ...]:
-        point = loop.step(learner, point, x, y, step=k, training=False)
+        point = loop.step(learner, point, *support, step=k, training=False)
         seen = _with_row(seen, k + 1, look(point, k + 1))
         return k + 1, point, seen, _with_row(norms, k, point.rule_state[1])
 

@@ -15,6 +15,7 @@ from maml_keras.evaluation.metrics import direction, mean_of_task, named_metric
 from maml_keras.experiments import runs
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.learner import masks
+from maml_keras.learner.weights import passes_of, support_of
 from maml_keras.outer.maml import MAML
 
 # The rates of the grid as multiples of the preset's inner rate.
@@ -162,8 +163,7 @@ def _compiled(maml: MAML) -> tuple[str, Any]:
                 learner,
                 learner.weights(),
                 learner.state(),
-                task["support_x"],
-                task["support_y"],
+                *support_of(task),
                 steps=steps,
                 learning_rate=rate,
             )
@@ -174,6 +174,7 @@ def _compiled(maml: MAML) -> tuple[str, Any]:
                 task["query_x"],
                 training=False,
                 step=steps,
+                **passes_of(task),
             ).predictions
             loss = maml._outer_loss(element["query_y"], output)
             return (), (loss, output, masks.taken(output))

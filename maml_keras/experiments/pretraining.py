@@ -11,6 +11,7 @@ import tensorflow as tf
 from maml_keras import data
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.execution import fused_steps
+from maml_keras.learner import weights
 from maml_keras.learner.losses import LossIdentifier
 
 # Examples of one gradient step of a classifier.
@@ -131,7 +132,12 @@ def features_of(model: keras.Model) -> Any:
 
 
 def joined(task: dict[str, Any], query_y: Any) -> tuple[Any, Any]:
-    """All examples of a batch of tasks as one batch `(x, y)`, `[examples, ...]`."""
+    """All examples of a batch of tasks as one batch `(x, y)`, `[examples, ...]`.
+
+    Raises:
+        ValueError: if the tasks hold padding.
+    """
+    weights.refuse(task, "A network that is pretrained on all classes")
 
     def join(support: Any, query: Any) -> Any:
         both = tf.concat([support, query], axis=1)

@@ -143,6 +143,7 @@ class InnerLoop:
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         training: bool,
     ) -> Point:
@@ -154,10 +155,13 @@ class InnerLoop:
             state: list of tensors, the non-trainable variables.
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples `[examples]`; zero for
+                padding.
             training: bool, whether dropout is active.
         """
+        support = (x, y) if weight is None else (x, y, weight)
         weights, state = self.start_from(
-            learner, weights, state, x, y, training=training
+            learner, weights, state, *support, training=training
         )
         chosen = self.selected(learner, weights)
         anchor = chosen if self.proximal else []
@@ -170,15 +174,25 @@ class InnerLoop:
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         step: Any,
         training: bool,
     ) -> tuple[Any, list[Any]]:
         """The loss of a support pass without the proximal term, and the state after it.
 
-        `loss(support; phi) + penalty(phi)`
+        `loss(support; phi) + penalty(phi)`, with the loss `sum(w_i l_i) / sum(w_i)` if
+        the examples have weights.
         """
-        output = learner(weights, state, x, training=training, step=step, moving=False)
+        output = learner(
+            weights,
+            state,
+            x,
+            training=training,
+            step=step,
+            moving=False,
+            weight=weight,
+        )
         loss = self.loss(y, output.predictions)
         return loss + tf.cast(output.penalty, loss.dtype), output.state
 
@@ -189,6 +203,7 @@ class InnerLoop:
         point: Point,
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         step: Any,
         training: bool,
@@ -201,18 +216,20 @@ class InnerLoop:
             point: the current point of the loop.
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples `[examples]`; zero for
+                padding.
             step: int or int tensor, counted from 0.
             training: bool, whether dropout is active.
             learning_rate: None, or a scalar that overrides the rule's rate.
         """
-        return self._stepped(learner, point, x, y, step, training, learning_rate)[0]
+        support = x, y, weight
+        return self._stepped(learner, point, support, step, training, learning_rate)[0]
 
     def _stepped(
         self,
         learner: Learner,
         point: Point,
-        x: Any,
-        y: Any,
+        support: tuple[Any, Any, Any],
         step: Any,
         training: bool,
         learning_rate: Any,
@@ -223,7 +240,7 @@ class InnerLoop:
             tape.watch(chosen)
             weights = self.merged(learner, point.weights, chosen)
             loss, after = self.support_loss(
-                learner, weights, point.state, x, y, step=step, training=training
+                learner, weights, point.state, *support, step=step, training=training
             )
         found = tape.gradient(loss, chosen)
         # Embeddings give IndexedSlices; a weight that the loss ignores gives None.
@@ -261,13 +278,15 @@ class InnerLoop:
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         steps: int | None = None,
         training: bool = False,
     ) -> list[Point]:
         """The points `phi_0 .. phi_K`, each differentiable in the initialisation."""
         steps = self.steps if steps is None else steps
-        first = self.start(learner, weights, state, x, y, training=training)
+        support = (x, y) if weight is None else (x, y, weight)
+        first = self.start(learner, weights, state, *support, training=training)
         if not steps:
             return [first]
         variables = self.rule.trainable_variables
@@ -282,7 +301,7 @@ class InnerLoop:
         points = (
             rematerialized_loop.points if self.rematerialize else traced_steps.points
         )
-        return points(step, first, learned, (x, y), steps=steps)
+        return points(step, first, learned, support, steps=steps)
 
     @as_written
     def adapt(
@@ -292,6 +311,7 @@ class InnerLoop:
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         steps: Any,
         learning_rate: Any = None,
@@ -308,15 +328,20 @@ class InnerLoop:
             state: list of tensors, the non-trainable variables.
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples `[examples]`; zero for
+                padding.
             steps: int tensor.
             learning_rate: None, or a scalar that overrides the rule's rate.
             report: None, or a function `f(steps taken, support loss)` that returns an
                 operation, which runs after each step.
         """
-        first = self.start(learner, weights, state, x, y, training=False)
+        support = x, y, weight
+        first = self.start(learner, weights, state, *support, training=False)
 
         def body(k: Any, point: Point) -> tuple[Any, Point]:
-            stepped, loss = self._stepped(learner, point, x, y, k, False, learning_rate)
+            stepped, loss = self._stepped(
+                learner, point, support, k, False, learning_rate
+            )
             reports = [report(k + 1, loss)] if report else []
             with tf.control_dependencies(reports):
                 return tf.identity(k + 1), stepped

@@ -26,6 +26,7 @@ class Start(Configured, abc.ABC):
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         training: bool,
     ) -> tuple[list[Any], list[Any]]:
@@ -37,6 +38,7 @@ class Start(Configured, abc.ABC):
             state: list of tensors, the non-trainable variables.
             x: support inputs `[examples, ...]`.
             y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples; zero for padding.
             training: bool, whether dropout is active.
         """
 
@@ -64,6 +66,7 @@ class Initialisation(Start):
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         training: bool,
     ) -> tuple[list[Any], list[Any]]:
@@ -92,12 +95,15 @@ class PrototypicalHead(Start):
         state: list[Any],
         x: Any,
         y: Any,
+        weight: Any = None,
         *,
         training: bool,
     ) -> tuple[list[Any], list[Any]]:
         head = learner.model.layers[-1]
-        features, after = learner.features(weights, state, x, training=training)
-        kernel, bias = prototypical_weights(features, y, ways=head.units)
+        features, after = learner.features(
+            weights, state, x, training=training, weight=weight
+        )
+        kernel, bias = prototypical_weights(features, y, weight, ways=head.units)
         found = {id(head.kernel): kernel, id(head.bias): bias}
         # Adding zero times the replaced weights gives these weights a gradient (zero).
         started = [
@@ -130,7 +136,9 @@ class PrototypicalHead(Start):
         return True
 
 
-def prototypical_weights(features: Any, y: Any, *, ways: int) -> tuple[Any, Any]:
+def prototypical_weights(
+    features: Any, y: Any, weight: Any = None, *, ways: int
+) -> tuple[Any, Any]:
     """The linear layer whose logits are distances to the classes' mean embeddings.
 
     `w_c = 2 p_c`, `b_c = -|p_c|^2`
@@ -138,6 +146,7 @@ def prototypical_weights(features: Any, y: Any, *, ways: int) -> tuple[Any, Any]
     Args:
         features: float tensor `[examples, features]`.
         y: int tensor `[examples]`, values in `[0, ways)`.
+        weight: None, or `[examples]`, for weighted means; zero for padding.
         ways: int, outputs of the layer.
 
     Returns:
@@ -155,9 +164,11 @@ def prototypical_weights(features: Any, y: Any, *, ways: int) -> tuple[Any, Any]
     dtype = keras.backend.result_type(features.dtype, "float32")
     features = tf.cast(features, dtype)
     members = tf.one_hot(tf.cast(y, tf.int32), ways, dtype=dtype)
+    if weight is not None:
+        members *= tf.cast(weight, dtype)[:, None]
     counts = tf.reduce_sum(members, axis=0)
     sums = tf.linalg.matmul(features, members, transpose_a=True)
-    prototypes = sums / tf.maximum(counts, 1.0)
+    prototypes = tf.math.divide_no_nan(sums, counts)
     bias = -tf.reduce_sum(tf.square(prototypes), axis=0)
     bias = tf.where(counts > 0.0, bias, tf.constant(absent, dtype))
     return 2.0 * prototypes, bias

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.learner import episode_checks, input_checks
+from maml_keras.learner import episode_checks, input_checks, weights
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.vocabularies import vocabularies
@@ -66,6 +66,7 @@ class BatchChecks:
             ]
             episode_checks.check_batch(*specs)
             self._shapes.add(shapes)
+        weights.check_values(task)
         for name, numbers, largest, refuse in self._ranges(task, query_y):
             if not _fit(numbers, largest):
                 refuse(name, numbers)
@@ -74,7 +75,9 @@ class BatchChecks:
         """False if a number of a batch, or of a stack of batches, is out of range."""
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         ranges = self._ranges(task, query_y)
-        return all(_fit(numbers, largest) for _, numbers, largest, _ in ranges)
+        return weights.fault(task) is None and all(
+            _fit(numbers, largest) for _, numbers, largest, _ in ranges
+        )
 
     def _ranges(self, task: Any, query_y: Any) -> list[tuple[str, Any, int, Any]]:
         """A list of `(name, numbers, largest allowed number, refusing function)`."""

@@ -9,10 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from maml_keras.backend import batch_norm
 from maml_keras.backend.configured import Configured
 from maml_keras.backend.overrides import ScopedOverride
+from maml_keras.learner import masks
 
 LayerCall = Callable[[Any, Any, Any], Any]
 
@@ -85,6 +87,7 @@ class BatchNormPolicy(Configured, abc.ABC):
         step: Any = 0,
         query: bool = False,
         moving: bool = True,
+        present: Any = None,
     ) -> contextlib.AbstractContextManager[None]:
         """A scope in which `keras.layers.BatchNormalization` follows the policy.
 
@@ -95,22 +98,24 @@ class BatchNormPolicy(Configured, abc.ABC):
             moving: bool, whether the layers' moving statistics are read after the
                 pass. If not, their update is not traced, unless the policy has its
                 own `layer_call`.
+            present: None, or bool `[examples]`, False for padding, which counts in no
+                statistic.
         """
         own = query and self.query_sees_support(training=training)
         batch_statistics = not own and self.uses_batch_statistics(training=training)
         call = self.layer_call(batch_statistics=batch_statistics, step=step)
-        return _override.scope((batch_statistics, call, moving, training))
+        return _override.scope((batch_statistics, call, moving, training, present))
 
 
 def _call(
-    how: tuple[bool, LayerCall | None, bool, bool],
+    how: tuple[bool, LayerCall | None, bool, bool, Any],
     original: Any,
     layer: Any,
     inputs: Any,
     training: bool | None = None,
     mask: Any = None,
 ) -> Any:
-    batch_statistics, replacement, moving, in_training = how
+    batch_statistics, replacement, moving, in_training, present = how
     if batch_statistics and in_training and training is False:
         # Keras passes on the `training` of the whole pass, so False is the model's own.
         warnings.warn(
@@ -119,11 +124,34 @@ def _call(
             'pretrained network, use `batch_norm="frozen"`.',
             stacklevel=2,
         )
+    if present is not None and batch_statistics:
+        mask = _without_padding(layer, inputs, mask, present)
     if replacement is not None:
         return replacement(layer, inputs, mask)
     if batch_statistics and batch_norm.fits(layer, inputs, mask):
         return batch_norm.layer_call(layer, inputs, moving=moving)
     return original(layer, inputs, training=batch_statistics, mask=mask)
+
+
+def _without_padding(layer: Any, inputs: Any, mask: Any, present: Any) -> Any:
+    """The layer's mask, with the examples left out that are padding.
+
+    Raises:
+        ValueError: if the layer does not see one row for each example.
+    """
+    if not inputs.shape[:1].is_compatible_with(present.shape[:1]):
+        raise ValueError(
+            "Padding can be left out of batch norm only if the layer sees the examples "
+            f"along its first axis. Received: layer '{layer.name}' with inputs of shape "
+            f"{tuple(inputs.shape)} for {present.shape[0]} examples. Normalise before "
+            "the examples are reshaped, or draw tasks of one size."
+        )
+    # Keras adds the axis of the channels itself.
+    whole = masks.expanded(present, len(inputs.shape) - 1)
+    if mask is None:
+        return whole
+    own = masks.expanded(tf.cast(mask, tf.bool), len(inputs.shape) - 1)
+    return tf.logical_and(own, whole)
 
 
 _override = ScopedOverride(keras.layers.BatchNormalization, "call", _call)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.learner.weights import WEIGHTS, check_shapes
+
 KEYS = ("support_x", "support_y", "query_x")
 PLAIN = (
     " To make tasks from labelled arrays, use `data.from_arrays` and "
@@ -24,7 +26,8 @@ def check_batch(task: Any, query_y: Any = None) -> None:
 
     Args:
         task: dict of `support_x`, `support_y` and `query_x`, each `[tasks, examples,
-            ...]` or a nest of such.
+            ...]` or a nest of such. Optional: `support_weight` and `query_weight`,
+            `[tasks, examples]`.
         query_y: None, or targets `[tasks, examples, ...]`.
 
     Raises:
@@ -36,7 +39,7 @@ def check_batch(task: Any, query_y: Any = None) -> None:
     ValueError: A task must be a dict with exactly the keys support_x, support_y, \
 query_x. Received: ['support_x'].
     """
-    if not isinstance(task, dict) or set(task) != set(KEYS):
+    if not isinstance(task, dict) or set(task) - set(WEIGHTS) != set(KEYS):
         received, hint = type(task).__name__, PLAIN
         if isinstance(task, dict):
             received, hint = str(sorted(task)), ""
@@ -46,7 +49,10 @@ query_x. Received: ['support_x'].
             f"A task must be a dict with exactly the keys {', '.join(KEYS)}. "
             f"Received: {received}.{hint}"
         )
-    entries = dict(task) if query_y is None else {**task, "query_y": query_y}
+    check_shapes(task)
+    entries = {name: task[name] for name in KEYS}
+    if query_y is not None:
+        entries["query_y"] = query_y
     for name, value in entries.items():
         for leaf in tf.nest.flatten(value):
             if leaf.shape.rank is not None and leaf.shape.rank < 2:

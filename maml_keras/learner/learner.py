@@ -18,7 +18,12 @@ from maml_keras.backend.moments import exact_moments
 from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.recurrent import unrolled
 from maml_keras.backend.resizing import exact_resizing
-from maml_keras.learner import batch_norm_policies, model_checks, moving_statistics
+from maml_keras.learner import (
+    batch_norm_policies,
+    model_checks,
+    moving_statistics,
+    weights as example_weights,
+)
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 
 
@@ -145,6 +150,7 @@ class Learner:
         training: bool,
         step: Any = 0,
         moving: bool = True,
+        weight: Any = None,
     ) -> Output:
         """One pass over a support set.
 
@@ -157,9 +163,18 @@ class Learner:
             step: int or int tensor, inner steps taken so far.
             moving: bool, whether the state after the pass needs updated moving
                 statistics of the model. An inner step does not need them (`advance`).
+            weight: None, or `[examples]`. Examples of weight zero are padding, which no
+                batch-norm policy sees. The predictions carry the weights.
         """
-        scope = self.batch_norm.scope(training=training, step=step, moving=moving)
-        return self._pass(self.model, weights, state, x, scope, training=training)
+        scope = self.batch_norm.scope(
+            training=training,
+            step=step,
+            moving=moving,
+            present=example_weights.present(weight),
+        )
+        return self._pass(
+            self.model, weights, state, x, scope, training=training, weight=weight
+        )
 
     @as_written
     def query(
@@ -171,6 +186,8 @@ class Learner:
         *,
         training: bool,
         step: Any,
+        support_weight: Any = None,
+        query_weight: Any = None,
     ) -> Output:
         """One pass over a query set.
 
@@ -181,9 +198,12 @@ class Learner:
             x: the query inputs, `[examples, ...]`.
             training: bool, whether dropout and similar layers are active.
             step: int or int tensor, inner steps taken.
+            support_weight: None, or `[support examples]`; zero for padding.
+            query_weight: None, or `[query examples]`; zero for padding.
         """
-        seen = self.settled(weights, state, support_x, training=training, step=step)
-        output = self.answer(weights, seen, x, training=training, step=step)
+        how: dict[str, Any] = {"training": training, "step": step}
+        seen = self.settled(weights, state, support_x, weight=support_weight, **how)
+        output = self.answer(weights, seen, x, weight=query_weight, **how)
         if not self.batch_norm.query_sees_support(training=training):
             return output
         # Update the model's moving statistics as a support pass in Keras would.
@@ -201,23 +221,42 @@ class Learner:
         *,
         training: bool,
         step: Any,
+        weight: Any = None,
     ) -> list[Any]:
         """The state for query passes after adaptation to a support set."""
         if not self.batch_norm.query_sees_support(training=training):
             return state
         state = self.batch_statistics(
-            weights, state, support_x, training=training, step=step
+            weights, state, support_x, training=training, step=step, weight=weight
         )
-        own = self.batch_norm.settled(tf.shape(tf.nest.flatten(support_x)[0])[0])
+        if weight is None:
+            examples = tf.shape(tf.nest.flatten(support_x)[0])[0]
+        else:
+            examples = tf.math.count_nonzero(weight)
+        own = self.batch_norm.settled(examples)
         return [own.get(id(v), t) for v, t in zip(self.state_variables, state)]
 
     @as_written
     def answer(
-        self, weights: list[Any], state: list[Any], x: Any, *, training: bool, step: Any
+        self,
+        weights: list[Any],
+        state: list[Any],
+        x: Any,
+        *,
+        training: bool,
+        step: Any,
+        weight: Any = None,
     ) -> Output:
         """A query pass in a `settled` state; same arguments as `query`."""
-        scope = self.batch_norm.scope(training=training, step=step, query=True)
-        return self._pass(self.model, weights, state, x, scope, training=training)
+        scope = self.batch_norm.scope(
+            training=training,
+            step=step,
+            query=True,
+            present=example_weights.present(weight),
+        )
+        return self._pass(
+            self.model, weights, state, x, scope, training=training, weight=weight
+        )
 
     def settled_variables(self) -> list[Any]:
         """The `state_variables` that `settled` sets outside training."""
@@ -242,11 +281,13 @@ class Learner:
         x: Any,
         *,
         training: bool,
+        weight: Any = None,
     ) -> tuple[Any, list[Any]]:
         """The inputs of the model's last layer, in a support pass before any step.
 
         Returns:
-            Features `[examples, ...]`, and the state after the pass.
+            Features `[examples, ...]`, and the state after the pass. Padding, of weight
+            zero in `weight`, counts in no statistic.
 
         Raises:
             ValueError: if the model is not a graph of layers, so that the inputs of
@@ -254,8 +295,12 @@ class Learner:
         """
         if self._body is None:
             self._body = _body(self.model)
-        scope = self.batch_norm.scope(training=training, moving=False)
-        output = self._pass(self._body, weights, state, x, scope, training=training)
+        scope = self.batch_norm.scope(
+            training=training, moving=False, present=example_weights.present(weight)
+        )
+        output = self._pass(
+            self._body, weights, state, x, scope, training=training, weight=weight
+        )
         return output.predictions, output.state
 
     def _pass(
@@ -267,6 +312,7 @@ class Learner:
         batch_norm: Any,
         *,
         training: bool,
+        weight: Any = None,
     ) -> Output:
         mapping = [*zip(self.variables, weights), *zip(self.state_variables, state)]
         with (
@@ -286,6 +332,9 @@ class Learner:
             given = [scope.get_current_value(v) for v in self.variables]
             predictions = model(x, training=training)
             losses = model.losses
+        if weight is not None:
+            _check_own_losses(scope)
+            predictions = example_weights.weighed(predictions, weight)
         after = [scope.get_current_value(v) for v in self.state_variables]
         self._note(state, after)
         self._updates = scope.updates
@@ -309,6 +358,7 @@ class Learner:
         *,
         training: bool = False,
         step: Any = 0,
+        weight: Any = None,
     ) -> list[tf.Tensor]:
         """`state` with the moving statistics set to the statistics of the batch `x`.
 
@@ -318,6 +368,7 @@ class Learner:
             x: the model's input, `[examples, ...]`.
             training: bool, whether dropout and similar layers are active.
             step: int or int tensor, inner steps taken.
+            weight: None, or `[examples]`; zero for padding.
 
         Returns:
             A tensor for each of `state_variables`. Only the moving statistics of
@@ -328,7 +379,9 @@ class Learner:
         variables = self.state_variables
         while momenta:
             blank = moving_statistics.blank(variables, state, momenta)
-            after = self(weights, blank, x, training=training, step=step).state
+            after = self(
+                weights, blank, x, training=training, step=step, weight=weight
+            ).state
             unmoved = momenta.keys() - self._updates.keys()
             if not unmoved:
                 break
@@ -404,6 +457,16 @@ def _check_seeds(scope: Any, variables: list[Any]) -> None:
                 "a generator: `self.seeds = keras.random.SeedGenerator(1)` in "
                 "`__init__`, and `keras.random.dropout(x, 0.5, seed=self.seeds)`."
             )
+
+
+def _check_own_losses(scope: Any) -> None:
+    """Refuses losses that layers add in a pass, because they count padding, too."""
+    if scope.losses:
+        raise ValueError(
+            "A layer adds a loss of its activations (`add_loss` or an "
+            "`activity_regularizer`), which would count padding. Received: a task with "
+            "weights. Leave this loss out, or draw tasks of one size."
+        )
 
 
 def _check_unwritten(scope: Any, variables: list[Any], given: list[Any]) -> None:

@@ -14,6 +14,8 @@ from maml_keras.backend.cross_entropy import exact_cross_entropy
 from maml_keras.backend.moments import exact_moments
 from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.resizing import exact_resizing
+from maml_keras.learner.masks import expanded, reduced, together
+from maml_keras.learner.weights import are_weights
 
 ELEMENTWISE = (
     "binary_crossentropy huber huber_loss log_cosh mean_absolute_error "
@@ -218,7 +220,7 @@ class PureLoss:
                     )
                 ]
             )
-        masks = [getattr(y_pred, "_keras_mask", None)]
+        masks = [_mask_of(y_pred)]
         y_true, y_pred = _aligned(
             _cast_targets(y_true, y_pred), _at_least_float32(y_pred)
         )
@@ -295,10 +297,9 @@ def _reduce(
     values: Any, sample_weight: Any, masks: list[Any], reduction: str
 ) -> tf.Tensor:
     total = tf.cast(tf.size(values), values.dtype)
-    masks = [tf.cast(mask, values.dtype) for mask in masks if mask is not None]
-    mask = tf.reduce_prod(tf.stack(masks), axis=0) if masks else None
+    mask = _product([mask for mask in masks if mask is not None], values)
     if mask is not None:
-        values, total = values * mask, tf.maximum(tf.reduce_sum(mask), 1)
+        values, total = values * mask, tf.reduce_sum(mask)
     if sample_weight is not None:
         weight, values = _aligned(tf.cast(sample_weight, values.dtype), values)
         while weight.shape.rank < values.shape.rank:
@@ -310,3 +311,38 @@ def _reduce(
         return tf.reduce_sum(values)
     # The total is zero if all weights are zero.
     return tf.math.divide_no_nan(tf.reduce_sum(values), total)
+
+
+def _product(masks: list[Any], values: Any) -> Any:
+    """The product of masks, one number for each of `values`; None without a mask.
+
+    Raises:
+        ValueError: if examples have weights, and the loss has no value for each.
+    """
+    if not masks:
+        return None
+    if any(map(are_weights, masks)) and values.shape.rank == 0:
+        raise ValueError(
+            "A loss must return a value for each example, [examples, ...], so that "
+            "examples can have weights. Received: one value for all. Return the values "
+            "before their mean, such as `keras.losses.mean_squared_error(y_true, "
+            "y_pred)`."
+        )
+    masks = [tf.cast(mask, values.dtype) for mask in masks]
+    product = masks[0]
+    for mask in masks[1:]:
+        product = together(product, mask)
+    rank = values.shape.rank
+    if rank is None:
+        return product
+    return expanded(reduced(product, rank), rank) * tf.ones_like(values)
+
+
+def _mask_of(y_pred: Any) -> Any:
+    """The mask of predictions, or the weights that all of several outputs carry."""
+    if not tf.nest.is_nested(y_pred):
+        return getattr(y_pred, "_keras_mask", None)
+    # A loss of all outputs at once: only weights mean the same in each output.
+    found = [getattr(leaf, "_keras_mask", None) for leaf in tf.nest.flatten(y_pred)]
+    weights = [mask for mask in found if mask is not None and are_weights(mask)]
+    return reduced(weights[0], 1) if weights else None

@@ -38,3 +38,38 @@ def put_back(predictions: Any, masks: dict[int, Any]) -> Any:
     for place, mask in masks.items():
         leaves[place]._keras_mask = mask
     return predictions
+
+
+def together(first: Any, second: Any) -> Any:
+    """The product of two masks, of the rank of the larger one and the first's type.
+
+    Args:
+        first: tensor `[examples, ...]`.
+        second: tensor `[examples, ...]`, with more or fewer trailing axes.
+
+    >>> together(tf.constant([1.0, 0.5]), tf.constant([[True, False]] * 2)).numpy()
+    array([[1. , 0. ],
+           [0.5, 0. ]], dtype=float32)
+    """
+    rank = max(first.shape.rank, second.shape.rank)
+    return expanded(first, rank) * tf.cast(expanded(second, rank), first.dtype)
+
+
+def expanded(mask: Any, rank: int) -> Any:
+    """The mask with trailing axes of length one, up to `rank` axes."""
+    for _ in range(rank - mask.shape.rank):
+        mask = tf.expand_dims(mask, -1)
+    return mask
+
+
+def reduced(mask: Any, rank: int) -> Any:
+    """The mask with at most `rank` axes: the largest entry along the others.
+
+    A sequence counts if one of its positions does.
+    """
+    surplus = list(range(rank, mask.shape.rank))
+    if not surplus:
+        return mask
+    if mask.dtype == tf.bool:
+        return tf.reduce_any(mask, axis=surplus)
+    return tf.reduce_max(mask, axis=surplus)

@@ -83,11 +83,11 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
         row = self._row(step)
 
         def call(layer: Any, inputs: Any, mask: Any) -> Any:
-            if mask is not None or layer.axis not in (-1, len(inputs.shape) - 1):
+            if layer.axis not in (-1, len(inputs.shape) - 1):
                 raise ValueError(
-                    f"`batch_norm='{self.name}'` needs channels last and no mask. "
-                    f"Received: layer '{layer.name}' with axis={layer.axis} and "
-                    f"mask={mask}. Use another policy, such as 'transductive'."
+                    f"`batch_norm='{self.name}'` needs channels last. Received: layer "
+                    f"'{layer.name}' with axis={layer.axis}. Use another policy, such "
+                    "as 'transductive'."
                 )
             tables = next(
                 t for owner, t in zip(self._owners(), self.tables) if owner is layer
@@ -101,7 +101,12 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
 
             scale = of_step("gamma", layer.gamma) if layer.scale else None
             offset = of_step("beta", layer.beta) if layer.center else None
-            if self._by_batch(layer, batch_statistics):
+            by_batch = self._by_batch(layer, batch_statistics)
+            if by_batch and mask is not None:
+                batch = batch_norm.masked_moments(x, mask)
+                y = _normalised(*batch, x, scale, offset, layer.epsilon)
+                self._move(layer, tables, row, *batch)
+            elif by_batch:
                 y, *batch = batch_norm.batch_normalised(
                     x, scale, offset, epsilon=layer.epsilon
                 )

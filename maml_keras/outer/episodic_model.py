@@ -22,6 +22,7 @@ from maml_keras.learner import input_checks, masks
 from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
+from maml_keras.learner.weights import are_weights
 from maml_keras.outer import automatic_settings, fit_checks, keras_functions
 from maml_keras.outer.bad_task_policies import BadTaskPolicy
 from maml_keras.outer.finite_weights import check_writable
@@ -177,13 +178,15 @@ class EpisodicModel(keras.Model, abc.ABC):
         `fit` does not call this method, because it computes the loss inside each task.
         To train with another loss, pass `compile(loss=...)`.
         """
-        parts = {"y": y, "y_pred": y_pred}
+        parts = {"y": y, "y_pred": y_pred, "masks": masks.taken(y_pred)}
         if sample_weight is not None:
             parts["sample_weight"] = sample_weight
 
         def of_task(part: dict[str, Any]) -> Any:
             loss = self._outer_loss(
-                part["y"], part["y_pred"], part.get("sample_weight")
+                part["y"],
+                masks.put_back(part["y_pred"], part["masks"]),
+                part.get("sample_weight"),
             )
             return tf.cast(loss, tf.float32)
 
@@ -193,10 +196,18 @@ class EpisodicModel(keras.Model, abc.ABC):
     def compute_metrics(
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
-        """Updates the metrics with arrays of shape `[tasks * examples, ...]`."""
+        """Updates the metrics with arrays of shape `[tasks * examples, ...]`.
+
+        If queries have weights, a metric is `sum(w_i m_i) / sum(w_i)` over all tasks.
+
+        Raises:
+            ValueError: if queries have weights, and a metric is no mean over them.
+        """
         metrics: dict[str, Any] = super().compute_metrics(
             x, _joined(y), _joined(y_pred), _joined(sample_weight)
         )
+        if any(map(are_weights, masks.taken(y_pred).values())):
+            keras_functions.check_means(self)
         return metrics
 
     def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:

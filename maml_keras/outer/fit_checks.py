@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.inner.loop import InnerLoop
-from maml_keras.learner import episode_checks, input_checks
+from maml_keras.learner import episode_checks, input_checks, weights
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import PureLoss
 
@@ -139,7 +139,11 @@ def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
     task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
     episode_checks.check_batch(task, query_y)
     for name, value in {**task, "query_y": query_y}.items():
+        # Weights have a check of their own.
+        if name in weights.WEIGHTS:
+            continue
         episode_checks.check_values(name, value)
+    weights.check_values(task)
     input_checks.check_scale(learner.model, task, hint=input_checks.TRAINING)
     input_checks.warn_of_scale(learner.model, task["support_x"])
     input_checks.warn_of_scaling_twice(learner.model, task["support_x"])
@@ -158,7 +162,11 @@ def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
         )
         # A task need not contain each class if its labels are pixels or words, or if
         # the number of classes varies.
-        partial = inner.start_from.frees_ways or inner.loss.ignored_class is not None
+        partial = (
+            inner.start_from.frees_ways
+            or inner.loss.ignored_class is not None
+            or weights.SUPPORT in task
+        )
         if partial or len(output) > 2:
             episode_checks.check_label_range("support_y", support_y, width)
         else:
@@ -223,6 +231,7 @@ def check_evaluated(
     Raises:
         ValueError: with the entry, what was expected and what was received.
     """
+    weights.check_values(task)
     input_checks.check_scale(learner.model, task)
     input_checks.check_sizes(learner.model, "support_x", task["support_x"], axes=2)
     input_checks.warn_of_scale(learner.model, task["support_x"])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.starts import Initialisation
+from maml_keras.learner.weights import support_of
 from maml_keras.outer.meta_gradients import Estimate, MetaGradient
 from maml_keras.outer.objectives import FinalStep, TaskProblem
 
@@ -67,7 +68,7 @@ class Implicit(MetaGradient):
 
     def __call__(self, problem: TaskProblem) -> Estimate:
         learner, inner, task = problem.learner, problem.inner, problem.task
-        support = task["support_x"], task["support_y"]
+        support = support_of(task)
         trajectory = problem.first_order().trajectory()
         # A task map traces this code in a separate function, where the tape must see
         # the weights enter. Hence the identities.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from maml_keras.backend.graph_passes import without_idle_passes
@@ -101,3 +102,24 @@ def _counting(model: Any, function: Any) -> Any:
         return {**logs, "bad_tasks": float(model.tasks_left_out)}
 
     return counted
+
+
+def check_means(model: Any) -> None:
+    """Refuses compiled metrics that cannot leave out padding.
+
+    Keras's means of a function take the mask of the predictions; other metrics, such
+    as `AUC`, would count padding.
+
+    Raises:
+        ValueError: with the name of the metric.
+    """
+    compiled = model._compile_metrics
+    for metric in compiled.metrics if compiled else []:
+        if not isinstance(metric, keras.metrics.MeanMetricWrapper):
+            raise ValueError(
+                "Only means of a function of Keras leave out padding, such as "
+                "'accuracy' or `keras.metrics.MeanAbsoluteError()`. Received: tasks "
+                f"with `query_weight`, and the metric '{metric.name}' of class "
+                f"{type(metric).__name__}. Leave this metric out, or draw tasks of one "
+                "size."
+            )

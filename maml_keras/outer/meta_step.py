@@ -10,6 +10,7 @@ import tensorflow as tf
 from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.learner import episode_checks, input_checks, masks, target_specs
 from maml_keras.learner.learner import Output
+from maml_keras.learner.weights import passes_of, support_of
 from maml_keras.outer.derivative_checks import with_every_derivative
 from maml_keras.outer.objectives import TaskProblem
 
@@ -114,17 +115,18 @@ def answers(maml: Any, batch: dict[str, Any], *, training: bool) -> tuple[Any, A
 
     def one(element: dict[str, Any]) -> tuple[Any, Any]:
         state = maml.learner.state(element.get("seeds"))
-        support = element["task"]["support_x"], element["task"]["support_y"]
+        task = element["task"]
         last = maml.inner.trajectory(
-            maml.learner, weights, state, *support, training=training
+            maml.learner, weights, state, *support_of(task), training=training
         )[-1]
         output = maml.learner.query(
             last.weights,
             last.state,
-            support[0],
-            element["task"]["query_x"],
+            task["support_x"],
+            task["query_x"],
             training=training,
             step=maml.inner.steps,
+            **passes_of(task),
         )
         loss = query_loss(maml, element, output) if "query_y" in element else ()
         known = masks.taken(output.predictions)

@@ -12,6 +12,7 @@ import tensorflow as tf
 from maml_keras.backend.configured import Configured
 from maml_keras.inner.loop import InnerLoop, Point
 from maml_keras.learner.learner import Learner, Output
+from maml_keras.learner.weights import passes_of, support_of
 
 # The paper keeps a small weight on each step until the end of the annealing.
 FLOOR = 0.03
@@ -48,8 +49,7 @@ class TaskProblem(NamedTuple):
             self.learner,
             self.weights,
             self.state,
-            self.task["support_x"],
-            self.task["support_y"],
+            *support_of(self.task),
             training=True,
         )
 
@@ -66,6 +66,7 @@ class TaskProblem(NamedTuple):
             self.task["query_x"],
             training=True,
             step=step,
+            **passes_of(self.task),
         )
 
 
