@@ -8,29 +8,38 @@ from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.glyphs import glyphs
 from maml_keras.data.image_sets import cifar_fs, mini_imagenet
+from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.preparation import Preparation
+from maml_keras.data.shots_draws import ImbalancedShots
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle
 from maml_keras.data.split import split_classes, split_tasks
 from maml_keras.data.table_preparation import TablePreparation
 from maml_keras.data.tables import from_table
 from maml_keras.data.task_table import TaskTable
 from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
+from maml_keras.data.transformed import Rotated, Transformed
+from maml_keras.data.without_replacement import WithoutReplacement
 
 __all__ = [
     "ClassNumbers",
     "DatasetNotFoundError",
     "FewExamples",
+    "ImbalancedShots",
+    "Mixture",
     "NWayKShot",
     "Pool",
     "Preparation",
+    "Rotated",
     "Sinusoid",
     "SinusoidOracle",
     "TablePreparation",
     "TaskFamily",
     "TaskTable",
+    "Transformed",
+    "WithoutReplacement",
     "cifar_fs",
     "episodes",
     "from_arrays",

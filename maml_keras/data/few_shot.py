@@ -1,17 +1,20 @@
 """`NWayKShot`: few-shot classification tasks from a pool."""
 
 import copy
-import math
-from typing import Any, final
+from typing import Any, Literal, final
 
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.data.class_draws import class_draw, supports
 from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.family import Episode, TaskFamily, first_row
 from maml_keras.data.pool import Pool
+from maml_keras.data.rankings import ranking
 from maml_keras.data.rows import gather, table
 from maml_keras.data.seeds import as_seed
+from maml_keras.data.shots_draws import ShotsDraw, whole_or_range
+from maml_keras.data.task_sizes import Part, Range, task_sizes
 
 
 @final
@@ -23,41 +26,64 @@ class NWayKShot(TaskFamily):
     if classes differ in size. Each episode assigns class numbers at random and
     shuffles both sets, so neither the class nor the position reveals the label.
 
+    With a range in place of a number, each task draws its own size, by the rules of
+    Meta-Dataset: the number of classes is uniform in `ways`; each class gets the same
+    number of queries, `min(queries, n_c // 2)` for the smallest class of the task; and
+    the number of support examples is uniform in `shots`, where a class that has fewer
+    left gives them all. `shots=ImbalancedShots(...)` draws classes of unequal size.
+    Such tasks are padded to the largest size. `support_weight` and `query_weight` of
+    the task are then 1 for examples and 0 for padding, which counts in no loss, no
+    metric and no statistic of batch norm.
+
     Args:
         pool: the classes to draw from.
-        ways: int, classes of a task.
-        shots: int, support examples per class.
+        ways: int, classes of a task; or a range `(low, high)`, both included. The
+            network needs `high` outputs.
+        shots: int, support examples per class; a range; or `ImbalancedShots`.
         queries: int, query examples per class.
         rotate_classes: bool, whether to rotate each class of each episode by a random
             multiple of 90 degrees, the same for its support and query examples. Needs
             square images, and four times the memory of the pool.
+        within: `"group"` to draw all classes of a task from one group of the pool, such
+            as an alphabet; all groups are equally likely. None for all classes.
 
     Raises:
         ValueError: if the pool is too small, or its examples cannot be rotated.
 
+    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+
     >>> from maml_keras.data import from_arrays
     >>> x, y = np.zeros([60, 8, 8, 1], np.uint8), np.arange(60) % 6
-    >>> tasks = NWayKShot(from_arrays(x, y), ways=5, shots=1, queries=3)
-    >>> task, query_y = tasks.sample([0, 1])
+    >>> pool = from_arrays(x, y)
+    >>> task, query_y = NWayKShot(pool, ways=5, shots=1, queries=3).sample([0, 1])
     >>> task["support_x"].shape, sorted(query_y.numpy().tolist())[:4]
     (TensorShape([5, 8, 8, 1]), [0, 0, 0, 1])
+    >>> tasks = NWayKShot(pool, ways=(2, 5), shots=(1, 3), queries=2)
+    >>> task, query_y = tasks.sample_many([0, 1], 100)
+    >>> sizes = task["support_weight"].numpy().sum(axis=1).astype(int).tolist()
+    >>> task["support_x"].shape[:2], min(sizes), max(sizes)
+    (TensorShape([100, 15]), 2, 15)
     """
 
     def __init__(
         self,
         pool: Pool,
         *,
-        ways: int,
-        shots: int,
+        ways: int | Range,
+        shots: int | Range | ShotsDraw,
         queries: int,
         rotate_classes: bool = False,
+        within: Literal["group"] | None = None,
     ) -> None:
-        _check(pool, ways, shots, queries)
+        self.sizes = task_sizes(pool, ways, shots, queries)
         self.pool = pool
-        self.ways = ways
+        self.ways = whole_or_range("ways", ways, 2)[1]
         self.shots = shots
         self.queries = queries
         self.rotate_classes = rotate_classes
+        self.within = within
+        self._asked_ways = ways
+        self._classes = class_draw(within, pool, self.sizes.fewest)
         self._table = table(pool.examples, rotations=rotate_classes)
         with tf.init_scope(), tf.device("CPU:0"):
             self._counts = tf.constant(pool.counts, tf.int32)
@@ -66,9 +92,10 @@ class NWayKShot(TaskFamily):
         self._class_of_row: Any = None
 
     def __repr__(self) -> str:
+        within = f", within={self.within!r}" if self.within else ""
         return (
-            f"NWayKShot({self.pool!r}, ways={self.ways}, shots={self.shots}, "
-            f"queries={self.queries}, rotate_classes={self.rotate_classes})"
+            f"NWayKShot({self.pool!r}, ways={self._asked_ways}, shots={self.shots}, "
+            f"queries={self.queries}, rotate_classes={self.rotate_classes}{within})"
         )
 
     def resized(self, *, shots: int, queries: int) -> "NWayKShot":
@@ -77,14 +104,14 @@ class NWayKShot(TaskFamily):
         Both families share the examples in memory.
 
         Args:
-            shots: int, support examples per class.
+            shots: int, support examples per class, or a range or `ImbalancedShots`.
             queries: int, query examples per class.
 
         Raises:
             ValueError: if a class has too few examples.
         """
-        _check(self.pool, self.ways, shots, queries)
         other = copy.copy(self)
+        other.sizes = task_sizes(self.pool, self._asked_ways, shots, queries)
         other.shots, other.queries = shots, queries
         return other
 
@@ -111,25 +138,23 @@ class NWayKShot(TaskFamily):
             )
         return ClassNumbers(other, turns * classes)
 
-    def distinct_tasks(self) -> int:
+    def distinct_tasks(self) -> int | None:
         """How many different support sets there are, apart from the classes' numbers.
 
-        The sum over all sets of `ways` classes of the product of `n choose shots`, with
-        n the examples of a class.
+        The sum over all sets of classes of the product of `n choose shots`, with n the
+        examples of a class; None if `shots` is no number.
 
         >>> from maml_keras.data import from_arrays
         >>> pool = from_arrays(np.arange(6.0), [0, 0, 1, 1, 2, 2])
         >>> NWayKShot(pool, ways=2, shots=1, queries=1).distinct_tasks()
         12
         """
+        if not isinstance(self.shots, (int, np.integer)):
+            return None
         turns = 4 if self.rotate_classes else 1
-        # sums[k]: over all sets of k classes so far.
-        sums = [1] + [0] * self.ways
-        for count in self.pool.counts.tolist():
-            supports = turns * math.comb(count, self.shots)
-            for k in range(self.ways, 0, -1):
-                sums[k] += supports * sums[k - 1]
-        return sums[-1]
+        choices = [turns * n for n in supports(self.pool.counts, self.shots)]
+        ways = range(self.sizes.fewest, self.ways + 1)
+        return sum(self._classes.sets(k, choices) for k in ways)
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""
@@ -144,40 +169,58 @@ class NWayKShot(TaskFamily):
 
         Returns:
             `support_x [count, ways * shots, ...]`, `query_x [count, ways * queries,
-            ...]`, and their labels, int32 in `[0, ways)`.
+            ...]`, and their labels, int32 in `[0, ways)`. If sizes are drawn, also
+            `support_weight` and `query_weight`, and all arrays are padded.
         """
         return self.fill(self.plan(seed, count))
 
     def plan(self, seed: Any, count: int) -> dict[str, Any]:
         """Labels and row numbers of many tasks; int32 tensors `[count, examples]`."""
         seeds = tf.unstack(tf.random.split(as_seed(seed), 5))
-        classes = _ranking(seeds[0], [count, self.pool.num_classes], self.ways)
-        picks = _ranking(
+        classes, limit = self._classes(seeds[0], count, self.ways)
+        counts = tf.gather(self._counts, classes)
+        picks = ranking(
             seeds[1],
             [count, self.ways, self._largest],
-            self.shots + self.queries,
-            sizes=tf.gather(self._counts, classes),
+            self.sizes.picks,
+            sizes=counts,
         )
+        return self.arranged(seeds, classes, picks, limit)
+
+    def arranged(
+        self, seeds: list[Any], classes: Any, picks: Any, limit: Any = None
+    ) -> dict[str, Any]:
+        """The plan of tasks whose classes and examples are chosen already.
+
+        Args:
+            seeds: list of five int tensors `[2]`; the first chose the classes, the
+                second the examples.
+            classes: int32 `[count, ways]`.
+            picks: int32 `[count, ways, examples]`, different places in each class.
+            limit: int32 `[count]`, how many of the classes there are; None for all.
+        """
         rows = tf.gather(self._offsets, classes)[..., None] + picks
         if self.rotate_classes:
             turns = tf.random.stateless_uniform(
-                [count, self.ways, 1], seeds[2], 0, 4, tf.int32
+                [*classes.shape, 1], seeds[2], 0, 4, tf.int32
             )
             rows += turns * self.pool.num_examples
-        support = _shuffled(seeds[3], rows[..., : self.shots])
-        query = _shuffled(seeds[4], rows[..., self.shots :])
-        return {
-            "support_rows": support[0],
-            "support_y": self._labels(*support),
-            "query_rows": query[0],
-            "query_y": self._labels(*query),
-        }
+        counts = tf.gather(self._counts, classes)
+        of_sizes = tf.random.fold_in(seeds[1], 1)
+        parts = self.sizes.cut([of_sizes, *seeds[3:]], rows, counts, limit)
+        plan: dict[str, Any] = {}
+        for name, part in zip(("support", "query"), parts):
+            plan[f"{name}_rows"] = part.rows
+            plan[f"{name}_y"] = self._labels(part)
+            if part.weight is not None:
+                plan[f"{name}_weight"] = part.weight
+        return plan
 
-    def _labels(self, rows: Any, places: Any) -> Any:
+    def _labels(self, part: Part) -> Any:
         """The labels of rows: a class's place in its task, or its class number."""
         if self._class_of_row is None:
-            return places
-        return tf.gather(self._class_of_row, rows)
+            return part.places
+        return tf.gather(self._class_of_row, part.rows)
 
     def fill(self, plan: Any) -> Episode:
         """The tasks of a plan: replaces row numbers by examples."""
@@ -186,60 +229,5 @@ class NWayKShot(TaskFamily):
             "support_y": plan["support_y"],
             "query_x": gather(self._table, plan["query_rows"]),
         }
+        task |= {key: plan[key] for key in plan if key.endswith("_weight")}
         return task, plan["query_y"]
-
-
-def _ranking(seed: Any, shape: list[int], k: int, sizes: Any = None) -> Any:
-    """`k` different numbers below `shape[-1]`, or below `sizes`, in random order."""
-    # The k largest of independent keys are a uniform ordered sample. The keys are int32
-    # of full range: float32 keys have 2**23 values only, and ties favour low numbers.
-    keys = tf.random.stateless_uniform(shape, seed, None, None, tf.int32)
-    if sizes is not None:
-        # If a key ties with a masked key, `top_k` takes the lower, unmasked number.
-        exists = tf.range(shape[-1]) < sizes[..., None]
-        keys = tf.where(exists, keys, tf.int32.min)
-    return tf.math.top_k(keys, k).indices
-
-
-def _shuffled(seed: Any, rows: Any) -> tuple[Any, Any]:
-    """Shuffles rows `[count, ways, k]` into rows and labels `[count, ways * k]`."""
-    count, ways, k = rows.shape
-    order = _ranking(seed, [count, ways * k], ways * k)
-    flat = tf.reshape(rows, [count, ways * k])
-    return tf.gather(flat, order, batch_dims=1), order // k
-
-
-def _check(pool: Any, ways: Any, shots: Any, queries: Any) -> None:
-    if not isinstance(pool, Pool):
-        raise ValueError(
-            f"`pool` must be a Pool. Received: type {type(pool).__name__}. Make a "
-            "pool, e.g. with from_arrays(x, y)."
-        )
-    counts = {"ways": (ways, 2), "shots": (shots, 1), "queries": (queries, 1)}
-    for name, (value, least) in counts.items():
-        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-        if not whole or value < least:
-            raise ValueError(
-                f"`{name}` must be an integer of at least {least}. Received: "
-                f"{value!r}. Pass e.g. {name}=5."
-            )
-    if not pool.num_classes:
-        raise ValueError(
-            "`pool` must have classes to draw from. Received: an empty pool. If it "
-            "comes from `split_classes`, give this part more than 0 classes."
-        )
-    if ways > pool.num_classes:
-        raise ValueError(
-            "`ways` must not exceed the number of classes. Received: "
-            f"ways={ways}, but the pool has {pool.num_classes} classes. Lower `ways`, "
-            "or give this part of the split more classes."
-        )
-    smallest = int(np.argmin(pool.counts))
-    if shots + queries > pool.counts[smallest]:
-        raise ValueError(
-            "`shots + queries` must fit in the smallest class. Received: "
-            f"shots={shots}, queries={queries}, but class "
-            f"{pool.class_names[smallest]!r} has {pool.counts[smallest]} examples. "
-            "Lower `shots` or `queries`, or drop small classes with "
-            f"`pool.drop_smaller_than({shots + queries})`."
-        )

@@ -22,6 +22,8 @@ from maml_keras.learner import (
     batch_norm_policies,
     model_checks,
     moving_statistics,
+)
+from maml_keras.learner import (
     weights as example_weights,
 )
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy

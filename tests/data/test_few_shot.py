@@ -28,6 +28,15 @@ def five_sigma(p, n):
     return 5 * math.sqrt(p * (1 - p) / n)
 
 
+def chi_square(counts):
+    """The statistic of uniform counts over its degrees of freedom; about 1 if they are.
+
+    With one degree of freedom it exceeds 20 once in 10**5; with three, 6 in 2,000.
+    """
+    expected = counts.sum() / counts.size
+    return ((counts - expected) ** 2 / expected).sum() / (counts.size - 1)
+
+
 @pytest.mark.parametrize("queries", [1, 5, 15])
 def test_ten_thousand_episodes_are_disjoint(queries):
     sizes = [20, 17, 31, 20, 18, 20, 25]
