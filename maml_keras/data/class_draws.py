@@ -28,7 +28,7 @@ class ClassDraw(abc.ABC):
         """The sets of classes from which tasks come, arrays of class numbers."""
 
     def sets(self, ways: int, choices: Sequence[int]) -> int:
-        """How many sets of `ways` classes there are, class c counted `choices[c]` times.
+        """How many sets of `ways` classes there are, class c with `choices[c]` choices.
 
         The sum over all sets of the product of the choices of their classes.
 

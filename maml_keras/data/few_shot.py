@@ -98,7 +98,7 @@ class NWayKShot(TaskFamily):
             f"queries={self.queries}, rotate_classes={self.rotate_classes}{within})"
         )
 
-    def resized(self, *, shots: int, queries: int) -> "NWayKShot":
+    def resized(self, *, shots: int | Range | ShotsDraw, queries: int) -> "NWayKShot":
         """A family with the same classes, for tasks of another size.
 
         Both families share the examples in memory.

@@ -9,8 +9,11 @@ import tensorflow as tf
 from maml_keras.data.family import Episode, TaskFamily, first_row
 from maml_keras.data.seeds import as_seed
 
-PARTS = {"support": ("support_x",), "query": ("query_x",)}
-PARTS["both"] = (*PARTS["support"], *PARTS["query"])
+PARTS: dict[str, tuple[str, ...]] = {
+    "support": ("support_x",),
+    "query": ("query_x",),
+    "both": ("support_x", "query_x"),
+}
 
 # What `fold_in` adds to a task's seed, so that its draws are not those of its family.
 SALT = 20_817
@@ -98,8 +101,10 @@ class Transformed(TaskFamily):
             inputs, seed = row
             return called(self.layer, inputs, tf.random.fold_in(seed, place))[0]
 
-        specs = [tf.TensorSpec(t.shape[1:], t.dtype) for t in (x, seeds)]
-        like = tf.function(one, autograph=False).get_concrete_function(tuple(specs))
+        row = tf.nest.map_structure(
+            lambda t: tf.TensorSpec(t.shape[1:], t.dtype), (x, seeds)
+        )
+        like = tf.function(one, autograph=False).get_concrete_function(row)
         spec = tf.nest.map_structure(
             lambda t: tf.TensorSpec(t.shape, t.dtype), like.structured_outputs
         )

@@ -51,8 +51,9 @@ class WithoutReplacement(TaskFamily):
             )
         if not isinstance(tasks.sizes, WholeSizes) or tasks.within is not None:
             raise ValueError(
-                "`tasks` must have whole numbers for `ways`, `shots` and `queries`, and "
-                f"no `within`, so that an epoch can be cut evenly. Received: {tasks!r}."
+                "`tasks` must have whole numbers for `ways`, `shots` and `queries`, "
+                "and no `within`, so that an epoch can be cut evenly. Received: "
+                f"{tasks!r}."
             )
         self.tasks = tasks
         counts = tasks.pool.counts

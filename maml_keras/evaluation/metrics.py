@@ -47,8 +47,9 @@ def _mean(values: Any, counted: list[Any]) -> Any:
     rank = values.shape.rank
     if rank == 0 and any(map(are_weights, counted)):
         raise ValueError(
-            "`metric` must return a value for each example, so that padding can be left "
-            "out. Received: one value for all. Return the values before their mean."
+            "`metric` must return a value for each example, so that padding can be "
+            "left out. Received: one value for all. Return the values before their "
+            "mean."
         )
     weight = tf.ones_like(values)
     for mask in counted:

@@ -141,10 +141,10 @@ def _without_padding(layer: Any, inputs: Any, mask: Any, present: Any) -> Any:
     """
     if not inputs.shape[:1].is_compatible_with(present.shape[:1]):
         raise ValueError(
-            "Padding can be left out of batch norm only if the layer sees the examples "
-            f"along its first axis. Received: layer '{layer.name}' with inputs of shape "
-            f"{tuple(inputs.shape)} for {present.shape[0]} examples. Normalise before "
-            "the examples are reshaped, or draw tasks of one size."
+            "Padding can be left out of batch norm only if the layer sees the "
+            f"examples along its first axis. Received: layer '{layer.name}' with "
+            f"inputs of shape {tuple(inputs.shape)} for {present.shape[0]} examples. "
+            "Normalise before the examples are reshaped, or draw tasks of one size."
         )
     # Keras adds the axis of the channels itself.
     whole = masks.expanded(present, len(inputs.shape) - 1)

@@ -103,9 +103,9 @@ class PerStepPolicy(BatchNormPolicy, keras.layers.Layer):
             offset = of_step("beta", layer.beta) if layer.center else None
             by_batch = self._by_batch(layer, batch_statistics)
             if by_batch and mask is not None:
-                batch = batch_norm.masked_moments(x, mask)
-                y = _normalised(*batch, x, scale, offset, layer.epsilon)
-                self._move(layer, tables, row, *batch)
+                mean, variance = batch_norm.masked_moments(x, mask)
+                y = _normalised(mean, variance, x, scale, offset, layer.epsilon)
+                self._move(layer, tables, row, mean, variance)
             elif by_batch:
                 y, *batch = batch_norm.batch_normalised(
                     x, scale, offset, epsilon=layer.epsilon

@@ -42,7 +42,7 @@ def test_each_task_is_whole_in_a_pipeline_and_its_number_is_the_sum():
 
 
 @pytest.mark.parametrize(
-    "arguments, message",
+    ("arguments", "message"),
     [
         (([Sinusoid()],), "`families` must be two or more"),
         (([Sinusoid(), 3],), "`families` must be two or more"),

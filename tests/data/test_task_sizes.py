@@ -34,9 +34,11 @@ def test_ten_thousand_tasks_of_drawn_sizes_are_sound(name):
     ways = np.zeros(n, int)
     for x, y, there in ((sx, sy, s), (qx, qy, q)):
         # Examples come first, and padding repeats the first of them.
-        assert (np.diff(there.astype(int), axis=1) <= 0).all() and there[:, 0].all()
+        assert (np.diff(there.astype(int), axis=1) <= 0).all()
+        assert there[:, 0].all()
         first = np.where(there, -1, x - x[:, :1]), np.where(there, 0, y - y[:, :1])
-        assert (first[0][~there] == 0).all() and (first[1] == 0).all()
+        assert (first[0][~there] == 0).all()
+        assert (first[1] == 0).all()
         most = np.where(there, y, -1).max(axis=1) + 1
         # Every class of the task is in both sets.
         seen = np.zeros([n, high], bool)
@@ -113,7 +115,8 @@ def test_sizes_are_those_of_the_published_rule(name):
     else:
         total = support.sum(axis=1)
         contributions = (np.minimum(left, 20) * there).sum(axis=1)
-        assert (support[there] >= 1).all() and (support <= left.clip(0) * there).all()
+        assert (support[there] >= 1).all()
+        assert (support <= left.clip(0) * there).all()
         assert (total <= np.minimum(30, contributions)).all()
         # Classes follow their sizes: a_c moves a share by less than a factor of 4.
         both = there & (left > 20)
@@ -133,7 +136,8 @@ def test_the_support_size_of_two_equal_classes_has_the_published_distribution():
     total = support.sum(axis=1)
     # |S| of 2 and of 4 give no room for more than one rounding loss.
     np.testing.assert_allclose((total == 2).mean(), 0.1, atol=five_sigma(0.1, 20_000))
-    assert total.max() <= 20 and support.max() <= 10
+    assert total.max() <= 20
+    assert support.max() <= 10
 
 
 def grouped(pool, groups):
@@ -174,7 +178,7 @@ def test_distinct_tasks_of_ranges():
 
 
 @pytest.mark.parametrize(
-    "options, message",
+    ("options", "message"),
     [
         ({"ways": (3, 2)}, r"`ways` must be an integer, or \(low, high\)"),
         ({"shots": (0, 2)}, "`shots` must be an integer of at least 1"),
@@ -208,7 +212,8 @@ def test_a_model_trains_on_tasks_of_drawn_sizes():
     maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.1)), task_map="parallel")
     maml.compile("adam", metrics=["accuracy"], run_eagerly=True)
     logs = maml.fit(batches, epochs=1, verbose=0).history
-    assert np.isfinite(logs["loss"]).all() and 0 <= logs["accuracy"][0] <= 1
+    assert np.isfinite(logs["loss"]).all()
+    assert 0 <= logs["accuracy"][0] <= 1
 
 
 def _tiny():

@@ -174,7 +174,7 @@ def test_a_support_weight_is_a_share_of_the_inner_loss():
 
 
 @pytest.mark.parametrize(
-    "value, message",
+    ("value", "message"),
     [
         (np.ones([1, 5]), r"`support_weight` must have shape \[tasks, examples\]"),
         (np.array([[1.0, -1.0]]), "`support_weight` must be finite and not negative"),
