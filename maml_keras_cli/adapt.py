@@ -17,16 +17,25 @@ def adapt(
         pathlib.Path,
         typer.Option(
             help="Examples of the task: a folder with a folder of images for each "
-            "class, or an .npz file with arrays `x` and `y`, one row for each example. "
-            "The file may also hold query examples, `query_x` and `query_y`."
+            "class, an .npz file with arrays `x` and `y`, one row for each example, or "
+            "a .csv or .parquet file for an export that was trained on a table. "
+            "An .npz file may also hold query examples, `query_x` and `query_y`."
         ),
     ],
     query: Annotated[
         pathlib.Path | None,
         typer.Option(
             help="Query examples: other examples of the same task, in the same form. "
-            "The adapted network is measured on them.",
+            "The adapted network is measured on them. Rows of a table without the "
+            "target column are predicted.",
             show_default="none",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Target column of a table; once for each target.",
+            show_default="the names in training",
         ),
     ] = None,
     steps: Annotated[
@@ -54,7 +63,7 @@ def adapt(
 
     Prints the accuracy, or the export's own loss, before and after adaptation: on your
     examples, and on the query examples if there are any. Images are resized to the size
-    of the training images, with values from 0 to 1.
+    of the training images, with values from 0 to 1. Tables keep their unit.
     """
     from maml_keras.export import file_adaptation
 
@@ -63,6 +72,7 @@ def adapt(
             export_folder(export),
             data,
             query=query,
+            target=target or None,
             steps=steps,
             learning_rate=learning_rate,
             out=out and new_path(out),

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.pipeline_options import untuned
+from maml_keras.data.preparation import preparation_of
 from maml_keras.data.seeds import seed_from
 
 # At most four, even on many cores, because each one is a whole batch in memory.
@@ -120,6 +121,8 @@ def episodes(
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
     dataset.distinct_tasks = tasks.distinct_tasks()
+    # Found here by the model that is trained on these episodes.
+    dataset.preparation = preparation_of(tasks)
     return dataset
 
 

@@ -52,9 +52,22 @@ class Preparation(abc.ABC):
             ValueError: naming the column and the row of what does not fit.
         """
 
+    def tables(self) -> list[Any]:
+        """The lookup tables that a SavedModel must hold."""
+        return []
+
     def described(self) -> dict[str, Any]:
         """Facts for the card, as plain data."""
         return {}
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments as plain data."""
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Preparation:
+        """The preparation that `get_config` described."""
+        return cls(**config)
 
 
 class AsIs(Preparation):
@@ -80,6 +93,9 @@ class AsIs(Preparation):
     def raw(self, x: Any, y: Any = None) -> tuple[Any, Any]:
         return x, y
 
+    def get_config(self) -> dict[str, Any]:
+        return {"x_spec": self.x_spec, "y_spec": self.y_spec}
+
 
 def check_rows(wrong: Any, values: Any, name: str, expected: str) -> Any:
     """`values`, after an operation that refuses them if a row is wrong.
@@ -98,3 +114,42 @@ def check_rows(wrong: Any, values: Any, name: str, expected: str) -> Any:
     )
     with tf.control_dependencies([] if check is None else [check]):
         return tf.identity(values)
+
+
+def preparation_of(source: Any) -> Preparation | None:
+    """The preparation of a family or of a dataset of its episodes, or None.
+
+    Transformations of a dataset, such as `map` or `take`, and families that hold others
+    keep the preparation.
+
+    Args:
+        source: a `TaskFamily`, a `tf.data.Dataset`, or any other data, which has none.
+
+    Raises:
+        ValueError: if the source is made from several that differ.
+    """
+    own = getattr(source, "preparation", None)
+    if own is not None:
+        return own if isinstance(own, Preparation) else None
+    inner: list[Any] = []
+    if isinstance(source, tf.data.Dataset):
+        inner = list(source._inputs())
+    elif hasattr(source, "sample_many"):
+        inner = tf.nest.flatten(list(vars(source).values()))
+        inner = [value for value in inner if hasattr(value, "sample_many")]
+    found = [p for p in map(preparation_of, inner) if p is not None]
+    if any(differ(p, found[0]) for p in found):
+        raise ValueError(
+            "All episodes must have one preparation. Received: several that differ. "
+            "Fit one on the training tasks, and pass it on with "
+            "`table.prepared_by(preparation)`."
+        )
+    return found[0] if found else None
+
+
+def differ(one: Preparation, other: Preparation) -> bool:
+    """Whether two preparations can give different numbers."""
+    if one is other:
+        return False
+    same = type(one) is type(other) and one.get_config() == other.get_config()
+    return not same

@@ -193,6 +193,14 @@ class TablePreparation(Preparation):
     def restored(self, values: Any) -> Any:
         return self.target_columns.restored(values)
 
+    def answers(self, predictions: Any) -> dict[str, Any]:
+        """Predictions by target column: numbers, scores of labels, or class names.
+
+        Args:
+            predictions: array `[rows, outputs]`, what an adapted model returned.
+        """
+        return self.target_columns.answers(predictions)
+
     def raw(self, x: Any, y: Any = None) -> tuple[Any, Any]:
         """Raw columns and targets of a table.
 
@@ -223,8 +231,8 @@ class TablePreparation(Preparation):
             for name, c in inputs.items()
         }
         if y is not None:
-            return raw_x, self.target_columns.of_array(y)
-        if not set(own) <= set(found):
+            own, found = self.target_columns.names, self.target_columns.columns_of(y)
+        elif not set(own) <= set(found):
             return raw_x, None
         for name in own:
             check_no_missing(found[name], name, source)
@@ -284,6 +292,11 @@ class TablePreparation(Preparation):
                 f"{place(int(np.argmax(column.missing)))}. Give a value, or train with "
                 "`from_table(..., missing='mean')`."
             )
+
+    def tables(self) -> list[Any]:
+        """The lookup tables that a SavedModel must hold."""
+        own = [layer.lookup_table for layer in self._lookups.values()]
+        return [*own, *self.target_columns.tables()]
 
     def described(self) -> dict[str, Any]:
         """Facts for the card: the columns and what they may hold."""

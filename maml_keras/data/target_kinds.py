@@ -36,9 +36,23 @@ class Targets(abc.ABC):
     def raw(self, columns: dict[str, Column]) -> Any:
         """The columns as one array of raw targets."""
 
-    @abc.abstractmethod
-    def of_array(self, y: Any) -> Any:
-        """A user's array, list or column as raw targets."""
+    def columns_of(self, y: Any) -> dict[str, Column]:
+        """A user's array, list or column `[rows]` or `[rows, columns]` as columns.
+
+        Raises:
+            ValueError: if there are more or fewer columns.
+        """
+        rows = np.asarray(y)
+        rows = rows[:, None] if rows.ndim == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != len(self.names):
+            raise ValueError(
+                f"`y` must hold {', '.join(self.names)} of each row. Received: shape "
+                f"{np.shape(y)}."
+            )
+        return {
+            name: series_column(values, as_text="text" in self.kinds)
+            for name, values in zip(self.names, rows.T)
+        }
 
     def check(self, columns: Mapping[str, Column], place: Callable[[int], str]) -> None:
         """Refuses columns of another kind.
@@ -66,6 +80,18 @@ class Targets(abc.ABC):
     def restored(self, values: Any) -> Any:
         """Predictions or prepared targets in the original unit."""
         return values
+
+    def answers(self, values: Any) -> dict[str, Any]:
+        """Restored predictions by target column: numbers, scores, or classes by name.
+
+        Args:
+            values: array `[rows, outputs]`.
+        """
+        return dict(zip(self.names, np.asarray(values).T))
+
+    def tables(self) -> list[Any]:
+        """The lookup tables that a SavedModel must hold."""
+        return []
 
     def described(self) -> dict[str, Any]:
         """Facts for the card."""
@@ -118,9 +144,6 @@ class Numbers(Targets):
     def raw(self, columns: dict[str, Column]) -> Any:
         return matrix(self.names, columns)
 
-    def of_array(self, y: Any) -> Any:
-        return rows_of_numbers(y)
-
     def prepared(self, y: Any) -> Any:
         return self._scaling(y)
 
@@ -160,9 +183,6 @@ class Labels(Targets):
     def raw(self, columns: dict[str, Column]) -> Any:
         return matrix(self.names, columns)
 
-    def of_array(self, y: Any) -> Any:
-        return rows_of_numbers(y)
-
     def prepared(self, y: Any) -> Any:
         wrong = tf.reduce_any((y != 0.0) & (y != 1.0), axis=-1)
         rows = check_rows(wrong, y[:, 0], ", ".join(self.names), "0 or 1")
@@ -194,11 +214,6 @@ class Classes(Targets):
     def raw(self, columns: dict[str, Column]) -> Any:
         return columns[self.names[0]].values
 
-    def of_array(self, y: Any) -> Any:
-        import pandas as pd
-
-        return column(pd.Series(np.asarray(y).tolist()), as_text=True).values
-
     def check(self, columns: Mapping[str, Column], place: Callable[[int], str]) -> None:
         super().check(columns, place)
         check_known(columns[self.names[0]], self.names[0], self.vocabulary, place)
@@ -209,6 +224,13 @@ class Classes(Targets):
         wrong = numbers < 0
         with tf.control_dependencies([check_rows(wrong, y, self.names[0], known)]):
             return tf.identity(numbers)
+
+    def answers(self, values: Any) -> dict[str, Any]:
+        best = np.argmax(np.asarray(values), axis=-1)
+        return {self.names[0]: [self.vocabulary[c] for c in best]}
+
+    def tables(self) -> list[Any]:
+        return [self._lookup.lookup_table]
 
     def described(self) -> dict[str, Any]:
         return {**super().described(), "classes": self.vocabulary}
@@ -223,10 +245,11 @@ def matrix(names: Sequence[str], columns: Mapping[str, Column]) -> Any:
     return np.stack(values, axis=-1).astype(np.float32)
 
 
-def rows_of_numbers(y: Any) -> Any:
-    """Numbers `[rows]` or `[rows, columns]` as a float32 matrix."""
-    values = np.asarray(y, np.float32)
-    return values[:, None] if values.ndim == 1 else values
+def series_column(values: Any, *, as_text: bool) -> Column:
+    """An array as a column."""
+    import pandas as pd
+
+    return column(pd.Series(values.tolist()), as_text=as_text)
 
 
 def check_known(

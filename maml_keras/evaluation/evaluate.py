@@ -30,6 +30,7 @@ from maml_keras.learner import episode_checks, masks
 from maml_keras.learner.weights import QUERY, queries_there, support_of
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
+from maml_keras.outer.preparations import adopt, in_unit
 
 
 def evaluate_episodes(
@@ -84,6 +85,7 @@ def evaluate_episodes(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    adopt(maml, episodes)
     maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
     compiled = _compiled_curve(maml, steps, name, function, queries)
@@ -160,11 +162,14 @@ def _compiled_curve(
                 )
                 for k, p in enumerate(points)
             ]
+            outputs = [in_unit(maml, output) for output in outputs]
             losses = [maml._outer_loss(query_y, output) for output in outputs]
             known = [masks.taken(output) for output in outputs]
             return (), (tf.stack(losses), outputs, known)
 
         def curve(task: Any, query_y: Any) -> Any:
+            # Losses and metrics are in the original unit.
+            query_y = in_unit(maml, query_y)
             task_map = maml.task_map.fitted(learner, task)
             mapped = task_map(one, {"task": task, "query_y": query_y})
             losses, outputs, known = mapped[1]

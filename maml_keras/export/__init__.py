@@ -5,7 +5,7 @@ from maml_keras.export.card import ModelCard, model_card
 from maml_keras.export.conversion import Conversion, convert, convert_file
 from maml_keras.export.file_adaptation import adapt_file
 from maml_keras.export.latency import measure
-from maml_keras.export.reading import fine_tune, to_keras, warm_start
+from maml_keras.export.reading import fine_tune, preparation, to_keras, warm_start
 
 __all__ = [
     "Conversion",
@@ -16,6 +16,7 @@ __all__ = [
     "fine_tune",
     "measure",
     "model_card",
+    "preparation",
     "to_keras",
     "warm_start",
 ]

@@ -16,6 +16,7 @@ KINDS = {
     "trainable_layers": [(bool,)],
     "frozen_variables": [WHOLE],
     "inner_loop": {"steps": WHOLE},
+    "preparation": {},
     "evaluation": {
         "metric": TEXT,
         "tasks": WHOLE,

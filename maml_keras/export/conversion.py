@@ -133,6 +133,7 @@ def convert(
             "convert a file or an export, call `mk.export.convert_file` or "
             "`maml-keras export SOURCE --format onnx`."
         )
+    _check_not_prepared(model.name, getattr(model, "preparation", None))
     # A `MAML` has a learner; this wing does not know the class.
     subject = getattr(model, "learner", model)
     return _converted(subject, path, format, examples, tolerance, verbose)
@@ -181,10 +182,22 @@ def convert_file(
     )
 
 
+def _check_not_prepared(name: str, preparation: Any) -> None:
+    """Refuses a network that a file would part from its preparation."""
+    if preparation is not None:
+        raise ValueError(
+            "The initialisation must take raw data to be converted. Received: "
+            f"'{name}', whose network takes prepared inputs. Convert an adapted model, "
+            "`maml.adapt(data)` or `mk.fine_tune(export, data)`, which holds the "
+            "preparation, or write a SavedModel with `maml.export(path)`."
+        )
+
+
 def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Learner:
     """The initialisation in an export, with its batch-norm policy."""
     saved = reading.load(folder)
     card = card_file.read_complete(folder)
+    _check_not_prepared(str(folder), card.get("preparation"))
     model = reading.network(folder / "learner.keras", custom_objects=custom_objects)
     reading.freeze(model, card)
     learner = Learner(

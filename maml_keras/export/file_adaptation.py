@@ -1,4 +1,4 @@
-"""Adapts an export to the task in a folder of images or in an .npz file."""
+"""Adapts an export to the task in a folder of images, a table or an .npz file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from maml_keras.backend.printable import printable
 from maml_keras.data import task_files
-from maml_keras.export import array_checks, card_file, reading
+from maml_keras.export import array_checks, card_file, reading, table_adaptation
 from maml_keras.learner import episode_checks
 from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
 from maml_keras.learner.losses import PureLoss
@@ -27,6 +27,7 @@ def adapt_file(
     data: str | pathlib.Path,
     *,
     query: str | pathlib.Path | None = None,
+    target: list[str] | None = None,
     steps: int = 10,
     learning_rate: float | None = None,
     out: str | pathlib.Path | None = None,
@@ -38,8 +39,12 @@ def adapt_file(
         export: folder of the export, which does not change.
         data: a folder with a folder of images for each class, or an `.npz` file with
             arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
-            `query_y`.
-        query: None, or query examples in the same form.
+            `query_y`. For an export with a preparation of tables, a `.csv` or
+            `.parquet` file with the columns of training.
+        query: None, or query examples in the same form. The rows of a table without
+            its target columns are predicted.
+        target: None, or the target columns of a table, if their names are not those of
+            training.
         steps: int, gradient steps.
         learning_rate: float; None for the inner loop's rate.
         out: None, or the `.keras` file for the adapted network.
@@ -48,7 +53,8 @@ def adapt_file(
 
     Returns:
         A table with the accuracy (for classes) or the export's own loss, before and
-        after adaptation, and the batch-norm policy.
+        after adaptation, and the batch-norm policy. With a preparation, losses are in
+        the original unit.
 
     Raises:
         FileNotFoundError: if `export`, `data` or `query` does not exist.
@@ -60,17 +66,30 @@ def adapt_file(
     if out is not None:
         # Fails before the adaptation if Keras does not know a class of the network.
         reading.network(pathlib.Path(export) / "learner.keras")
-    sets, lines = _examples(export, saved, data, query, verbose)
+    own = reading.preparation(export)
+    if own is None:
+        _check_no_target(target, export)
+        sets, lines = _examples(export, saved, data, query, verbose)
+    else:
+        sets, lines = table_adaptation.examples(own, data, query, target), []
+    # Rows without a target are predicted, the others are measured.
+    asked = {label: x for label, (x, y) in sets.items() if y is None}
+    yours = sets["yours"]
+    sets = {
+        label: (x, y if own is None else np.asarray(own.restored(own.targets(y))))
+        for label, (x, y) in sets.items()
+        if y is not None
+    }
     loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     if loss.is_sparse_categorical:
         for label, (_, y) in sets.items():
             name = "y" if label == "yours" else "query_y"
             episode_checks.check_label_range(name, y[y != loss.ignored_class], width)
-    before = _measured(lambda x: _at_first(saved, *sets["yours"], x), sets, loss)
+    before = _measured(lambda x: _at_first(saved, *yours, x), sets, loss)
     reading.tuned(
         saved,
-        *sets["yours"],
+        *yours,
         steps=steps,
         learning_rate=learning_rate,
         verbose=verbose,
@@ -83,8 +102,10 @@ def adapt_file(
         f"{label:>10}  {before[label, name]:>10.4g}  {value:>10.4g}  {name}"
         for (label, name), value in after.items()
     ]
+    for x in asked.values():
+        lines += table_adaptation.answers(own, saved.serve(x))
     if out is not None:
-        model = reading.ordinary(export, saved, sets["yours"][0])
+        model = reading.ordinary(export, saved, yours[0])
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
         model.save(out)
         lines.append(f"adapted network: {out}")
@@ -136,6 +157,15 @@ def _examples(
         for number, (name, count) in enumerate(zip(mine.classes, mine.counts))
     ]
     return sets, lines
+
+
+def _check_no_target(target: list[str] | None, export: str | pathlib.Path) -> None:
+    if target is not None:
+        raise ValueError(
+            "`--target` names a column of a table. Received: "
+            f"{', '.join(target)}, for the export {export}, which was not trained on "
+            "a table. Pass an .npz file with arrays x and y."
+        )
 
 
 def _check_scaling(export: str | pathlib.Path, option: str, path: Any) -> None:

@@ -12,16 +12,19 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_keras.data.preparation import Preparation
+
 AS_LEARNED = -1.0
 """The `learning_rate` that stands for the learned rates."""
 
 
-def inputs(name: str, x: Any) -> Any:
-    """Checks that `x` holds an example and is finite; returns it.
+def inputs(name: str, x: Any, prepare: Callable[[Any], Any]) -> Any:
+    """Checks that `x` holds an example; prepares it, and checks that it is finite.
 
     Args:
         name: str, the argument's name for the message.
         x: tensor `[examples, ...]`, or a nest of such tensors.
+        prepare: turns `x` into what is returned.
     """
     leaves = tf.nest.flatten(x)
     checks = [
@@ -45,7 +48,8 @@ def inputs(name: str, x: Any) -> Any:
         for leaf in leaves[1:]
     ]
     message = f"`{name}` must be finite. Received: NaN or infinity"
-    return _after(checks, tf.nest.map_structure(lambda t: _finite(t, message), x))
+    x = prepare(_after(checks, x))
+    return tf.nest.map_structure(lambda t: _finite(t, message), x)
 
 
 def support(
@@ -54,6 +58,7 @@ def support(
     y: Any,
     *,
     labels: Callable[[Any], list[tuple[Any, int, int | None]]],
+    preparation: Preparation,
 ) -> tuple[Any, Any]:
     """Checks that inputs and targets fit each other; returns both.
 
@@ -63,8 +68,10 @@ def support(
         y: tensor `[examples, ...]`, or a nest of such tensors.
         labels: `f(targets)` returns each array of class numbers with the number of
             classes and the class number that the loss ignores, or None.
+        preparation: prepares both; what is returned is prepared.
     """
-    x, y = inputs(names[0], x), inputs(names[1], y)
+    x = inputs(names[0], x, preparation.inputs)
+    y = inputs(names[1], y, preparation.targets)
     count, targets = _examples(tf.nest.flatten(x)[0]), tf.nest.flatten(y)
     checks = [
         tf.debugging.Assert(

@@ -169,19 +169,28 @@ def _run(
     labels = not tf.nest.flatten(y_spec)[0].dtype.is_floating
     examples = examples or (classes if labels else 10)
 
-    def draw(spec: Any, count: int, below: int = 2) -> Any:
+    card = json.loads((pathlib.Path(path) / "card.json").read_text("utf-8"))
+    preparation = card.get("preparation") or {}
+    names = {**preparation.get("categories", {}), "y": preparation.get("classes")}
+
+    def draw(spec: Any, count: int, below: int = 2, name: str = "") -> Any:
         shape = [count, *spec.shape[1:]]
         if None in shape:
             raise ValueError(f"inputs of any size along an axis, {spec.shape}")
+        if spec.dtype == tf.string:
+            return tf.constant([names[name][i % below] for i in range(count)])
         if spec.dtype.is_floating:
             return tf.constant(generator.normal(size=shape), spec.dtype)
         return tf.constant(np.arange(np.prod(shape)).reshape(shape) % below, spec.dtype)
 
     def inputs(count: int) -> Any:
+        if preparation and isinstance(x_spec, dict):
+            columns = x_spec.items()
+            return {name: draw(spec, count, name=name) for name, spec in columns}
         return tf.nest.map_structure(lambda spec: draw(spec, count), x_spec)
 
     x, count = inputs(examples), tf.constant(steps)
-    y = tf.nest.map_structure(lambda spec: draw(spec, examples, classes), y_spec)
+    y = tf.nest.map_structure(lambda s: draw(s, examples, classes, "y"), y_spec)
 
     def finished(function: Any, *arguments: Any) -> None:
         # Reading a value waits for a device that works asynchronously.

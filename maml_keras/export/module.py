@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.step_progress import StepReport
+from maml_keras.data.preparation import AsIs, Preparation
 from maml_keras.export import graph_checks, signature
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.learner import masks
@@ -27,6 +28,8 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         inner: the inner loop that `adapt` and `fine_tune` run.
         x_spec: nest of `tf.TensorSpec` of the inputs.
         y_spec: nest of `tf.TensorSpec` of the targets.
+        preparation: None, or what makes the inputs and targets from raw data, which
+            the functions then take.
         done: called after each of the `PARTS` functions is compiled.
     """
 
@@ -39,8 +42,13 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         x_spec: Any,
         y_spec: Any,
         *,
+        preparation: Preparation | None = None,
         done: Callable[[], None],
     ) -> None:
+        preparation = preparation or AsIs(x_spec, y_spec)
+        # Tracked here, so that the SavedModel holds them.
+        self.lookup_tables = preparation.tables()
+        self._preparation = _untracked(preparation)
         self._learner, self._inner = _untracked(learner), _untracked(inner)
         self.trainable_variables = [
             tf.Variable(value, name=variable.name)
@@ -93,10 +101,14 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         }
         for name, variable in self._settled.items():
             weights[name] = tf.TensorSpec(variable.shape, variable.dtype, name)
+        preparation = self._preparation()
         x, support_x, query_x = (
-            signature.named(x_spec, name) for name in ("x", "support_x", "query_x")
+            signature.named(preparation.x_spec, name)
+            for name in ("x", "support_x", "query_x")
         )
-        y, support_y = (signature.named(y_spec, name) for name in ("y", "support_y"))
+        y, support_y = (
+            signature.named(preparation.y_spec, name) for name in ("y", "support_y")
+        )
         count = tf.TensorSpec([], tf.int32, "steps")
         how = [count, tf.TensorSpec([], tf.float32, "learning_rate")]
         steps = inner.steps
@@ -115,19 +127,27 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         def shared(function: Any, signature: list[Any]) -> Any:
             return tf.function(function, input_signature=signature, autograph=False)
 
-        loop = shared(self._adapt, [support_x, support_y, *how])
+        network = [signature.named(x_spec, "x"), signature.named(y_spec, "y")]
+        loop = shared(self._adapt, [*network, *how])
         # `fine_tune` has its own graph of the inner loop, which reports its progress:
         # the other functions must not write to any variable.
         report = StepReport(self.progress).write
-        reported = shared(functools.partial(self._adapt, report=report), [x, y, *how])
-        answer = shared(self._predict, [weights, x, count])
+        reported = shared(
+            functools.partial(self._adapt, report=report), [*network, *how]
+        )
+        answer = shared(self._predict, [weights, network[0], count])
+
+        def inputs(name: str, x: Any) -> Any:
+            return graph_checks.inputs(name, x, preparation.inputs)
+
+        def predicted(weights: Any, x: Any, steps: Any) -> Any:
+            return preparation.restored(answer(weights, x, steps)[0])
 
         # These functions are closures, because the defaults of steps and rate must be
         # part of the signature of a tf.function.
         def serve(x: Any) -> Any:
-            x = graph_checks.inputs("x", x)
             taken = tf.convert_to_tensor(self.steps_taken)
-            return answer(self._in_place(), x, taken)[0]
+            return predicted(self._in_place(), inputs("x", x), taken)
 
         answers = compiled("serve", serve, [x])
 
@@ -137,9 +157,11 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         def checked(
             names: Any, x: Any, y: Any, steps: Any, rate: Any, *, loop: Any = loop
         ) -> Any:
-            x, y = graph_checks.support(names, x, y, labels=labels)
+            x, y = graph_checks.support(
+                names, x, y, labels=labels, preparation=preparation
+            )
             how = graph_checks.settings(steps, rate, learned=learned)
-            return graph_checks.adapted(loop(x, y, *how))
+            return graph_checks.adapted(loop(x, y, *how)), x, y
 
         def adapt(
             support_x: Any,
@@ -148,12 +170,12 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             learning_rate: Any = rate,
         ) -> Any:
             names = "support_x", "support_y"
-            return checked(names, support_x, support_y, steps, learning_rate)
+            return checked(names, support_x, support_y, steps, learning_rate)[0]
 
         def predict_with(weights: Any, x: Any, steps: Any = steps) -> Any:
             weights = graph_checks.given(weights)
             with tf.control_dependencies([graph_checks.not_negative(steps)]):
-                return answer(weights, graph_checks.inputs("x", x), steps)[0]
+                return predicted(weights, inputs("x", x), steps)
 
         def adapt_and_predict(
             support_x: Any,
@@ -162,18 +184,21 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
             steps: Any = steps,
             learning_rate: Any = rate,
         ) -> Any:
-            query_x = graph_checks.inputs("query_x", query_x)
+            query_x = inputs("query_x", query_x)
             names = "support_x", "support_y"
-            weights = checked(names, support_x, support_y, steps, learning_rate)
-            return answer(weights, query_x, steps)[0]
+            weights, *_ = checked(names, support_x, support_y, steps, learning_rate)
+            return predicted(weights, query_x, steps)
 
         def fine_tune(
             x: Any, y: Any, steps: Any = steps, learning_rate: Any = rate
         ) -> Any:
-            weights = checked(("x", "y"), x, y, steps, learning_rate, loop=reported)
+            weights, x, y = checked(
+                ("x", "y"), x, y, steps, learning_rate, loop=reported
+            )
             taken = self.steps_taken + steps
-            predictions = masks.put_back(*answer(weights, x, taken))
-            loss = graph_checks.loss(inner.loss(y, predictions))
+            predictions, known = answer(weights, x, taken)
+            predictions = masks.put_back(preparation.restored(predictions), known)
+            loss = graph_checks.loss(inner.loss(preparation.restored(y), predictions))
             # All weights and the loss are checked before any weight is written.
             with tf.control_dependencies([loss, *weights.values()]):
                 for name, i in self._adapted.items():

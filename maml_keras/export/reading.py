@@ -14,12 +14,14 @@ import tensorflow as tf
 
 from maml_keras.backend.documents import reason
 from maml_keras.backend.step_progress import StepReport
+from maml_keras.data.preparation import Preparation
 from maml_keras.export import array_checks, card_file
 from maml_keras.inner.loop import check_steps
 from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
+from maml_keras.learner.prepared_model import around
 
 # Attributes of a SavedModel that this module reads, beside its lists of variables.
 FUNCTIONS = ("serve", "fine_tune", "steps_taken")
@@ -48,7 +50,7 @@ def to_keras(
 def fine_tune(
     path: str | pathlib.Path,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     steps: int | None = None,
     learning_rate: float | None = None,
@@ -63,8 +65,10 @@ def fine_tune(
     Args:
         path: folder of the export.
         x: inputs `[examples, ...]`, scaled as in training. Images of bytes are
-            refused: divide them by 255, as episodes do.
-        y: targets `[examples, ...]`; for classes, their numbers from 0.
+            refused: divide them by 255, as episodes do. For an export with a
+            preparation: raw data, such as a DataFrame, a CSV file or a dict of columns.
+        y: targets `[examples, ...]`; for classes, their numbers from 0. For an export
+            with a preparation: raw targets, or None for those in `x`.
         steps: int, gradient steps; None for the number in training.
         learning_rate: float; None for the inner loop's rate.
         custom_objects: as in `keras.saving.load_model`.
@@ -73,7 +77,8 @@ def fine_tune(
     Returns:
         A `keras.Model`, not compiled. The model predicts with moving statistics. If
         the export normalises by each batch, the moving statistics are set to the
-        statistics of the examples.
+        statistics of the examples. With a preparation, the model takes raw inputs, as
+        `preparation(path).raw` returns them, and predicts in the original unit.
 
     Raises:
         FileNotFoundError: if the folder holds no SavedModel.
@@ -81,12 +86,63 @@ def fine_tune(
             not fit it, or adaptation diverges.
     """
     saved = load(path)
-    x, y = array_checks.fitting(saved, x, y)
+    x, y = examples(path, saved, x, y)
     trained = card_file.read_complete(path)["inner_loop"]["steps"]
     steps = trained if steps is None else steps
     check_steps(steps)
     tuned(saved, x, y, steps=steps, learning_rate=learning_rate, verbose=verbose)
     return ordinary(path, saved, x, custom_objects=custom_objects)
+
+
+def preparation(path: str | pathlib.Path) -> Preparation | None:
+    """The preparation of an export, or None if its functions take prepared data.
+
+    `preparation(path).raw(data)` turns a DataFrame or a file into what the functions
+    take.
+
+    Args:
+        path: folder of the export.
+
+    Raises:
+        ValueError: if the card is damaged, or holds a class that Keras does not know.
+    """
+    found = card_file.read_complete(path).get("preparation")
+    if not found:
+        return None
+    try:
+        made = keras.saving.deserialize_keras_object(found["object"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} must hold a preparation that Keras can rebuild. Received: "
+            f"{reason(error)}. Register its class with "
+            "`@keras.saving.register_keras_serializable()` and import its module, or "
+            "export the model again."
+        ) from error
+    checked: Preparation = made
+    return checked
+
+
+def examples(path: str | pathlib.Path, saved: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """A user's examples in the form that the functions of an export take.
+
+    Args:
+        path: folder of the export.
+        saved: the export that was loaded from the folder.
+        x: inputs, or raw data for an export with a preparation.
+        y: targets; None for those in the raw data.
+
+    Raises:
+        ValueError: if the examples do not fit the export.
+    """
+    own = preparation(path)
+    if own is not None:
+        x, y = own.raw(x, y)
+    if y is None:
+        raise ValueError(
+            "`y` must hold the targets of the examples. Received: none"
+            + ("." if own is None else ", neither in `y` nor in the data.")
+        )
+    return array_checks.fitting(saved, x, y) if own is None else (x, y)
 
 
 def warm_start(
@@ -218,8 +274,9 @@ def ordinary(
     Args:
         path: folder of the export.
         saved: the export that was loaded from the folder.
-        x: None, or examples. If the export normalises by each batch, the statistics of
-            these examples become the model's moving statistics.
+        x: None, or examples as the export's functions take them. If the export
+            normalises by each batch, the statistics of these examples become the
+            model's moving statistics.
         custom_objects: as in `keras.saving.load_model`.
     """
     model = network(pathlib.Path(path) / "learner.keras", custom_objects=custom_objects)
@@ -233,13 +290,16 @@ def ordinary(
     weights = [tf.convert_to_tensor(v) for v in saved.trainable_variables]
     state = [tf.convert_to_tensor(v) for v in saved.non_trainable_variables]
     taken = tf.convert_to_tensor(saved.steps_taken)
+    own = preparation(path)
     if x is not None and learner.batch_norm.uses_batch_statistics(training=False):
-        x = tf.nest.map_structure(tf.convert_to_tensor, x)
+        x = tf.nest.map_structure(
+            tf.convert_to_tensor, x if own is None else own.inputs(x)
+        )
         state = learner.batch_statistics(weights, state, x, step=taken)
     for variable, value in zip(model.variables, learner.folded(weights, state, taken)):
         variable.assign(value)
     settle(model)
-    return model
+    return around(model, own)
 
 
 def freeze(model: keras.Model, facts: dict[str, Any]) -> None:

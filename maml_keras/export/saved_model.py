@@ -9,12 +9,14 @@ import tempfile
 import warnings
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from maml_keras.backend import custom_gradient
 from maml_keras.backend.progress import Bar
 from maml_keras.backend.tensorflow_log import without_announcements
 from maml_keras.backend.versions import versions
+from maml_keras.data.preparation import Preparation
 from maml_keras.export import signature
 from maml_keras.export.module import ExportedLearner
 from maml_keras.inner.loop import InnerLoop
@@ -34,6 +36,7 @@ def write(
     *,
     input_signature: Any = None,
     trained_on: str = "",
+    preparation: Preparation | None = None,
     card: dict[str, Any] | None = None,
     verbose: str | int = "auto",
 ) -> pathlib.Path:
@@ -47,6 +50,8 @@ def write(
         input_signature: `(x, y)`, nests of `tf.TensorSpec` with None for the number of
             examples; needed if the model's own inputs have no known shape, else None.
         trained_on: the targets of training, as `target_specs.described` writes them.
+        preparation: None, or what makes inputs and targets from raw data. The functions
+            of the export then take raw data and predict in its unit.
         card: dict of further entries for the card.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
@@ -69,7 +74,7 @@ def write(
     def done() -> None:
         bar.update(next(parts))
 
-    root = ExportedLearner(learner, inner, *specs, done=done)
+    root = ExportedLearner(learner, inner, *specs, preparation=preparation, done=done)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written into a temporary folder, then renamed: a reader never finds half an
     # export.
@@ -80,7 +85,12 @@ def write(
         done()
         learner.model.save(new / "learner.keras")
         text = json.dumps(
-            {**_card(learner, inner), "functions": root.table(), **(card or {})},
+            {
+                **_card(learner, inner),
+                **_prepared(preparation),
+                "functions": root.table(),
+                **(card or {}),
+            },
             indent=2,
             ensure_ascii=False,
         )
@@ -120,6 +130,14 @@ def _warn_of_coupled_queries(learner: Learner) -> None:
             "`maml-keras export RUN --batch-norm inductive`.",
             stacklevel=4,
         )
+
+
+def _prepared(preparation: Preparation | None) -> dict[str, Any]:
+    """The card's entry about the preparation, from which `fine_tune` makes it again."""
+    if preparation is None:
+        return {}
+    config = keras.saving.serialize_keras_object(preparation)
+    return {"preparation": {**preparation.described(), "object": config}}
 
 
 def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:

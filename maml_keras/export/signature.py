@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import keras
@@ -90,15 +91,29 @@ def _targets(loss: PureLoss, outputs: Any) -> Any:
 def named(spec: Any, name: str) -> Any:
     """The spec with a name for each leaf: `x`, or `x_a` and `x_b` of a nest.
 
+    What TensorFlow does not allow in a name becomes an underscore.
+
     >>> named(tf.TensorSpec([None, 3]), "x").name
     'x'
     >>> named({"a": tf.TensorSpec([None, 3])}, "x")["a"].name
     'x_a'
+
+    Raises:
+        ValueError: if two leaves get one name.
     """
-    leaves = [
-        tf.TensorSpec(leaf.shape, leaf.dtype, "_".join([name, *map(str, path)]))
-        for path, leaf in keras.tree.flatten_with_path(spec)
+    paths, flat = zip(*keras.tree.flatten_with_path(spec))
+    names = [
+        re.sub(r"\W", "_", "_".join([name, *map(str, p)]), flags=re.A) for p in paths
     ]
+    if len(set(names)) < len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        both = [p[-1] for p, n in zip(paths, names) if n == twice]
+        raise ValueError(
+            "Inputs must have names that differ in letters and digits. Received: "
+            f"{', '.join(map(repr, both))}, which are both '{twice}' in an export. "
+            "Rename one of them."
+        )
+    leaves = [tf.TensorSpec(leaf.shape, leaf.dtype, n) for n, leaf in zip(names, flat)]
     return keras.tree.pack_sequence_as(spec, leaves)
 
 

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.flag import Flag
+from maml_keras.data.preparation import Preparation
 from maml_keras.execution import fused_steps
 from maml_keras.execution.step_by_step import checked
 from maml_keras.execution.task_maps import TaskMap
@@ -26,6 +27,7 @@ from maml_keras.learner.weights import are_weights
 from maml_keras.outer import automatic_settings, fit_checks, keras_functions
 from maml_keras.outer.bad_task_policies import BadTaskPolicy
 from maml_keras.outer.finite_weights import check_writable
+from maml_keras.outer.preparations import adopt, in_unit
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,7 @@ class EpisodicModel(keras.Model, abc.ABC):
     learner: Learner
     task_map: TaskMap
     episodes_seen: Any
+    preparation: Preparation | None
 
     bad_tasks: BadTaskPolicy
     tasks_left_out: int
@@ -198,11 +201,13 @@ class EpisodicModel(keras.Model, abc.ABC):
     ) -> dict[str, Any]:
         """Updates the metrics with arrays of shape `[tasks * examples, ...]`.
 
+        With a preparation, metrics see targets and predictions in the original unit.
         If queries have weights, a metric is `sum(w_i m_i) / sum(w_i)` over all tasks.
 
         Raises:
             ValueError: if queries have weights, and a metric is no mean over them.
         """
+        y, y_pred = in_unit(self, y), in_unit(self, y_pred)
         metrics: dict[str, Any] = super().compute_metrics(
             x, _joined(y), _joined(y_pred), _joined(sample_weight)
         )
@@ -226,7 +231,10 @@ class EpisodicModel(keras.Model, abc.ABC):
                 f"{self.distribute_strategy.num_replicas_in_sync} replicas. Create "
                 "the model outside the scope of the strategy."
             )
-        batch = fit_checks.check_training_data(self.learner, self.inner, x, y)
+        adopt(self, x, kwargs.get("validation_data"))
+        batch = fit_checks.check_training_data(
+            self.learner, self.inner, x, y, prepared=self.preparation is not None
+        )
         steps = automatic_settings.steps_of_epoch(x, **kwargs)
         epochs = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
         automatic_settings.settle(self, batch, steps, steps and steps * epochs)
@@ -263,6 +271,16 @@ class EpisodicModel(keras.Model, abc.ABC):
         """Like `keras.Model.train_on_batch`: one meta-step."""
         _refuse_class_weight(class_weight)
         return super().train_on_batch(*args, **kwargs)
+
+    def predict_step(self, data: Any) -> Any:
+        """Predictions of a batch, in the original unit."""
+        task, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return in_unit(self, self(task, training=False))
+
+    def forget_functions(self) -> None:
+        """Drops all traced functions, which knew another preparation."""
+        self._renew(force=True)
+        self.train_function = self.test_function = self.predict_function = None
 
     def _without_xla(self, error: Exception) -> None:
         """Notes that XLA cannot compile the step, so that nothing tries again."""
@@ -309,6 +327,7 @@ class EpisodicModel(keras.Model, abc.ABC):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.evaluate`, on batches of episodes."""
+        adopt(self, args[0] if args else kwargs.get("x"))
         with self._one_batch_a_call():
             self._saw_batch = False
             found = super().evaluate(*args, **kwargs)
@@ -317,7 +336,11 @@ class EpisodicModel(keras.Model, abc.ABC):
         return found
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Like `keras.Model.predict`: predicts each task's queries after adaptation."""
+        """Like `keras.Model.predict`: predicts each task's queries after adaptation.
+
+        With a preparation, predictions are in the original unit.
+        """
+        adopt(self, args[0] if args else kwargs.get("x"))
         with self._one_batch_a_call():
             self._saw_batch = False
             try:

@@ -27,7 +27,9 @@ NO_BATCH = (
 FEW_TASKS = 100
 
 
-def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> Any:
+def check_training_data(
+    learner: Learner, inner: InnerLoop, x: Any, y: Any, *, prepared: bool = False
+) -> Any:
     """Checks the first batch of the data that `fit` received.
 
     Args:
@@ -35,6 +37,8 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         inner: the inner loop; class labels are checked against the model's outputs.
         x: a dataset, or the task dict itself. An iterator is not read.
         y: None, or the query targets.
+        prepared: bool, whether class numbers come from a preparation, which gives a
+            class the same number in each task.
 
     Returns:
         The first batch, or None if reading the batch would consume it.
@@ -43,7 +47,9 @@ def check_training_data(learner: Learner, inner: InnerLoop, x: Any, y: Any) -> A
         ValueError: with the entry, what was expected and what was received.
     """
     batch = _first_batch(x, y)
-    return None if batch is None else check_first_batch(learner, inner, batch)
+    if batch is None:
+        return None
+    return check_first_batch(learner, inner, batch, prepared=prepared)
 
 
 def warn_of_few_tasks(x: Any) -> None:
@@ -119,13 +125,16 @@ class GeneratorChecks(keras.callbacks.Callback):
             raise (self.raised or error) from None
 
 
-def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
+def check_first_batch(
+    learner: Learner, inner: InnerLoop, batch: Any, *, prepared: bool = False
+) -> Any:
     """Checks a batch by all that need not be true of every batch.
 
     Args:
         learner: the model as a pure function.
         inner: the inner loop; class labels are checked against the model's outputs.
         batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
+        prepared: bool, whether class numbers come from a preparation.
 
     Returns:
         The task and the query targets, in tensors.
@@ -160,12 +169,13 @@ def check_first_batch(learner: Learner, inner: InnerLoop, batch: Any) -> Any:
         support_y, queries = (
             _counted(inner.loss, labels) for labels in (task["support_y"], query_y)
         )
-        # A task need not contain each class if its labels are pixels or words, or if
-        # the number of classes varies.
+        # A task need not contain each class if its labels are pixels or words, if the
+        # number of classes varies, or if all tasks have the same classes.
         partial = (
             inner.start_from.frees_ways
             or inner.loss.ignored_class is not None
             or weights.SUPPORT in task
+            or prepared
         )
         if partial or len(output) > 2:
             episode_checks.check_label_range("support_y", support_y, width)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from maml_keras.backend.autograph import as_written
 from maml_keras.backend.finite import all_finite
 from maml_keras.backend.flag import Flag
+from maml_keras.data.preparation import Preparation
 from maml_keras.execution import auto_task_map, memory
 from maml_keras.execution.memory import MemoryEstimate
 from maml_keras.execution.task_maps import TaskMap
@@ -25,6 +26,7 @@ from maml_keras.learner import (
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import copy_of
+from maml_keras.learner.prepared_model import around
 from maml_keras.outer import bad_task_policies, bad_task_search, fit_checks
 from maml_keras.outer.adaptation import compiled_adaptation
 from maml_keras.outer.bad_task_policies import BadTaskError, BadTaskPolicy
@@ -32,6 +34,7 @@ from maml_keras.outer.episodic_model import EpisodicModel, frozen_or_not
 from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
 from maml_keras.outer.meta_step import MetaStep, answers, meta_step, tasks_at
+from maml_keras.outer.preparations import prepared
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +76,8 @@ class MAML(EpisodicModel):
             `bad_tasks`, what it left out; or a `BadTaskPolicy`.
         seed: int, for dropout; None draws a seed, which
             `keras.utils.set_random_seed` makes repeatable.
+        preparation: a `mk.data.Preparation`; None takes that of the episodes that the
+            model is trained on. Files and exports keep it.
 
     Raises:
         TypeError, ValueError: if an argument does not fit, or `model` is not built.
@@ -98,6 +103,7 @@ class MAML(EpisodicModel):
         batch_norm: str | BatchNormPolicy = "transductive",
         bad_tasks: str | BadTaskPolicy = "stop",
         seed: int | None = None,
+        preparation: Preparation | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(inner, InnerLoop):
@@ -126,6 +132,7 @@ class MAML(EpisodicModel):
         self.meta_gradient.check(inner)
         self.task_map = auto_task_map.get(task_map)
         self.bad_tasks = bad_task_policies.get(bad_tasks)
+        self.preparation = preparation
         self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
             shape=(),
@@ -354,7 +361,7 @@ class MAML(EpisodicModel):
     def adapt(
         self,
         support_x: Any,
-        support_y: Any,
+        support_y: Any = None,
         *,
         steps: int | None = None,
         learning_rate: float | None = None,
@@ -366,8 +373,9 @@ class MAML(EpisodicModel):
         set. `MAML` itself stays unchanged.
 
         Args:
-            support_x: inputs `[examples, ...]`.
-            support_y: targets `[examples, ...]`.
+            support_x: inputs `[examples, ...]`. With a preparation: raw data, such as
+                a DataFrame or a file; arrays are those of episodes, prepared already.
+            support_y: targets `[examples, ...]`; None for those in the raw data.
             steps: int, inner steps; None for as many as in training.
             learning_rate: float, overrides the learning rate of the rule.
             verbose: 0 for silence, else a progress bar once two seconds have passed.
@@ -380,12 +388,16 @@ class MAML(EpisodicModel):
             support set, except in frozen layers. `per_step_running` sets them to the
             moving statistics of the last step.
 
+            With a preparation, the model takes raw inputs, as
+            `maml.preparation.raw` returns them, and predicts in the original unit.
+
         Raises:
             ValueError: if the support set is empty, not finite or does not fit.
         """
         steps = self.inner.steps if steps is None else steps
         check_steps(steps)
         self._renew()
+        support_x, support_y = prepared(self, support_x, support_y)
         support_x, support_y = fit_checks.checked_support(
             self.learner, self.inner.loss, support_x, support_y
         )
@@ -395,7 +407,8 @@ class MAML(EpisodicModel):
             None if learning_rate is None else tf.constant(checked_rate(learning_rate))
         )
         values = self._adapt_function(support_x, support_y, steps, rate, verbose)
-        return copy_of(self.model, [value.numpy() for value in values])
+        network = copy_of(self.model, [value.numpy() for value in values])
+        return around(network, self.preparation)
 
     def export(
         self,
@@ -409,6 +422,8 @@ class MAML(EpisodicModel):
 
         The folder holds the SavedModel (functions `serve`, `adapt`, `predict_with`,
         `adapt_and_predict`, `fine_tune`, `reset`), `learner.keras`, and `card.json`.
+        If the model has a preparation, the functions take raw data, for a table a dict
+        of columns, and predict in the unit of the raw targets.
 
         Args:
             path: str or path of a folder, created if it does not exist.
@@ -432,6 +447,7 @@ class MAML(EpisodicModel):
             path,
             input_signature=input_signature,
             trained_on=self._trained_on,
+            preparation=self.preparation,
             card={**facts, **(card or {})},
             verbose=verbose,
         )
@@ -472,6 +488,7 @@ class MAML(EpisodicModel):
             batch_norm=batch_norm,
             bad_tasks=self.bad_tasks,
             seed=self.seed,
+            preparation=self.preparation,
             name=self.name,
         )
         other.episodes_seen.assign(self.episodes_seen)
@@ -492,6 +509,7 @@ class MAML(EpisodicModel):
             "batch_norm": batch_norm_policies.described(self.learner.batch_norm),
             "bad_tasks": keras.saving.serialize_keras_object(self.bad_tasks),
             "seed": self.seed,
+            "preparation": keras.saving.serialize_keras_object(self.preparation),
             "name": self.name,
             "trained_on": self._trained_on,
         }
@@ -501,7 +519,14 @@ class MAML(EpisodicModel):
         """The model that `get_config` described, with fresh weights."""
         revived: dict[str, Any] = {
             key: keras.saving.deserialize_keras_object(config[key], custom_objects)
-            for key in ("model", "inner", "meta_gradient", "task_map", "bad_tasks")
+            for key in (
+                "model",
+                "inner",
+                "meta_gradient",
+                "task_map",
+                "bad_tasks",
+                "preparation",
+            )
             if key in config
         }
         arguments = {**config, **revived}

@@ -1,0 +1,73 @@
+"""A model knows the preparation of the episodes that it is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from maml_keras.data.preparation import differ, preparation_of
+from maml_keras.learner import masks
+
+
+def adopt(maml: Any, *sources: Any) -> None:
+    """Gives a model the preparation of its episodes, or refuses another one.
+
+    So a model that was trained on prepared episodes cannot be saved or exported without
+    their preparation.
+
+    Args:
+        maml: the model.
+        *sources: data of `fit` or of an evaluation. Data that tells no preparation,
+            such as arrays and generators, is taken as it is.
+
+    Raises:
+        ValueError: if episodes were prepared differently.
+    """
+    for source in sources:
+        found = preparation_of(source)
+        if found is None:
+            continue
+        if maml.preparation is None:
+            maml.preparation = found
+            maml.forget_functions()
+        elif differ(found, maml.preparation):
+            raise ValueError(
+                "The episodes must be prepared as those that the model was trained on. "
+                "Received: a preparation that was fitted on other data. Prepare these "
+                "tasks with `table.prepared_by(maml.preparation)`."
+            )
+
+
+def prepared(maml: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """One task's support set in the form that the network takes.
+
+    Args:
+        maml: the model.
+        x: with a preparation, raw data; arrays and tensors are prepared already.
+        y: targets, raw if `x` is raw; None for those in the raw data.
+
+    Raises:
+        ValueError: if there are no targets, or the raw data does not fit.
+    """
+    if maml.preparation is None or isinstance(x, (np.ndarray, tf.Tensor)):
+        found = x, y
+    else:
+        raw_x, raw_y = maml.preparation.raw(x, y)
+        targets = None if raw_y is None else maml.preparation.targets(raw_y)
+        found = maml.preparation.inputs(raw_x), targets
+    if found[1] is None:
+        raise ValueError(
+            "`support_y` must hold the targets. Received: None"
+            + ("." if maml.preparation is None else ", and data without the targets.")
+            + " Adaptation needs the targets of its examples."
+        )
+    return found
+
+
+def in_unit(maml: Any, values: Any) -> Any:
+    """Predictions or prepared targets in the unit of the raw targets."""
+    if maml.preparation is None or values is None:
+        return values
+    return masks.put_back(maml.preparation.restored(values), masks.taken(values))
