@@ -109,6 +109,7 @@ def check_rows(wrong: Any, values: Any, name: str, expected: str) -> Any:
     first = tf.boolean_mask(values, wrong)[:1]
     row = tf.where(wrong)[:1, 0]
     message = f"Column '{name}' must hold {expected}. Received:"
+    message = message.replace("'", "`")  # TensorFlow writes a backslash before "'".
     check = tf.debugging.Assert(
         ~tf.reduce_any(wrong), [message, first, "in row", row], summarize=1
     )

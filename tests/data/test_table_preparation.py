@@ -136,8 +136,8 @@ def test_missing_and_unknown_values_in_use():
     good = {"age": [1.0], "gdp": [1.0], "member": [1.0], "town": ["Oslo"]}
     assert run(good).shape == (1, 5)
     for change, message in [
-        ({"town": ["Bern"]}, r"Column \\'town\\' must hold a value.*\[Bern\] \[in row"),
-        ({"gdp": [float("nan")]}, r"Column \\'gdp\\' must hold a number.*\[0\]"),
+        ({"town": ["Bern"]}, r"Column `town` must hold a value.*\[Bern\] \[in row"),
+        ({"gdp": [float("nan")]}, r"Column `gdp` must hold a number.*\[0\]"),
     ]:
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             run({**good, **change})

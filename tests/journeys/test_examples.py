@@ -33,6 +33,7 @@ OTHERS = [
     "exactness",
     "export_and_fine_tune",
     "own_folder",
+    "own_table",
     "own_tfds",
 ]
 
