@@ -117,6 +117,18 @@ def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     assert fomaml.split("|")[-2].split()[0] == f"{gap[:, -1].mean():+.3f}"
 
 
+def test_new_rows_of_a_table_are_answered_in_years(quick, tmp_path, capsys):
+    how = ["--meta-steps", "2", "--seeds", "1", "--out", str(tmp_path)]
+    errors = load("own_table").main(how)
+    assert len(errors) == 5
+    assert all(len(e) == 300 and np.isfinite(e).all() for e in errors.values())
+    printed = capsys.readouterr().out
+    answers = re.findall(r"^country \d+ \d{4} ([\d.]+) years$", printed, re.MULTILINE)
+    assert len(answers) == 5
+    # Life expectancies, and not numbers around zero.
+    assert all(20 < float(answer) < 100 for answer in answers)
+
+
 def test_the_export_is_used_without_the_library(quick, tmp_path, capsys):
     found = load("export_and_fine_tune").main(
         ["--meta-steps", "200", "--out", str(tmp_path / "export")]
