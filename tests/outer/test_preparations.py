@@ -152,6 +152,39 @@ def test_files_keep_the_preparation(maml, parts, tmp_path):
     assert maml.with_batch_norm("support").preparation is maml.preparation
 
 
+def test_padded_queries_count_nowhere(maml):
+    """Towns of 6 to 9 rows, all rows but four as queries: each town as by itself."""
+    data = (
+        frame()
+        .groupby("town", group_keys=False)
+        .apply(
+            lambda rows: rows[: 6 + rows.name % 4].assign(town=rows.name),
+            include_groups=False,
+        )
+    )
+    table = mk.data.from_table(
+        data, task="town", inputs=["size", "kind"], target="price"
+    ).prepared_by(maml.preparation)
+    episodes = mk.data.episodes(
+        family(table, queries="rest"), batch_size=8, seed=3, num_episodes=8
+    )
+    [(task, query_y)] = episodes
+    real = task["query_weight"].numpy().astype(bool)
+    assert set(real.sum(axis=1)) == {2, 3, 4, 5}
+    result = mk.evaluate_episodes(maml, episodes, num_tasks=8, verbose=0)
+    logs = maml.evaluate(episodes, verbose=0, return_dict=True)
+    restored, errors = maml.preparation.restored, []
+    for i, there in enumerate(real):
+        alone = {name: task[name][i : i + 1] for name in ("support_x", "support_y")}
+        alone["query_x"] = task["query_x"][i : i + 1][:, there]
+        found = restored(maml(alone, training=False)) - restored(query_y[i][there])
+        np.testing.assert_allclose(
+            result.per_episode[i, -1], np.square(found).mean(), rtol=1e-5
+        )
+        errors.append(np.abs(found).ravel())
+    np.testing.assert_allclose(logs["mae"], np.concatenate(errors).mean(), rtol=1e-5)
+
+
 class Doubled(mk.data.TaskFamily):
     def __init__(self, tasks):
         self.tasks = tasks
