@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from maml_keras.data.pool import Pool
+from maml_keras.data.rows import row_keys
 
 
 def warn_of_shared_rows(parts: Mapping[str, Pool]) -> None:
@@ -22,28 +23,35 @@ def warn_of_shared_rows(parts: Mapping[str, Pool]) -> None:
     """
     known = _rows(parts["train"])
     for name, pool in parts.items():
-        both = [row for row in _rows(pool) if row in known] if name != "train" else []
-        if not both:
+        if name == "train":
             continue
-        theirs, ours = (
+        theirs = _rows(pool)
+        both = [theirs[key] for key in theirs if key in known]
+        varied = [row for row in both if _is_varied(pool.examples, row)]
+        if not varied:
+            continue
+        key = next(key for key, row in theirs.items() if row == varied[0])
+        copy, original = (
             p.class_names[int(np.searchsorted(p.offsets, row, side="right")) - 1]
-            for p, row in (
-                (pool, _rows(pool)[both[0]]),
-                (parts["train"], known[both[0]]),
-            )
+            for p, row in ((pool, varied[0]), (parts["train"], known[key]))
         )
         warnings.warn(
-            f"{len(both)} different examples are in train and in {name}, for instance "
-            f"one of class {ours!r} and of class {theirs!r}. Results on {name} are too "
-            "good. Merge classes that have two names, and remove copies.",
+            f"{len(varied)} different examples are in train and in {name}, for "
+            f"instance one of class {original!r} and of class {copy!r}. Results on "
+            f"{name} are too good. Merge classes that have two names, and remove "
+            "copies.",
             stacklevel=3,
         )
 
 
-def _rows(pool: Pool) -> dict[Any, int]:
-    """A hash of each example that has more than one value, with its row."""
-    if not pool.examples.size:  # A part of the split may be empty.
-        return {}
-    flat = pool.examples.reshape(len(pool.examples), -1)
-    varied = np.flatnonzero(flat.min(axis=1) != flat.max(axis=1))
-    return {hash(flat[row].tobytes()): int(row) for row in varied}
+def _rows(pool: Pool) -> dict[int, int]:
+    """The key of each different example, with its row."""
+    return {key: row for row, key in enumerate(row_keys(pool.examples).tolist())}
+
+
+def _is_varied(examples: Any, row: int) -> bool:
+    """Whether an example has more than one value."""
+    if isinstance(examples, dict):
+        return any(_is_varied(part, row) for part in examples.values())
+    example = examples[np.array([row])]
+    return bool(example.min() != example.max())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,10 @@ class Rows(abc.ABC):
         Returns:
             Tensor `[..., *shape[1:]]`.
         """
+
+    @abc.abstractmethod
+    def keys(self) -> npt.NDArray[Any]:
+        """Integers `[n]`, equal for copies of an example, as in `row_keys`."""
 
     @abc.abstractmethod
     def digest(self) -> bytes:
@@ -148,6 +153,33 @@ def gather(table: Any, rows: Any) -> Any:
     if isinstance(table, dict):
         return {name: gather(part, rows) for name, part in table.items()}
     return table.gather(rows)
+
+
+def row_keys(examples: Any) -> npt.NDArray[Any]:
+    """A hash of each example, the same in every process, int64 `[n]`.
+
+    Args:
+        examples: array or `Rows`, `[n, ...]`, or a dict of them.
+
+    >>> a, b, c = row_keys(np.array([[1, 2], [3, 4], [1, 2]]))
+    >>> bool(a == c), bool(a == b)
+    (True, False)
+    """
+    if isinstance(examples, Rows):
+        return examples.keys()
+    if isinstance(examples, dict):
+        return row_keys(np.stack([row_keys(v) for v in examples.values()], axis=1))
+    return keys_of(row.tobytes() for row in examples)
+
+
+def keys_of(contents: Iterable[bytes]) -> npt.NDArray[Any]:
+    """A hash of each content, the same in every process, int64 `[n]`.
+
+    >>> len(keys_of([b"a", b"b"]))
+    2
+    """
+    hashes = (hashlib.blake2b(c, digest_size=8).digest() for c in contents)
+    return np.array([int.from_bytes(h, "big", signed=True) for h in hashes], np.int64)
 
 
 def digest(examples: Any) -> bytes:
