@@ -3,8 +3,8 @@
     python scripts/pool_formats.py
 
 Each format holds the same 5,000 images of 84x84x3 bytes. The figures are seconds of
-processor time for 1,000 tasks of 80 random images each, the best of five rounds in turn,
-and the memory of the file that the reads leave mapped into the process.
+processor time for 1,000 tasks of 80 random images each, the best of five rounds in
+turn, and the memory of the file that the reads leave mapped into the process.
 """
 
 import os
@@ -22,12 +22,14 @@ IMAGES, SHAPE, TASK, READS = 5000, (84, 84, 3), 80, 100
 
 
 def npy_map(path, images):
+    """A NumPy file as a memory map."""
     np.save(path, images)
     table = np.load(path, mmap_mode="r").view(np.ndarray)
     return lambda rows: table[rows]
 
 
 def npy_read(path, images):
+    """A NumPy file, read by position."""
     np.save(path, images)
     start, size = np.load(path, mmap_mode="r").offset, images[0].nbytes
     number = os.open(path, os.O_RDONLY)
@@ -42,6 +44,7 @@ def npy_read(path, images):
 
 
 def hdf5(path, images):
+    """An HDF5 file."""
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=images, chunks=(1, *SHAPE))
     table = h5py.File(path, "r")["x"]
@@ -49,6 +52,7 @@ def hdf5(path, images):
 
 
 def arrow(path, images):
+    """An Arrow file as a memory map."""
     kind = pa.binary(images[0].nbytes)
     flat = pa.py_buffer(images.reshape(-1))
     column = pa.Array.from_buffers(kind, len(images), [None, flat])
@@ -66,6 +70,7 @@ def arrow(path, images):
 
 
 def array_record(path, images):
+    """An array_record file."""
     writer = array_record_module.ArrayRecordWriter(
         str(path), "group_size:1,uncompressed"
     )
@@ -93,6 +98,7 @@ FORMATS = {
 
 
 def main() -> None:
+    """Prints a line for each format."""
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, [IMAGES, *SHAPE], np.uint8)
     process = psutil.Process()

@@ -1,6 +1,7 @@
 """Task families, pools of examples, and `tf.data` pipelines of episodes."""
 
 from maml_keras.data.class_numbers import ClassNumbers
+from maml_keras.data.disk_pool import open_pool, to_disk
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.few_examples import FewExamples
@@ -49,7 +50,9 @@ __all__ = [
     "glyphs",
     "mini_imagenet",
     "omniglot",
+    "open_pool",
     "split_classes",
     "split_omniglot",
     "split_tasks",
+    "to_disk",
 ]

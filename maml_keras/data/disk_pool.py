@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import uuid
+import weakref
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,23 @@ def to_disk(
     [2.0, 0.0]
     """
     path = pathlib.Path(path)
+    taken = (
+        f"`path` must not exist yet. Received: {path}. Open the pool there with "
+        "`mk.data.open_pool`, or remove it first."
+    )
     if path.exists():
-        raise FileExistsError(
-            f"`path` must not exist yet. Received: {path}. Open the pool there with "
-            "`mk.data.open_pool`, or remove it first."
-        )
+        raise FileExistsError(taken)
     # Written under another name first, so that no reader sees half a pool.
     partial = path.with_name(f"{path.name}-{uuid.uuid4().hex}.partial")
     try:
         partial.mkdir(parents=True)
         _write(pool, partial, verbose)
-        os.rename(partial, path)
+        try:
+            os.rename(partial, path)
+        except OSError as error:
+            if path.exists():  # Another process was faster.
+                raise FileExistsError(taken) from error
+            raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -118,13 +125,13 @@ def open_pool(path: str | os.PathLike[str]) -> Pool:
         }
         people = written["example_groups"]
         return Pool(
-            inputs[""] if "" in inputs else inputs,
+            inputs.get("", inputs),
             counts=written["counts"],
             class_names=written["class_names"],
             groups=written["groups"],
             example_groups=people and np.load(path / people, allow_pickle=False),
         )
-    except (KeyError, TypeError, AttributeError, FileNotFoundError) as error:
+    except (KeyError, TypeError, AttributeError, EOFError, OSError) as error:
         raise ValueError(
             f"{path} must be a whole pool. Received: one without {error}. Write the "
             "pool again with `mk.data.to_disk`."
@@ -213,7 +220,8 @@ class DiskRows(Rows):
                 "file. Write the pool again with `mk.data.to_disk`."
             )
         self._path, self._sha256, self._index = path, sha256, index
-        self._file = open(path, "rb", buffering=0)  # noqa: SIM115
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
         self._start, self._bytes = int(form.offset), _bytes_of_a_row(form)
         self.dtype = form.dtype
         self.shape = (len(form) if index is None else len(index), *form.shape[1:])
@@ -222,10 +230,9 @@ class DiskRows(Rows):
         rows = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
         rows = np.asarray(rows) if self._index is None else self._index[rows]
         out = np.empty([rows.size, self._bytes], np.uint8)
-        number = self._file.fileno()
         for row, into in zip(rows.ravel().tolist(), out, strict=True):
             place = self._start + row * self._bytes
-            if row < 0 or os.preadv(number, [into], place) < self._bytes:
+            if row < 0 or os.preadv(self._file, [into], place) < self._bytes:
                 raise ValueError(
                     f"{self._path} must hold row {row}. Received: a file that ends "
                     "before this row. Write the pool again with `mk.data.to_disk`."

@@ -3,15 +3,17 @@
 import os
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.documents import reason
 from maml_keras.backend.progress import Bar
+from maml_keras.data.image_files import ImageFiles
 from maml_keras.data.pipeline_options import untuned
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool import Pool
+from maml_keras.data.pool_cache import cached_on_disk
 from maml_keras.data.tfds import resize
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
@@ -22,20 +24,39 @@ OTHERS = (".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".svg")
 def from_folder(
     path: str | os.PathLike[str],
     *,
+    groups: Literal["parent"] | None = None,
     size: tuple[int, int] | None = None,
     channels: int = 3,
+    lazy: bool = False,
+    cache: bool | str | os.PathLike[str] = False,
     verbose: str | int = "auto",
 ) -> Pool:
     """A pool from a folder that holds a folder of images for each class.
 
-    The layout is `path/class/image.png`, with PNG, JPEG, BMP and the first frame of
-    GIF. Classes are sorted by the names of their folders, images by file name.
+    The layout is `path/class/image.png`, or `path/group/class/image.png` with
+    `groups="parent"`, as Omniglot's alphabets have it. Images are PNG, JPEG, BMP or the
+    first frame of GIF. Classes are sorted by the names of their folders, images by file
+    name.
+
+    | | memory | an episode |
+    |---|---|---|
+    | default | all images, decoded | copies |
+    | `cache=True` | none | reads decoded images from disk |
+    | `lazy=True` | none | decodes image files, on all cores |
 
     Args:
         path: the folder.
+        groups: `"parent"` if the folders of classes lie in folders of groups. A class
+            is then named `"group/class"`.
         size: `(height, width)` to resize to, bilinear with antialiasing. Needed if
             images differ in size.
         channels: 1 for grey, 3 for colour, 4 for colour with transparency.
+        lazy: bool, whether to leave the images in their files and to decode what a
+            batch needs. A damaged image is then found when it is needed.
+        cache: a folder that keeps the decoded images as a pool on disk, for the next
+            call and for other processes. True stands for the environment variable
+            MAML_KERAS_CACHE, or else ~/.cache/maml_keras. Images are decoded again
+            when a file's name, size or time has changed.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
@@ -44,7 +65,7 @@ def from_folder(
     Raises:
         FileNotFoundError: if the folder does not exist, or no class has an image.
         ValueError: if an image cannot be read or has an unsupported format, a class
-            has no image, or images differ in size.
+            has no image, images differ in size, or an argument is wrong.
     """
     root = pathlib.Path(path)
     if not root.is_dir():
@@ -52,30 +73,44 @@ def from_folder(
             "`path` must be a folder with a folder of images for each class. Received: "
             f"{root}, which {'is a file' if root.exists() else 'does not exist'}."
         )
-    images: list[Any] = []
-    files = [file for folder in _visible(root) for file in _images(folder)]
-    bar = Bar(len(files), unit="image", verbose=verbose)
-
-    def read(image: Any) -> Any:
-        return image if size is None else resize(image, size, method="bilinear")
-
-    for file, image in zip(files, read_images(files, read, channels=channels)):
-        images.append(image)
-        if images[-1].shape != images[0].shape:
-            raise ValueError(
-                "`size` must be given if images differ in size. Received: size=None "
-                f"for {file} of shape {images[-1].shape}, but the first image has "
-                f"shape {images[0].shape}. Pass e.g. size=(84, 84)."
-            )
-        bar.update(len(images))
-    if not images:
+    if groups not in (None, "parent"):
+        raise ValueError(
+            f"`groups` must be 'parent' or None. Received: {groups!r}. Pass 'parent' "
+            "if the folders of classes lie in folders of groups."
+        )
+    if lazy and cache:
+        raise ValueError(
+            "`lazy` and `cache` exclude each other. Received: lazy=True, "
+            f"cache={cache!r}. Pass lazy=True to decode images each time, or "
+            "cache=True to decode them once and keep them on disk."
+        )
+    classes = {
+        folder.relative_to(root).as_posix(): _images(folder)
+        for parent in (_visible(root) if groups else [root])
+        for folder in _visible(parent)
+    }
+    if not classes:
+        layout = "group/class/image" if groups else "class/image"
         raise FileNotFoundError(
             f"`path` must hold a folder of images ({', '.join(SUFFIXES)}) for each "
-            f"class. Received: {root}, which holds no class folder."
+            f"class, as in {layout}.png. Received: {root}, which holds no class folder."
         )
-    labels = [file.parent.name for file in files]
-    names, numbers = np.unique(labels, return_inverse=True)
-    return from_arrays(np.stack(images), numbers, class_names=list(names))
+    names = sorted(classes)
+    files = [file for name in names for file in classes[name]]
+    form: dict[str, Any] = {
+        "counts": [len(classes[name]) for name in names],
+        "class_names": names,
+        "groups": [name.split("/")[0] for name in names] if groups else None,
+    }
+    if not lazy and not cache:
+        return Pool(_in_memory(files, size, channels, verbose), **form)
+    places = [file.relative_to(root).as_posix() for file in files]
+    pool = Pool(ImageFiles(root, places, size=size, channels=channels), **form)
+    if lazy:
+        return pool
+    key = {"root": os.path.realpath(root), "pool": pool.fingerprint()}
+    where = None if isinstance(cache, bool) else cache
+    return cached_on_disk("folder", key, lambda: pool, where, verbose=verbose)
 
 
 def _visible(root: pathlib.Path) -> list[pathlib.Path]:
@@ -95,10 +130,38 @@ def _images(folder: pathlib.Path) -> list[pathlib.Path]:
     images = [f for f in files if f.suffix.lower() in SUFFIXES]
     if not images:
         found = f"holds {files[0].name} but no image" if files else "is empty"
+        inside = any(f.is_dir() for f in files)
+        groups = ", or pass groups='parent' if it is a group of classes"
         raise ValueError(
             f"A class must have images ({', '.join(SUFFIXES)}). Received: {folder}, "
-            f"which {found}. Move the images of the class there, or remove the folder."
+            f"which {found}. Move the images of the class there, or remove the folder"
+            f"{groups if inside else ''}."
         )
+    return images
+
+
+def _in_memory(
+    files: list[pathlib.Path],
+    size: tuple[int, int] | None,
+    channels: int,
+    verbose: str | int,
+) -> Any:
+    def read(image: Any) -> Any:
+        return image if size is None else resize(image, size, method="bilinear")
+
+    bar = Bar(len(files), unit="image", verbose=verbose)
+    images: Any = None
+    for done, image in enumerate(read_images(files, read, channels=channels)):
+        if images is None:
+            images = np.empty([len(files), *image.shape], image.dtype)
+        if image.shape != images.shape[1:]:
+            raise ValueError(
+                "`size` must be given if images differ in size. Received: size=None "
+                f"for {files[done]} of shape {image.shape}, but the first image has "
+                f"shape {images.shape[1:]}. Pass e.g. size=(84, 84)."
+            )
+        images[done] = image
+        bar.update(done + 1)
     return images
 
 

@@ -184,8 +184,8 @@ class Pool:
         """Hexadecimal sha256 of names, groups, sizes and examples, in order.
 
         Two pools with the same fingerprint give the same episodes from the same seed.
-        A pool on disk is identified by the fingerprint of its file, without reading its
-        examples, so the same examples in memory have another fingerprint.
+        A pool on disk has the fingerprint of the same pool in memory. Some of its
+        classes are identified by the file's hash and their rows: nothing is read.
 
         >>> len(from_arrays(np.arange(3.0), [0, 0, 1]).fingerprint())
         64

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pathlib
+import shutil
 import uuid
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from maml_keras.data.disk_pool import open_pool, to_disk
 from maml_keras.data.pool import Pool
 
 # What a pool may have beside its classes.
@@ -54,15 +56,70 @@ def cached(
         cache_dir: the directory. Defaults to the environment variable
             MAML_KERAS_CACHE, then to ~/.cache/maml_keras.
     """
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
-    directory = cache_dir or os.environ.get("MAML_KERAS_CACHE")
-    root = pathlib.Path(directory or "~/.cache/maml_keras").expanduser()
-    path = root / f"{name}-{digest[:16]}.npz"
+    path = _path(name, key, cache_dir, ".npz")
     pool = _read(path)
     if pool is None:
         pool = prepare()
         _write(path, pool)
     return pool
+
+
+def cached_on_disk(
+    name: str,
+    key: Mapping[str, Any],
+    prepare: Callable[[], Pool],
+    cache_dir: str | os.PathLike[str] | None = None,
+    *,
+    verbose: str | int = 0,
+) -> Pool:
+    """A pool on disk, which is written by the first call with its key.
+
+    A damaged copy is written again. If the pool cannot be kept, a warning is in the
+    log, and what `prepare` returns is returned.
+
+    Args:
+        name: str, as in `cached`.
+        key: as in `cached`.
+        prepare: function that makes a pool, whose examples need not fit in memory.
+        cache_dir: as in `cached`.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
+    """
+    path = _path(name, key, cache_dir, ".pool")
+    try:
+        return open_pool(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except ValueError:  # A damaged copy.
+        shutil.rmtree(path, ignore_errors=True)
+    pool = prepare()
+    try:
+        return to_disk(pool, path, verbose=verbose)
+    except FileExistsError:  # Another process was faster.
+        return open_pool(path)
+    except OSError as error:
+        _warn(path, error)
+        return pool
+
+
+def _path(
+    name: str,
+    key: Mapping[str, Any],
+    cache_dir: str | os.PathLike[str] | None,
+    suffix: str,
+) -> pathlib.Path:
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    directory = cache_dir or os.environ.get("MAML_KERAS_CACHE")
+    root = pathlib.Path(directory or "~/.cache/maml_keras").expanduser()
+    return root / f"{name}-{digest[:16]}{suffix}"
+
+
+def _warn(path: pathlib.Path, error: OSError) -> None:
+    logger.warning(
+        "The data could not be cached in %r: %s. Pass a writable cache_dir. "
+        "Otherwise the next call prepares the data again.",
+        str(path.parent),
+        error,
+    )
 
 
 def _read(path: pathlib.Path) -> Pool | None:
@@ -104,9 +161,4 @@ def _write(path: pathlib.Path, pool: Pool) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        logger.warning(
-            "The data could not be cached in %r: %s. Pass a writable cache_dir. "
-            "Otherwise the next call prepares the data again.",
-            str(path.parent),
-            error,
-        )
+        _warn(path, error)

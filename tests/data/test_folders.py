@@ -105,3 +105,16 @@ def test_a_broken_link_is_named(tmp_path):
     (tmp_path / "a" / "1.png").symlink_to(tmp_path / "gone.png")
     with pytest.raises(ValueError, match=r"1\.png cannot be read"):
         data.from_folder(tmp_path)
+
+
+def test_wrong_groups_and_options_are_explained(tmp_path):
+    write(tmp_path / "greek" / "alpha" / "0.png", 1)
+    with pytest.raises(ValueError, match="or pass groups='parent' if it is a group"):
+        data.from_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"group/class/image.png.*no class fol"):
+        data.from_folder(tmp_path / "greek", groups="parent")
+    with pytest.raises(ValueError, match="`groups` must be 'parent' or None"):
+        data.from_folder(tmp_path, groups="class")
+    with pytest.raises(ValueError, match="`lazy` and `cache` exclude each other"):
+        data.from_folder(tmp_path, groups="parent", lazy=True, cache=True)
+    assert data.from_folder(tmp_path, groups="parent").class_names == ("greek/alpha",)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maml_keras.data.pool import from_arrays
-from maml_keras.data.pool_cache import cached
+from maml_keras.data.pool_cache import cached, cached_on_disk
 
 
 @pytest.fixture
@@ -67,4 +67,24 @@ def test_a_folder_that_cannot_be_written_is_a_warning_in_the_log(
     (tmp_path / "file").write_text("in the way")
     assert cached("p", {}, made(), tmp_path / "file").num_classes == 3
     assert "could not be cached" in caplog.text
+    assert "writable cache_dir" in caplog.text
+
+
+def test_a_pool_on_disk_is_made_once_and_again_if_damaged(tmp_path, made):
+    first, second = (cached_on_disk("p", {}, made(), tmp_path) for _ in range(2))
+    assert len(made.calls) == 1
+    assert first.fingerprint() == second.fingerprint() == made()().fingerprint()
+    made.calls.clear()
+    (path,) = tmp_path.iterdir()
+    (path / "pool.json").write_text("")
+    for _ in range(2):
+        again = cached_on_disk("p", {}, made(), tmp_path)
+        assert again.fingerprint() == first.fingerprint()
+    assert len(made.calls) == 1
+
+
+def test_a_pool_that_cannot_be_kept_on_disk_is_returned(tmp_path, made, caplog):
+    (tmp_path / "file").write_text("in the way")
+    pool = cached_on_disk("p", {}, made(), tmp_path / "file")
+    assert pool.num_classes == 3
     assert "writable cache_dir" in caplog.text

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from maml_keras import data
-from maml_keras.data.rows import Held, Rotated, Rows, table
+from maml_keras.data.rows import Held, Rotated, Rows, row_keys, table
 
 IMAGES = np.random.default_rng(0).integers(0, 256, [12, 5, 5, 3], np.uint8)
 
@@ -25,6 +25,9 @@ class Elsewhere(Rows):
 
     def gather(self, rows):
         return Held(self.array[self.index]).gather(rows)
+
+    def keys(self):
+        return row_keys(self.array[self.index])
 
     def digest(self):
         return self.index.tobytes()
