@@ -12,8 +12,10 @@ from maml_keras.data.image_sets import cifar_fs, mini_imagenet
 from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
+from maml_keras.data.padding import check_padding
 from maml_keras.data.pool import Pool, from_arrays
 from maml_keras.data.preparation import Preparation
+from maml_keras.data.series import from_series
 from maml_keras.data.shots_draws import ImbalancedShots
 from maml_keras.data.sinusoid import Sinusoid, SinusoidOracle
 from maml_keras.data.split import split_classes, split_tasks
@@ -41,10 +43,12 @@ __all__ = [
     "TaskTable",
     "Transformed",
     "WithoutReplacement",
+    "check_padding",
     "cifar_fs",
     "episodes",
     "from_arrays",
     "from_folder",
+    "from_series",
     "from_table",
     "from_tfds",
     "glyphs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -157,8 +158,8 @@ def _write(pool: Pool, path: pathlib.Path, verbose: str | int) -> None:
             for start in range(0, len(rows), step):
                 stop = min(start + step, len(rows))
                 piece = np.ascontiguousarray(rows[np.arange(start, stop)])
-                hashed.update(piece)
-                opened.write(piece)
+                hashed.update(piece.data)
+                opened.write(piece.data)
                 keys.append(row_keys(piece))
                 bar.update(done + stop)
         np.save(_keys_of(path / file), np.concatenate(keys))
@@ -185,7 +186,8 @@ def _keys_of(file: pathlib.Path) -> pathlib.Path:
 
 
 def _bytes_of_a_row(rows: Any) -> int:
-    return int(np.prod(rows.shape[1:], dtype=np.int64)) * np.dtype(rows.dtype).itemsize
+    size: int = math.prod(rows.shape[1:]) * np.dtype(rows.dtype).itemsize
+    return size
 
 
 class DiskRows(Rows):

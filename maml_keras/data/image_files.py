@@ -55,7 +55,7 @@ class ImageFiles(Rows):
             self.shape = (len(names), *_decoded(self._path(0), None, channels).shape)
 
     def _path(self, row: int) -> pathlib.Path:
-        return self._root / self._names[row]
+        return self._root / str(self._names[row])
 
     def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
         rows = np.asarray(np.arange(len(self))[rows])

@@ -46,7 +46,11 @@ class Pool:
         groups: Sequence[str] | None = None,
         example_groups: Sequence[str] | npt.NDArray[Any] | None = None,
     ) -> None:
-        self.examples = _map(_as_examples, examples)
+        self.examples: Any = (
+            {n: _as_examples(f"x[{n!r}]", examples[n]) for n in sorted(examples)}
+            if isinstance(examples, dict)
+            else _as_examples("x", examples)
+        )
         self.counts = np.asarray(counts, dtype=np.int64)
         self.offsets = np.cumsum(self.counts) - self.counts
         self.class_names = tuple(str(name) for name in class_names)
@@ -214,7 +218,8 @@ def from_arrays(
     """A pool from labelled arrays.
 
     Args:
-        x: array `[n, ...]`: uint8 images, floats (cast to float32) or integers.
+        x: array `[n, ...]`: uint8 images, floats (cast to float32) or integers; or a
+            dict of arrays by name, for a model of several inputs.
         y: labels `[n]`, integers, strings or booleans, in an array, a list or a column
             of a table. Classes are sorted by label; examples keep their order within a
             class.
@@ -235,19 +240,20 @@ def from_arrays(
     >>> from_arrays(np.zeros([3, 28, 28, 1], np.uint8), [7, 3, 7])
     Pool(2 classes, 3 examples of shape (28, 28, 1) uint8, 1 to 2 per class)
     """
-    x, y = _array(x), _labels(y)
-    if y.ndim != 1 or x.ndim < 1 or len(x) != len(y):
-        raise ValueError(
-            "`x` and `y` must have the same length, y of shape [n]. Received: x of "
-            f"shape {x.shape}, y of shape {y.shape}. Pass one label per example: "
-            "class numbers, not one-hot rows. For a column pass y.ravel(), for one-hot "
-            "rows y.argmax(-1)."
-        )
-    if not len(x):
-        raise ValueError(
-            f"`x` must hold at least one example. Received: shape {x.shape}. "
-            "Check how the array was read or filtered."
-        )
+    x, y = _inputs(x), _labels(y)
+    for name, part in _named(x):
+        if y.ndim != 1 or part.ndim < 1 or len(part) != len(y):
+            raise ValueError(
+                f"`{name}` and `y` must have the same length, y of shape [n]. Received:"
+                f" {name} of shape {part.shape}, y of shape {y.shape}. Pass one label "
+                "per example: class numbers, not one-hot rows. For a column pass "
+                "y.ravel(), for one-hot rows y.argmax(-1)."
+            )
+        if not len(part):
+            raise ValueError(
+                f"`{name}` must hold at least one example. Received: shape "
+                f"{part.shape}. Check how the array was read or filtered."
+            )
     if y.dtype.kind not in "iuU":
         raise ValueError(
             "`y` must be integers or strings. Received: dtype "
@@ -281,7 +287,7 @@ def from_arrays(
         )
     order = np.argsort(y, kind="stable")
     return Pool(
-        x[order],
+        _map(lambda part: part[order], x),
         counts=counts,
         class_names=names,
         groups=groups,
@@ -291,17 +297,40 @@ def from_arrays(
     )
 
 
-def _array(x: Any) -> npt.NDArray[Any]:
-    """Inputs as one array.
+def _named(x: Any) -> list[tuple[str, Any]]:
+    """The name of each input in messages, and the input."""
+    if isinstance(x, dict):
+        return [(f"x[{name!r}]", part) for name, part in x.items()]
+    return [("x", x)]
+
+
+def _inputs(x: Any) -> Any:
+    """Inputs as one array, or as a dict of arrays.
+
+    Raises:
+        ValueError: if an input cannot be one array, or there is no input.
+    """
+    if not isinstance(x, dict):
+        return _array("x", x)
+    if not x or not all(isinstance(name, str) for name in x):
+        raise ValueError(
+            "`x` must be an array, or a dict of arrays by name. Received: a dict with "
+            f"the keys {list(x)}. Name each input as the model does."
+        )
+    named = zip(x, _named(x), strict=True)
+    return {key: _array(name, part) for key, (name, part) in named}
+
+
+def _array(name: str, x: Any) -> npt.NDArray[Any]:
+    """One input as an array.
 
     Raises:
         ValueError: if the examples differ in shape, or are not in one array.
     """
     if isinstance(x, dict):
         raise ValueError(
-            "`x` must be one array. Received: a dict with the keys "
-            f"{', '.join(map(str, x))}. A pool holds one input; for a model of several "
-            "inputs write a `TaskFamily`."
+            f"`{name}` must be one array. Received: a dict with the keys "
+            f"{', '.join(map(str, x))}. Pass all inputs in one dict."
         )
     try:
         array = np.asarray(x)
@@ -313,15 +342,15 @@ def _array(x: Any) -> npt.NDArray[Any]:
     if len(lengths) > 1:
         shown = ", ".join(map(str, sorted(lengths)[:3]))
         raise ValueError(
-            "`x` must hold examples of one shape. Received: examples of shapes "
-            f"{shown}, ... Pad them, with `keras.utils.pad_sequences(x, "
-            "padding='post', dtype='float32')` for series, or resize images."
+            f"`{name}` must hold examples of one shape. Received: examples of shapes "
+            f"{shown}, ... Pass series of unequal length to `mk.data.from_series`, or "
+            "resize images."
         )
     if array.dtype == object and hasattr(x, "columns"):
         text = [str(c) for c in x.columns if np.asarray(x[c]).dtype.kind not in "biuf"]
         raise ValueError(
-            f"`x` must be numeric. Received: the columns {', '.join(text)} of text or "
-            "mixed values. Turn them into numbers first, such as by "
+            f"`{name}` must be numeric. Received: the columns {', '.join(text)} of text"
+            " or mixed values. Turn them into numbers first, such as by "
             "`pandas.get_dummies(x, columns=[...])`."
         )
     return array
@@ -375,23 +404,32 @@ def _selected(examples: Any, rows: npt.NDArray[Any]) -> Any:
     return examples.select(rows) if isinstance(examples, Rows) else examples[rows]
 
 
-def _as_examples(x: Any) -> Any:
+def _as_examples(name: str, x: Any) -> Any:
     if isinstance(x, Rows):
         return x
     x = np.asarray(x)
     if x.dtype.kind not in "biuf":
         raise ValueError(
-            f"`x` must be numeric. Received: dtype {x.dtype}. Encode the data first, "
-            "e.g. text as rows of token numbers of equal length."
+            f"`{name}` must be numeric. Received: dtype {x.dtype}{_culprit(x)}. Encode "
+            "the data first; `mk.data.from_series` looks words up."
         )
     if x.dtype.kind in "bf":
         x = x.astype(np.float32)
         if not np.isfinite(x).all():
             raise ValueError(
-                "`x` must be finite. Received: "
-                f"{int((~np.isfinite(x)).sum())} NaN or infinite values. Remove or "
-                "replace these values first."
+                f"`{name}` must be finite. Received: "
+                f"{int((~np.isfinite(x)).sum())} NaN or infinite values, the first in "
+                f"row {int(np.argwhere(~np.isfinite(x))[0][0])}. Remove or replace "
+                "these values first."
             )
     examples: npt.NDArray[Any] = np.ascontiguousarray(x).view()
     examples.flags.writeable = False
     return examples
+
+
+def _culprit(x: npt.NDArray[Any]) -> str:
+    """The first row of an array of objects that holds no number, for a message."""
+    for place, value in np.ndenumerate(x) if x.dtype == object else ():
+        if not isinstance(value, (int, float, np.number)):
+            return f", with {value!r:.40} in row {place[0]}"
+    return ""

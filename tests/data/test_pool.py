@@ -231,12 +231,30 @@ class Table(Column):
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        ([[1.0, 2.0], [1.0]], "one shape.*pad_sequences"),
-        (Column([np.zeros(2), np.zeros(3)]), "one shape.*pad_sequences"),
-        ({"a": np.zeros(2), "b": np.zeros(2)}, "a dict with the keys a, b"),
+        ([[1.0, 2.0], [1.0]], "one shape.*mk.data.from_series"),
+        (Column([np.zeros(2), np.zeros(3)]), "one shape.*mk.data.from_series"),
+        ({"a": {"b": np.zeros(2)}}, r"`x\['a'\]` must be one array.*the keys b"),
+        ({}, r"dict of arrays by name.*the keys \[\]"),
+        ({"a": [0, 1], "b": [0]}, r"`x\['b'\]` and `y` must have the same length"),
+        ({"a": [0, 1], "b": [0, np.nan]}, r"`x\['b'\]` must be finite.*in row 1"),
+        (np.array([1, "one"], object), r"dtype object, with 'one' in row 1"),
         (Table([[1.0, "red"], [2.0, "blue"]]), "the columns colour.*get_dummies"),
     ],
 )
 def test_inputs_without_one_shape_or_with_text_name_the_way_out(x, message):
     with pytest.raises(ValueError, match=message):
         from_arrays(x, [0, 1])
+
+
+def test_several_inputs_stay_together():
+    x = {"image": np.arange(6, dtype=np.uint8).reshape(6, 1, 1), "age": np.arange(6.0)}
+    pool = from_arrays(x, [1, 0, 1, 0, 2, 2]).select([2, 0])
+    assert {k: v.ravel().tolist() for k, v in pool.examples.items()} == {
+        "age": [4, 5, 1, 3],
+        "image": [4, 5, 1, 3],
+    }
+    assert repr(pool) == (
+        "Pool(2 classes, 4 examples of {age: shape () float32, image: shape (1, 1) "
+        "uint8}, 2 per class)"
+    )
+    assert pool.fingerprint() != from_arrays(x, [0] * 6).fingerprint()
