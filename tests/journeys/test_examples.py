@@ -19,6 +19,7 @@ EXAMPLES = ROOT / "examples"
 JOURNEYS = [
     "functional_model",
     "own_arrays",
+    "own_series",
     "pretrained_adapters",
     "recurrent_model",
     "subclassed_model",
