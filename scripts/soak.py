@@ -23,9 +23,9 @@ import tensorflow as tf
 
 import maml_keras as mk
 
-# Meta-steps of an epoch, and epochs of a round. Each call of `fit` builds a pipeline
-# and keeps about 2 MB; the steps of a `fit` keep nothing.
-STEPS, EPOCHS = 1000, 10
+# Calls of `fit` in a round, their epochs and the meta-steps of an epoch. Short calls,
+# because what a call of `fit` keeps would be hidden by the steps of a long one.
+FITS, EPOCHS, STEPS = 5, 2, 100
 # The share of the rounds in which memory may still grow: caches fill, pools settle.
 WARM_UP = 0.4
 MOST_GROWTH = 1.0  # MB for 1,000 meta-steps
@@ -36,7 +36,8 @@ class Round(NamedTuple):
 
     Attributes:
         meta_steps: int, taken so far.
-        memory: float, resident MB.
+        memory: float, resident MB without the pages of files, such as TensorFlow's
+            libraries: the kernel drops these pages and reads them again as it likes.
         files: int, open file handles.
         threads: int.
         traces: int, how often Python ran the training step.
@@ -73,16 +74,19 @@ class Soak:
 
     def round(self) -> Round:
         """Everything once."""
-        self.maml.fit(
-            self.episodes,
-            steps_per_epoch=STEPS,
-            epochs=EPOCHS,
-            verbose=0,
-            callbacks=[
-                mk.WholeBackup(self.folder / "backup"),
-                mk.Watch(self.folder / "logs", self.unseen, every=EPOCHS, pictures=[]),
-            ],
-        )
+        for _ in range(FITS):
+            self.maml.fit(
+                self.episodes,
+                steps_per_epoch=STEPS,
+                epochs=EPOCHS,
+                verbose=0,
+                callbacks=[
+                    mk.WholeBackup(self.folder / "backup"),
+                    mk.Watch(
+                        self.folder / "logs", self.unseen, every=EPOCHS, pictures=[]
+                    ),
+                ],
+            )
         x, y = self.task["support_x"][0], self.task["support_y"][0]
         expected = self.maml.adapt(x, y, steps=3, verbose=0)(x)
         with tempfile.TemporaryDirectory(dir=self.folder) as place:
@@ -98,9 +102,10 @@ class Soak:
         """The state of the process, after unused objects are removed."""
         gc.collect()
         process = psutil.Process()
+        held = process.memory_info()
         return Round(
             int(self.maml.meta_steps),
-            process.memory_info().rss / 2**20,
+            (held.rss - getattr(held, "shared", 0)) / 2**20,
             process.num_fds() if hasattr(process, "num_fds") else 0,
             process.num_threads(),
             self.traces,

@@ -91,6 +91,10 @@ class BadTaskPolicy(Configured, abc.ABC):
             BadTaskError: if the step must not be taken.
         """
 
+    def __repr__(self) -> str:
+        given = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({given})"
+
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class Stop(BadTaskPolicy):
@@ -108,6 +112,8 @@ class Stop(BadTaskPolicy):
 class Skip(BadTaskPolicy):
     """Takes the mean over the other tasks; raises if no task is left.
 
+    >>> Skip()
+    Skip()
     >>> bad = BadTask(position=1, episode=41, what="", remedy="")
     >>> Skip().good([bad], 4)
     [0, 2, 3]

@@ -214,7 +214,10 @@ class MAML(EpisodicModel):
         def leave() -> dict[str, Any]:
             return dict(tf.nest.map_structure(_unknown, like))
 
-        finite = self._is_finite(step, scale)
+        return self._only_if(self._is_finite(step, scale), take, leave)
+
+    def _only_if(self, finite: Any, take: Any, leave: Any) -> dict[str, Any]:
+        """The logs of `take()` if all numbers are finite, else those of `leave()`."""
         self._health.assign(finite)
         if tf.executing_eagerly():
             return take() if finite else {}
