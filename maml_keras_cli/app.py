@@ -5,14 +5,16 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from maml_keras_cli.adapt import adapt
 from maml_keras_cli.card import card
 from maml_keras_cli.compare import compare
 from maml_keras_cli.data import data
+from maml_keras_cli.data_audit import audit
 from maml_keras_cli.evaluate import evaluate
 from maml_keras_cli.export import export
 from maml_keras_cli.listing import list_
@@ -50,10 +52,30 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "card": card,
     "list": list_,
-    "data": data,
 }
 for _name, _command in COMMANDS.items():
     app.command(_name)(in_process(_command))
+
+
+class ShowsData(TyperGroup):
+    """The commands of `data`; without a command, `data` is `data show`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Puts `show` before arguments that name no command."""
+        helps = {"--help", "-h"} & set(args)
+        named = next((arg for arg in args if not arg.startswith("-")), None)
+        if named not in self.commands and not (helps and named is None):
+            args = ["show", *args]
+        rest: list[str] = super().parse_args(ctx, args)
+        return rest
+
+
+_data = typer.Typer(
+    cls=ShowsData, help="Show data sets and tasks, and look for leaks and faults."
+)
+_data.command("show")(in_process(data))
+_data.command("audit")(in_process(audit))
+app.add_typer(_data, name="data")
 
 
 def _version(wanted: bool) -> None:

@@ -1,5 +1,7 @@
 """Task families, pools of examples, and `tf.data` pipelines of episodes."""
 
+from maml_keras.data.audit import audit
+from maml_keras.data.audit_report import AuditReport
 from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.disk_pool import open_pool, to_disk
 from maml_keras.data.episodes import episodes
@@ -27,6 +29,7 @@ from maml_keras.data.transformed import Rotated, Transformed
 from maml_keras.data.without_replacement import WithoutReplacement
 
 __all__ = [
+    "AuditReport",
     "ClassNumbers",
     "DatasetNotFoundError",
     "FewExamples",
@@ -43,6 +46,7 @@ __all__ = [
     "TaskTable",
     "Transformed",
     "WithoutReplacement",
+    "audit",
     "check_padding",
     "cifar_fs",
     "episodes",

@@ -53,7 +53,7 @@ def episodes(
         are made from this one, because the tuner may delay the end of an iterator.
         The attribute `starting_at` of the dataset is a function `start -> Dataset`,
         which returns the same stream from another start. (Further transformations of
-        the dataset lose this attribute.)
+        the dataset lose this attribute.) The attribute `tasks` is the family.
 
     Raises:
         ValueError: if an argument is of the wrong type or out of range, or `tasks`
@@ -120,7 +120,7 @@ def episodes(
 
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
-    dataset.distinct_tasks = tasks.distinct_tasks()
+    dataset.tasks = tasks
     # Found here by the model that is trained on these episodes.
     dataset.preparation = preparation_of(tasks)
     return dataset

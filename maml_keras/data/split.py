@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from maml_keras.data.copies import warn_of_shared_rows
+from maml_keras.data.audit_rows import warn_of_shared_rows
 from maml_keras.data.dealing import Part, assign
 from maml_keras.data.pool import Pool
 from maml_keras.data.table_preparation import TablePreparation

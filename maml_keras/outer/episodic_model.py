@@ -215,12 +215,25 @@ class EpisodicModel(keras.Model, abc.ABC):
             keras_functions.check_means(self)
         return metrics
 
-    def fit(self, x: Any = None, y: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *, audit: bool = True, **kwargs: Any
+    ) -> Any:
         """Like `keras.Model.fit`, on batches of episodes.
 
         `fit` refuses wrong data before training starts. An endless dataset of
         `maml_keras.data.episodes` starts at the first episode that this model has not
         seen, so an interrupted and restored run continues where it stopped.
+
+        Args:
+            x: batches of episodes, or the task dict.
+            y: None, or the query targets.
+            audit: bool. True refuses validation episodes whose examples or classes are
+                in the training pool, too, and warns of few different tasks. The whole
+                `maml_keras.data.audit` looks for more.
+            **kwargs: as in Keras.
+
+        Raises:
+            ValueError: if the data do not fit the model, or leak.
         """
         self._assert_compile_called("fit")
         _refuse_class_weight(kwargs.get("class_weight"))
@@ -240,7 +253,8 @@ class EpisodicModel(keras.Model, abc.ABC):
         automatic_settings.settle(self, batch, steps, steps and steps * epochs)
         if batch is not None:
             self._prepare(batch)
-        fit_checks.warn_of_few_tasks(x)
+        if audit:
+            fit_checks.audit(x, kwargs.get("validation_data"))
         starting_at = getattr(x, "starting_at", None)
         endless = (
             isinstance(x, tf.data.Dataset)

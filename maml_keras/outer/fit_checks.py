@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.data.audit import of_training
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.learner import episode_checks, input_checks, weights
 from maml_keras.learner.learner import Learner
@@ -21,10 +22,6 @@ NO_BATCH = (
     "Look at what makes it: a filter that lets nothing through, or larger batches than "
     "there are tasks with `drop_remainder=True`."
 )
-
-
-# Fewer different support sets than these can be learned by heart.
-FEW_TASKS = 100
 
 
 def check_training_data(
@@ -52,16 +49,24 @@ def check_training_data(
     return check_first_batch(learner, inner, batch, prepared=prepared)
 
 
-def warn_of_few_tasks(x: Any) -> None:
-    """Warns of episodes of a family that has only few different tasks."""
-    count = getattr(x, "distinct_tasks", None)
-    if count is not None and count < FEW_TASKS:
-        warnings.warn(
-            f"The training family allows only {count} different support sets, so the "
-            "network may learn them by heart. Add classes or examples to the pool, or "
-            "lower `ways`. `rotate_classes=True` makes more classes of square images.",
-            stacklevel=3,
-        )
+def audit(x: Any, validation: Any) -> None:
+    """Refuses a leak between training and validation, and warns of other findings.
+
+    Args:
+        x: the training data; only datasets of `episodes` tell what they draw from.
+        validation: the validation data, or None.
+
+    Raises:
+        ValueError: if both parts have classes, or more than 1% of the validation
+            examples, in common.
+    """
+    for found in of_training(x, validation):
+        if found.severity == "leak":
+            raise ValueError(
+                f"{found} If you want figures of known classes, pass "
+                "`fit(..., audit=False)`."
+            )
+        warnings.warn(str(found), stacklevel=3)
 
 
 class GeneratorChecks(keras.callbacks.Callback):

@@ -191,6 +191,28 @@ def test_data_of_a_preset_is_described_and_drawn(tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_data_audit_finds_a_leak_in_a_folder(tmp_path):
+    generator = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for name in "ab":
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for i in range(3):
+                image = generator.integers(0, 255, [12, 12, 1])
+                keras.utils.save_img(folder / f"{i}.png", image, scale=False)
+    clean = run("data", "audit", tmp_path / "train", "--quiet")
+    assert clean.exit_code == 0, clean.output
+    assert "Nothing was found." in clean.output
+    image = keras.utils.load_img(tmp_path / "train" / "a" / "0.png")
+    image.save(tmp_path / "val" / "b" / "0.png")
+    leaking = run("data", "audit", tmp_path, "--quiet")
+    assert leaking.exit_code == 1
+    assert "leak     shared rows" in leaking.output
+    refused = run("data", "audit", tmp_path / "nothing")
+    assert refused.exit_code == 2
+    assert "neither a preset nor a folder" in refused.output
+
+
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )

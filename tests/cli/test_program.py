@@ -20,8 +20,14 @@ pytestmark = pytest.mark.journey
 
 PROGRAM = typer.main.get_command(app)
 COMMANDS = "train evaluate compare adapt export card list data".split()
+GROUP = PROGRAM.commands["data"]
+LEAVES = {name: PROGRAM.commands[name] for name in COMMANDS if name != "data"} | {
+    f"data {name}": command for name, command in GROUP.commands.items()
+}
 # Words that tell the unit of a number.
-UNITS = r"meta-steps|gradient steps|seconds|of new tasks|multiplied by|whole number"
+UNITS = (
+    r"meta-steps|gradient steps|pixels|seconds|of new tasks|multiplied by|whole number"
+)
 
 
 def run(*arguments, **environment):
@@ -29,18 +35,20 @@ def run(*arguments, **environment):
 
 
 def options(command):
-    return [p for p in PROGRAM.commands[command].params if p.name != "help"]
+    return [p for p in LEAVES[command].params if p.name != "help"]
 
 
 def test_all_commands_are_there():
     assert sorted(PROGRAM.commands) == sorted(COMMANDS)
     out = run("--help").output
     assert all(f"│ {command} " in out for command in COMMANDS)
+    assert sorted(GROUP.commands) == ["audit", "show"]
+    assert "│ audit " in run("data", "--help").output
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", LEAVES)
 def test_every_option_has_a_help_text_and_shows_its_default(command):
-    result = run(command, "--help")
+    result = run(*command.split(), "--help")
     assert result.exit_code == 0
     # The parameters are read, not the printed help, whose lines depend on the width.
     for option in options(command):
@@ -51,9 +59,9 @@ def test_every_option_has_a_help_text_and_shows_its_default(command):
         assert isinstance(option.show_default, str) or not silent, option.name
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", LEAVES)
 def test_every_number_states_its_unit(command):
-    function = PROGRAM.commands[command].callback.__wrapped__
+    function = LEAVES[command].callback.__wrapped__
     for option in options(command):
         if re.search(r"\b(int|float)\b", _annotation(function, option.name)):
             assert re.search(UNITS, option.help), option.name
@@ -106,14 +114,17 @@ def test_commands_in_the_documentation_have_known_options(words):
             "--show-completion",
         )
         return
-    known = PROGRAM.commands[command]
+    if command == "data":  # Without a command of its own, `data` is `data show`.
+        named = arguments and arguments[0] in GROUP.commands
+        command = f"data {arguments[0] if named else 'show'}"
+    known = LEAVES[command]
     names = {name for p in known.params for name in [*p.opts, *p.secondary_opts]}
     used = {word.partition("=")[0] for word in arguments if word.startswith("-")}
     assert used <= {*names, "--help"}
 
 
 def test_every_command_but_list_can_be_quiet_or_verbose():
-    for command in set(COMMANDS) - {"list"}:
+    for command in set(LEAVES) - {"list"}:
         assert {"quiet", "verbose"} <= {o.name for o in options(command)}, command
 
 

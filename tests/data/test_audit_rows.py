@@ -29,6 +29,7 @@ def test_the_same_rows_under_two_names_in_train_and_test_are_found(copied):
     if copied:
         assert "5 different examples are in train and in test" in found[0]
         assert "one of class '0' and of class '5'" in found[0]
+        assert "have 5 examples in common" in found[0]
 
 
 def test_an_empty_part_has_no_copies():
