@@ -71,8 +71,8 @@ def audit(
         if part.drawn is not None:
             findings += audit_episodes.of_tasks(part.drawn)
         findings += audit_episodes.few_tasks(name, part.distinct_tasks, part.drawn)
-    for one in _together(hashed):
-        findings += near_copies(one)
+    for both in _together(hashed):
+        findings += near_copies(both)
     tables = {n: p.table.names for n, p in parts.items() if p.table is not None}
     if "train" in tables:
         findings += audit_rows.shared_names(tables, "task")
@@ -90,7 +90,7 @@ def of_training(train: Any, validation: Any) -> list[Finding]:
         train: what `fit` received; only datasets of `episodes` tell their family.
         validation: the validation data, or None.
     """
-    family, other = (getattr(data, "tasks", None) for data in (train, validation))
+    family, other = map(_family, (train, validation))
     if family is None:
         return []
     findings = audit_episodes.few_tasks("training", family.distinct_tasks(), None)
@@ -129,6 +129,12 @@ def _together(
     ]
 
 
+def _family(data: Any) -> TaskFamily | None:
+    """The family itself, or the one of a dataset that `episodes` made."""
+    found = data if isinstance(data, TaskFamily) else getattr(data, "tasks", None)
+    return found if isinstance(found, TaskFamily) else None
+
+
 def pools_of(family: Any) -> list[Pool]:
     """The pools of a family and of those that it holds, each once."""
     found: list[Pool] = []
@@ -160,8 +166,8 @@ class _Part:
         self.pools = [data] if isinstance(data, Pool) else []
         self.drawn: Drawn | None = None
         self.distinct_tasks: int | None = None
-        family = data if isinstance(data, TaskFamily) else getattr(data, "tasks", None)
-        if isinstance(family, TaskFamily):
+        family = _family(data)
+        if family is not None:
             self.pools = pools_of(family)
             self.table = getattr(family, "table", None)
             self.distinct_tasks = family.distinct_tasks()

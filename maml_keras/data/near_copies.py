@@ -28,10 +28,10 @@ def near_copies(parts: dict[str, HashedPool]) -> list[Finding]:
     Args:
         parts: the pools by the names of their parts, with `"train"` among them.
     """
+    if not all(_are_images(part.pool.examples) for part in parts.values()):
+        return []
     thumbnails = {name: _thumbnails(part.pool.examples) for name, part in parts.items()}
     found: list[Finding] = []
-    if any(t is None for t in thumbnails.values()):
-        return found
     rows, ours = thumbnails.pop("train")
     for name, (their_rows, theirs) in thumbnails.items():
         known = parts["train"].hashes.keys()
@@ -69,16 +69,20 @@ def _nearest(theirs: Any, ours: Any) -> list[tuple[float, int]]:
     return found
 
 
-def _thumbnails(examples: Any) -> tuple[Any, Any] | None:
-    """Row numbers, and thumbnails `[rows, pixels]` of length one; None for no images.
+def _are_images(examples: Any) -> bool:
+    """True for grey or colour images of at least 8 x 8 pixels."""
+    if isinstance(examples, dict):
+        return False
+    sizes = list(examples.shape[1:])
+    grey_or_colour = len(sizes) == 2 or (len(sizes) == 3 and sizes[2] <= 4)
+    return grey_or_colour and min(sizes[:2]) >= 8 and len(examples) > 0
+
+
+def _thumbnails(examples: Any) -> tuple[Any, Any]:
+    """Row numbers, and thumbnails `[rows, pixels]` of length one.
 
     Images of one value have no thumbnail.
     """
-    shape = () if isinstance(examples, dict) else examples.shape
-    if len(shape) not in (3, 4) or min(shape[1:3]) < 8:
-        return None
-    if len(shape) == 4 and shape[3] > 4:
-        return None
     count = len(examples)
     rows = np.unique(np.linspace(0, count - 1, min(count, MOST)).astype(int))
     parts = []
