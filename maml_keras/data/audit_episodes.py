@@ -6,6 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from maml_keras.data.audit_report import Finding
 
@@ -22,8 +23,8 @@ class Drawn(NamedTuple):
 
     Attributes:
         name: str, the part.
-        arrays: dict of arrays `[tasks, examples, ...]`: `support_x`, `support_y`,
-            `query_x`, `query_y`, and weights if there are.
+        arrays: dict of arrays `[tasks, examples, ...]`, or nests of them: `support_x`,
+            `support_y`, `query_x`, `query_y`, and weights if there are.
     """
 
     name: str
@@ -32,12 +33,14 @@ class Drawn(NamedTuple):
     def there(self, part: str) -> Any:
         """Which examples of `"support"` or `"query"` are no padding."""
         weight = self.arrays.get(f"{part}_weight")
-        shape = self.arrays[f"{part}_y"].shape[:2]
+        shape = tf.nest.flatten(self.arrays[f"{part}_y"])[0].shape[:2]
         return np.ones(shape, bool) if weight is None else weight != 0
 
     def labels(self, part: str) -> Any:
-        """Class numbers `[tasks, examples]`, or None for other targets."""
+        """Class numbers `[tasks, examples]`; None for numbers and several outputs."""
         y = self.arrays[f"{part}_y"]
+        if tf.nest.is_nested(y):
+            return None
         y = y[..., 0] if y.ndim == 3 and y.shape[2] == 1 else y
         return y if y.ndim == 2 and y.dtype.kind in "iu" else None
 
@@ -59,7 +62,8 @@ def of_tasks(drawn: Drawn) -> list[Finding]:
 
 def _not_finite(drawn: Drawn) -> list[Finding]:
     found = []
-    for key, array in drawn.arrays.items():
+    leaves = [(k, a) for k, v in drawn.arrays.items() for a in tf.nest.flatten(v)]
+    for key, array in leaves:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             bad = ~np.isfinite(array)
             found.append(

@@ -210,6 +210,15 @@ def test_tables_share_no_tasks():
     assert checks(report) == {("leak", "shared task names")}
 
 
+def test_several_inputs_and_outputs_are_looked_at():
+    x = {"a": GENERATOR.normal(size=[8, 5, 2]), "b": GENERATOR.normal(size=[8, 5])}
+    y = {"c": np.ones([8, 5]), "d": np.ones([8, 5])}
+    task = {"support_x": x, "support_y": y, "query_x": x}
+    assert audit([(task, y)]).is_clean
+    x["b"][3, 2] = np.nan
+    assert checks(audit([(task, y)])) == {("fault", "NaN")}
+
+
 def test_other_data_is_refused():
     with pytest.raises(ValueError, match="`train` must be a Pool, a TaskTable"):
         audit(3)
