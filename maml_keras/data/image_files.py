@@ -32,6 +32,7 @@ class ImageFiles(Rows):
         size: `(height, width)` to resize to, bilinear with antialiasing; None if all
             images have the size of the first.
         channels: 1 for grey, 3 for colour, 4 for colour with transparency.
+        image_shape: `(height, width, channels)` if it is known already.
 
     Raises:
         ValueError: if the first image cannot be read. An error of a later image comes
@@ -47,12 +48,13 @@ class ImageFiles(Rows):
         *,
         size: tuple[int, int] | None,
         channels: int,
+        image_shape: tuple[int, ...] | None = None,
     ) -> None:
         self._root, self._names = pathlib.Path(root), np.array(names, dtype=object)
         self._size, self._channels = size, channels
-        self.shape = (len(names), *(size or (0, 0)), channels)
-        if size is None and len(names):
-            self.shape = (len(names), *_decoded(self._path(0), None, channels).shape)
+        if image_shape is None:
+            image_shape = _decoded(self._path(0), size, channels).shape
+        self.shape = (len(names), *image_shape)
 
     def _path(self, row: int) -> pathlib.Path:
         return self._root / str(self._names[row])
@@ -77,12 +79,13 @@ class ImageFiles(Rows):
 
     def select(self, rows: npt.NDArray[Any]) -> ImageFiles:
         """The given files."""
-        other = ImageFiles(
-            self._root, [], size=(1, 1), channels=self._channels
-        )  # Without reading a first image again.
-        other._names, other._size = self._names[rows], self._size
-        other.shape = (len(other._names), *self.shape[1:])
-        return other
+        return ImageFiles(
+            self._root,
+            self._names[rows],
+            size=self._size,
+            channels=self._channels,
+            image_shape=self.shape[1:],
+        )
 
     def gather(self, rows: Any) -> Any:
         """Images of floats in [0, 1], decoded by all cores."""
