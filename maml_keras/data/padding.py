@@ -42,7 +42,7 @@ def check_padding(
     """
     # The shortest and the longest are among evenly spread rows of any order.
     rows = np.unique(np.linspace(0, pool.num_examples - 1, examples).astype(int))
-    x = np.asarray(pool.examples)[rows]
+    x = pool.examples[rows]
     wide = [(0, 0), (0, more), *[(0, 0)] * (x.ndim - 2)]
     longer = np.pad(x, wide, constant_values=padding)
     try:
