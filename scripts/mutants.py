@@ -5,108 +5,124 @@
     python scripts/mutants.py --sample 10 --only inner/rules
 
 cosmic-ray changes one place in a module of the wings `inner`, `learner`, `execution` or
-`outer`, in a copy of the repository. First all tests of these wings run once on the
-unchanged copy and must pass; coverage.py notes which test runs which line. Then each
-mutant meets the tests that run its line, those of its module first and the fastest
-first, up to `SECONDS` of them. If no fast test runs the line, the journeys in the test
-file of the module are tried. A mutant that no test notices survives, and is printed as
-a diff. The mutants are a random sample, drawn with `--seed`.
+`outer`, and pytest runs the test file of that module: first the fast tests, then the
+journeys, up to the first that fails. The test that failed must pass without the mutant.
+A mutant that no test notices survives, and is printed as a diff. The mutants are a
+random sample, drawn with `--seed`, and are written into a copy of the repository.
+TensorFlow is imported once, and each run of pytest is a fork of this process.
 """
 
 import argparse
+import ast
 import difflib
 import os
 import pathlib
 import random
 import re
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from typing import Any
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
-from test_mirror import ELSEWHERE
+import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 WINGS = ["inner", "learner", "execution", "outer"]
 COPIED = ["maml_keras", "maml_keras_cli", "tests", "pyproject.toml", "README.md"]
-FAST, ALL = "not slow and not journey", "not slow"
+MARKS = ["not slow and not journey", "journey and not slow"]
 # `|` stands in types, which nothing runs; the others raise for numbers and tensors.
 TRIVIAL = "BitOr", "BitAnd", "BitXor", "LShift", "RShift"
-# Tests that a mutant meets take at most so long on the unchanged code.
-SECONDS = 60.0
 # A mutant that makes a loop endless is noticed, too.
-LIMIT = 600.0
+SECONDS = 600.0
 
 
 def modules() -> dict[str, str]:
     """The modules to mutate, each with its test file; paths in the repository."""
+    # Read and not imported: only the forks may import the library.
+    mirror = ast.parse((ROOT / "tests/test_mirror.py").read_text("utf-8"))
+    elsewhere = next(
+        ast.literal_eval(node.value)
+        for node in mirror.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "ELSEWHERE"
+    )
     found = {}
     for wing in WINGS:
         for path in sorted((ROOT / "maml_keras" / wing).glob("*.py")):
             name = f"{wing}/{path.stem}"
             if path.stem != "__init__":
-                own = ELSEWHERE.get(name, f"{wing}/test_{path.stem}")
+                own = elsewhere.get(name, f"{wing}/test_{path.stem}")
                 found[f"maml_keras/{name}.py"] = f"tests/{own}.py"
     return found
 
 
 class Copy:
-    """A copy of the repository, whose tests run in processes of their own."""
+    """A copy of the repository, whose tests run in forks of this process."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
+        self._passed: set[str] = set()
         for name in COPIED:
             if (ROOT / name).is_dir():
                 leave = shutil.ignore_patterns("__pycache__")
                 shutil.copytree(ROOT / name, folder / name, ignore=leave)
             else:
                 shutil.copy(ROOT / name, folder / name)
-        # Files of bytecode could be those of the mutant before.
-        self.env = {
-            **os.environ,
-            "PYTHONPATH": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
 
-    def pytest(self, *arguments: str, limit: float | None = None) -> Any:
-        """Runs pytest; returns the finished process, or None if it took too long."""
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    def pytest(self, *arguments: str) -> tuple[int, str]:
+        """The exit code of pytest, -1 if it took too long, and its output."""
+        log = self.folder / "log"
+        child = os.fork()
+        if not child:
+            self._run(log, [*arguments, "-q", "-p", "no:cacheprovider"])
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status), log.read_text("utf-8")
+            time.sleep(0.1)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return -1, ""
+
+    def _run(self, log: pathlib.Path, arguments: list[str]) -> None:
+        code = 70
         try:
-            return subprocess.run(
-                [*command, *arguments],
-                cwd=self.folder,
-                env=self.env,
-                timeout=limit,
-                capture_output=True,
-                text=True,
-            )
-        except subprocess.TimeoutExpired:
-            return None
+            file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, 1)
+            os.dup2(file, 2)
+            os.chdir(self.folder)
+            # Tests may start programs, which import the copy as well.
+            os.environ["PYTHONPATH"] = str(self.folder)
+            sys.path.insert(0, str(self.folder))
+            code = int(pytest.main(arguments))
+            sys.stdout.flush()
+        finally:
+            os._exit(code)
 
-    def surveyed(self, files: set[str]) -> tuple[dict[str, float], Any]:
-        """By test, how long it takes; and which tests run which line."""
-        from coverage import CoverageData
+    def notices(self, file: str) -> bool:
+        """Whether a test in a file fails now."""
+        for marks in MARKS:
+            code, text = self.pytest("-x", "-m", marks, file)
+            failed = re.search(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", text, re.M)
+            if failed:
+                self._failed = failed[1]
+                return True
+            if code not in (0, 5):  # 5: no test has these marks.
+                self._failed = file
+                return True
+        return False
 
-        options = ["--cov=maml_keras", "--cov-context=test", "--cov-report="]
-        done = self.pytest("-m", FAST, "-vv", "--durations=0", *options, *sorted(files))
-        if done.returncode:
-            raise SystemExit(f"Tests fail without a mutant:\n{done.stdout[-5000:]}")
-        lines = re.findall(r"^([\d.]+)s call +(tests/.*)$", done.stdout, re.MULTILINE)
-        data = CoverageData(str(self.folder / ".coverage"))
-        data.read()
-        return {name: float(seconds) for seconds, name in lines}, data
-
-    def notices(self, chosen: list[str]) -> bool:
-        """Whether one of some tests fails."""
-        done = self.pytest("-x", *chosen, limit=LIMIT)
-        # 5: nothing was collected, so nothing was tested.
-        if done is not None and done.returncode == 5:
-            raise SystemExit(f"No test was run:\n{done.stdout}")
-        return done is None or bool(done.returncode)
+    def check(self) -> None:
+        """The test that failed last must pass without a mutant."""
+        if self._failed not in self._passed:
+            only = ["--collect-only"] if "::" not in self._failed else []
+            code, text = self.pytest("-m", "not slow", *only, self._failed)
+            if code:
+                raise SystemExit(f"{self._failed} fails without a mutant:\n{text}")
+            self._passed.add(self._failed)
 
     def mutants(self, files: Iterable[str]) -> list[Any]:
         """Every change that cosmic-ray knows, in some modules."""
@@ -123,30 +139,6 @@ class Copy:
         )
 
 
-def tests_for(
-    mutant: Any, module: str, seconds: dict[str, float], coverage: Any
-) -> list[str]:
-    """Arguments of pytest: the tests that a mutant meets."""
-    own = modules()[module]
-    by_line = coverage.contexts_by_lineno(str(mutant.module_path))
-    lines = range(mutant.start_pos[0], mutant.end_pos[0] + 1)
-    names = {
-        context.rpartition("|")[0]
-        for line in lines
-        for context in by_line.get(line, [])
-    }
-    found, total = [], 0.0
-    for name in sorted(
-        names & seconds.keys(), key=lambda n: (not n.startswith(own), seconds[n])
-    ):
-        total += seconds[name]
-        if total > SECONDS and found:
-            break
-        found.append(name)
-    # A line that runs when its module is imported belongs to no test.
-    return found or ["-m", ALL, own]
-
-
 def main() -> int:
     """Draws, runs and reports; the exit code is 0 if no mutant survives."""
     from cosmic_ray.mutating import use_mutation
@@ -155,31 +147,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="one module, met by its own test file only")
+    parser.add_argument("--only", help="one module, such as inner/rules")
     options = parser.parse_args()
     files = modules()
     if options.only:
         files = {name: files[name] for name in [f"maml_keras/{options.only}.py"]}
+    # The forks start with these modules, and with bytecode of no mutant.
+    import keras  # noqa: F401
+
+    sys.dont_write_bytecode = True
     with tempfile.TemporaryDirectory() as place:
         copy = Copy(pathlib.Path(place).resolve())
         every = copy.mutants(files)
-        chosen = random.Random(options.seed).sample(every, options.sample)
-        began = time.perf_counter()
-        seconds, coverage = copy.surveyed(set(files.values()))
-        print(f"{len(seconds)} tests pass in {time.perf_counter() - began:.0f} s")
         survivors = 0
+        chosen = random.Random(options.seed).sample(every, options.sample)
         for number, mutant in enumerate(chosen, start=1):
-            began = time.perf_counter()
+            began = time.monotonic()
             module = mutant.module_path.relative_to(copy.folder).as_posix()
-            tests = tests_for(mutant, module, seconds, coverage)
             operator = get_operator(mutant.operator_name)()
             with use_mutation(mutant.module_path, operator, mutant.occurrence) as codes:
-                noticed = copy.notices(tests)
+                noticed = copy.notices(files[module])
+            if noticed:
+                copy.check()
             survivors += not noticed
-            told = "killed" if noticed else "SURVIVED"
-            met = f"{len(tests)} tests" if "-m" not in tests else tests[-1]
             print(
-                f"{number}: {told} in {time.perf_counter() - began:.0f} s by {met}: "
+                f"{number}: {'killed' if noticed else 'SURVIVED'} in "
+                f"{time.monotonic() - began:.0f} s: "
                 f"{module}:{mutant.start_pos[0]} {mutant.operator_name}",
                 flush=True,
             )

@@ -95,6 +95,20 @@ def test_function_that_returns_a_scalar_is_kept():
     np.testing.assert_allclose(loss(REAL, tf.constant(OTHER)), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("given", "seen"), [("float16", "float32"), ("float64", "float32"), ("int64",) * 2]
+)
+def test_targets_get_the_float_type_of_the_predictions_but_stay_whole(given, seen):
+    found = []
+
+    def own(y_true, y_pred):
+        found.append(y_true.dtype.name)
+        return tf.reduce_sum(y_pred, axis=-1)
+
+    PureLoss(own)(tf.zeros([2, 3], given), tf.zeros([2, 3], "float32"))
+    assert found == [seen]
+
+
 def test_losses_of_several_outputs_are_summed():
     expected = np.square(REAL - OTHER).mean() + np.abs(ONE_HOT - PROBABLE).mean()
     named = PureLoss({"a": "mse", "b": "mae"})
