@@ -34,6 +34,14 @@ def test_tasks_at_once_are_those_of_the_map():
     assert 500 * 50 * 4 <= one <= 6 * 500 * 50 * 4
 
 
+def test_tasks_on_several_cores_do_not_peak_together(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    found = estimate("parallel", tasks=6)
+    one = found.task_bytes
+    assert found.tasks_at_once == 4
+    assert one < found.tasks_bytes < found.tasks_at_once * one
+
+
 def test_a_batch_is_arrays_or_specs_and_changes_nothing():
     learner = maml(dense())
     learner.compile("adam")
