@@ -7,13 +7,15 @@
 cosmic-ray changes one place in a module of the wings `inner`, `learner`, `execution` or
 `outer`, and pytest runs the test file of that module: first the fast tests, then the
 journeys, up to the first that fails. The test that failed must pass without the mutant.
-A mutant that no test notices survives, and is printed as a diff. The mutants are a
-random sample, drawn with `--seed`, and are written into a copy of the repository.
-TensorFlow is imported once, and each run of pytest is a fork of this process.
+A mutant that no test notices survives, and is printed as a diff. A mutant whose tests
+do not end in time is counted apart: its loop may be endless, or the machine slow. The
+mutants are a random sample, drawn with `--seed`, and are written into a copy of the
+repository. TensorFlow is imported once, and each run of pytest is a fork of it.
 """
 
 import argparse
 import ast
+import collections
 import difflib
 import os
 import pathlib
@@ -35,7 +37,6 @@ COPIED = ["maml_keras", "maml_keras_cli", "tests", "pyproject.toml", "README.md"
 MARKS = ["not slow and not journey", "journey and not slow"]
 # `|` stands in types, which nothing runs; the others raise for numbers and tensors.
 TRIVIAL = "BitOr", "BitAnd", "BitXor", "LShift", "RShift"
-# A mutant that makes a loop endless is noticed, too.
 SECONDS = 600.0
 
 
@@ -102,18 +103,20 @@ class Copy:
         finally:
             os._exit(code)
 
-    def notices(self, file: str) -> bool:
-        """Whether a test in a file fails now."""
+    def verdict(self, file: str) -> str:
+        """What the tests in a file say now."""
         for marks in MARKS:
             code, text = self.pytest("-x", "-m", marks, file)
+            if code == -1:
+                return "TOO SLOW"
             failed = re.search(r"^(?:FAILED|ERROR) (\S+::.+?)(?: - .*)?$", text, re.M)
             if failed:
                 self._failed = failed[1]
-                return True
+                return "killed"
             if code not in (0, 5):  # 5: no test has these marks.
                 self._failed = file
-                return True
-        return False
+                return "killed"
+        return "SURVIVED"
 
     def check(self) -> None:
         """The test that failed last must pass without a mutant."""
@@ -159,30 +162,27 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as place:
         copy = Copy(pathlib.Path(place).resolve())
         every = copy.mutants(files)
-        survivors = 0
+        verdicts: collections.Counter[str] = collections.Counter()
         chosen = random.Random(options.seed).sample(every, options.sample)
         for number, mutant in enumerate(chosen, start=1):
             began = time.monotonic()
             module = mutant.module_path.relative_to(copy.folder).as_posix()
             operator = get_operator(mutant.operator_name)()
             with use_mutation(mutant.module_path, operator, mutant.occurrence) as codes:
-                noticed = copy.notices(files[module])
-            if noticed:
+                verdict = copy.verdict(files[module])
+            if verdict == "killed":
                 copy.check()
-            survivors += not noticed
+            verdicts[verdict] += 1
             print(
-                f"{number}: {'killed' if noticed else 'SURVIVED'} in "
-                f"{time.monotonic() - began:.0f} s: "
+                f"{number}: {verdict} in {time.monotonic() - began:.0f} s: "
                 f"{module}:{mutant.start_pos[0]} {mutant.operator_name}",
                 flush=True,
             )
-            if not noticed:
+            if verdict != "killed":
                 print(difference(*codes), flush=True)
-    print(
-        f"{options.sample - survivors} of {options.sample} drawn from {len(every)} "
-        "mutants are killed"
-    )
-    return 1 if survivors else 0
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+    print(f"{options.sample} drawn from {len(every)} mutants: {counts}")
+    return 0 if set(verdicts) == {"killed"} else 1
 
 
 def difference(before: str, after: str) -> str:
