@@ -32,17 +32,21 @@ def test_each_step_updates_its_own_row():
     # The support passes update rows 0 and 1, the query pass updates row 2.
     model, batch = model_with_statistics(), regression(tasks=1)
     norm = model.layers[1]
-    old = norm.moving_mean.numpy()
+    old = {"mean": norm.moving_mean.numpy(), "variance": norm.moving_variance.numpy()}
     learner = maml(model, steps=2, batch_norm="per_step_running")
     learner.compile(keras.optimizers.SGD(0.0))
     learner.train_on_batch(*batch)
-    table = learner.batch_norm.tables[0]["mean"].numpy()
+    tables = learner.batch_norm.tables[0]
     task, _ = task_of(batch, 0)
     for row in range(3):
         x = task["query_x"] if row == 2 else task["support_x"]
-        mean = model.layers[0](x).numpy().mean(axis=0)
-        expected = old * norm.momentum + mean * (1.0 - norm.momentum)
-        np.testing.assert_allclose(table[row], expected, rtol=1e-4, atol=1e-6)
+        hidden = model.layers[0](x).numpy()
+        batch = {"mean": hidden.mean(axis=0), "variance": hidden.var(axis=0)}
+        for name, value in batch.items():
+            expected = old[name] * norm.momentum + value * (1.0 - norm.momentum)
+            np.testing.assert_allclose(
+                tables[name].numpy()[row], expected, rtol=1e-4, atol=1e-6
+            )
         plain_adapt(model, task["support_x"], task["support_y"], steps=1)
 
 
