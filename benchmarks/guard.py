@@ -1,21 +1,21 @@
 """Measures what the look for bad tasks costs a meta-step.
 
-    python -m benchmarks.guard              # W1-1 and W2-1
-    python -m benchmarks.guard --workloads W1-1 --pairs 400
+    python -m benchmarks.guard              # W1-1 and W2-1, four minutes
+    python -m benchmarks.guard --workloads W1-1 --minutes 10
 
-Three equal learners take turns in one process, a call of their train function at a
-time, as in `fit`: one that looks at its numbers, and two that do not. The time of a
-call, over that of the learner without a look that ran beside it, gives a ratio; the
-table has the median of all ratios with its 95% interval (of order statistics). The
-ratio of the two learners that do the same shows what such a measurement can see.
-Times are processor seconds, which other processes disturb less than seconds of the
-clock.
+Three equal learners take turns in one process, for some meta-steps at a time: one that
+looks at its numbers, and two that do not. The time of a turn, over that of the first
+learner without a look in the same round, gives a ratio. The table has the median of all
+ratios with its 95% interval (of order statistics). The ratio of the two learners that
+do the same shows what such a measurement can see. Times are processor seconds, which
+other processes disturb less than seconds of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -29,8 +29,9 @@ from benchmarks.peers.ours import Fit
 from benchmarks.workloads import WORKLOADS
 from maml_keras.execution.fused_steps import stacked
 
-# Meta-steps of the first `fit`: from 1,000 on, XLA compiles where that pays.
-FIRST = 1000
+# Meta-steps of a turn under XLA, in one program as in `fit`. Short turns, because the
+# learners of a round should find the machine in the same state.
+STEPS = 20
 
 
 class Unlooked(mk.Backprop):
@@ -52,19 +53,36 @@ class Unguarded(mk.MAML):
         return self.train_step(data), tf.constant(True)
 
 
-def call_of(workload: str, learner: type[mk.MAML]) -> tuple[Callable[[], Any], int]:
-    """One call of the train function that `fit` uses, and its meta-steps."""
+class Repeated:
+    """An iterator over one element, so that no pipeline runs beside the steps."""
+
+    def __init__(self, dataset: tf.data.Dataset) -> None:
+        self.element_spec = dataset.element_spec
+        self._element = next(iter(dataset))
+
+    def __iter__(self) -> Repeated:
+        return self
+
+    def __next__(self) -> Any:
+        return self._element
+
+
+def turn_of(workload: str, learner: type[mk.MAML]) -> tuple[Callable[[], Any], int]:
+    """A call of the train function that `fit` uses, and its meta-steps."""
     keras.utils.set_random_seed(0)
     peer = Fit(WORKLOADS[workload], {})
-    plain = peer.maml
+    model, inner = peer.maml.model, peer.maml.inner
     estimator = Unlooked() if learner is Unguarded else mk.Backprop()
-    maml = learner(plain.model, plain.inner, meta_gradient=estimator, seed=0)
-    maml.compile(keras.optimizers.Adam(1e-3))
-    small = WORKLOADS[workload].network.kind != "conv"
-    maml.fit(peer.dataset, steps_per_epoch=FIRST if small else 1, verbose=0)
-    steps = maml.steps_per_execution
-    batches = iter(stacked(peer.dataset, steps) if maml._fuses else peer.dataset)
-    return lambda: maml.train_function(batches), steps
+    maml = learner(model, inner, meta_gradient=estimator, seed=0)
+    # What `fit` chooses in a long training, but for the length of a turn.
+    xla = WORKLOADS[workload].network.kind != "conv"
+    steps = STEPS if xla else 1
+    maml.compile(
+        keras.optimizers.Adam(1e-3), jit_compile=xla, steps_per_execution=steps
+    )
+    maml.fit(peer.dataset, steps_per_epoch=2 * steps, verbose=0)
+    data = Repeated(stacked(peer.dataset, steps) if xla else peer.dataset)
+    return lambda: maml.train_function(data), steps
 
 
 def seconds(call: Callable[[], Any]) -> float:
@@ -85,30 +103,34 @@ def interval(values: list[float]) -> tuple[float, float]:
     return ordered[low], ordered[len(values) - 1 - low]
 
 
+def rounds_of(turns: list[Callable[[], Any]], minutes: float) -> list[list[float]]:
+    """Processor seconds of each turn, in rounds of random order."""
+    shuffled, end, found = random.Random(0), time.monotonic() + 60 * minutes, []
+    while time.monotonic() < end or len(found) < 10:
+        times = [0.0] * len(turns)
+        for position in shuffled.sample(range(len(turns)), len(turns)):
+            times[position] = seconds(turns[position])
+        found.append(times)
+    return found
+
+
 def main() -> None:
     """Prints a row for each workload."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workloads", nargs="+", default=["W1-1", "W2-1"])
-    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=2.0, help="of a workload")
     options = parser.parse_args()
     # ruff: noqa: T201
-    print("| workload | a meta-step, ms | with / without a look | without / without |")
-    print("|---|---|---|---|")
+    print("| workload | rounds | meta-step, ms | look / no look | no look / no look |")
+    print("|---|---|---|---|---|")
     for workload in options.workloads:
-        made = [call_of(workload, kind) for kind in (mk.MAML, Unguarded, Unguarded)]
-        calls, steps = [call for call, _ in made], made[0][1]
-        rounds = []
-        for index in range(options.pairs):
-            # Every other round runs backwards, so that no learner is always first.
-            order = (0, 1, 2) if index % 2 else (2, 1, 0)
-            times = {position: seconds(calls[position]) for position in order}
-            rounds.append([times[position] for position in range(3)])
-        guarded = [looking / beside for looking, beside, _ in rounds]
-        equal = [again / beside for _, beside, again in rounds]
-        each = statistics.median(beside for _, beside, _ in rounds) / steps
-        print(
-            f"| {workload} | {1e3 * each:.3g} | {_shown(guarded)} | {_shown(equal)} |"
-        )
+        made = [turn_of(workload, kind) for kind in (mk.MAML, Unguarded, Unguarded)]
+        rounds = rounds_of([turn for turn, _ in made], options.minutes)
+        looking = _shown([look / without for look, without, _ in rounds])
+        equal = _shown([again / without for _, without, again in rounds])
+        each = statistics.median(without for _, without, _ in rounds) / made[0][1]
+        count = f"{len(rounds):,}"
+        print(f"| {workload} | {count} | {1e3 * each:.3g} | {looking} | {equal} |")
 
 
 def _shown(ratios: list[float]) -> str:
