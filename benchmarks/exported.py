@@ -1,28 +1,60 @@
 """What an export reaches on new tasks, in a process with TensorFlow alone.
 
     python -m benchmarks.exported tasks omniglot_5w1s --data-dir FOLDER --out tasks.npz
+    python -m benchmarks.exported digits --out digits.npz
     python benchmarks/exported.py measure saved_models/omniglot tasks.npz --alone
 
 `tasks` writes the test tasks of a preset, the same as those of `maml-keras evaluate`.
+`digits` writes 5-way tasks of scikit-learn's digits, 8x8 pixels made 28x28, which no
+network here has seen.
 `measure` adapts the export to each of them and prints the accuracy with its 95%
 half-width over tasks. With `--alone` each query has a call of its own.
 """
 
 import argparse
 import sys
+from typing import Any
 
 import numpy as np
 
 
 def write_tasks(options: argparse.Namespace) -> None:
     """Writes tasks of the preset's test characters, images as bytes."""
-    from maml_keras import data
-    from maml_keras.experiments import registry, runs
+    from maml_keras.experiments import registry
 
     family = registry.get(options.preset).families(data_dir=options.data_dir).test
-    family = family.resized(
-        shots=options.shots or family.shots, queries=options.queries or family.queries
+    _write(
+        family.resized(
+            shots=options.shots or family.shots,
+            queries=options.queries or family.queries,
+        ),
+        options,
     )
+
+
+def write_digits(options: argparse.Namespace) -> None:
+    """Writes tasks of handwritten digits, images as bytes."""
+    from sklearn.datasets import load_digits
+
+    from maml_keras import data
+    from maml_keras.data.tfds import resize
+
+    images, labels = load_digits(return_X_y=True)
+    # The digits have 16 levels of ink on paper 0.
+    ink = np.round(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype("uint8")
+    pool = data.from_arrays(resize(ink, (28, 28), method="lanczos3"), labels)
+    _write(
+        data.NWayKShot(
+            pool, ways=5, shots=options.shots or 1, queries=options.queries or 15
+        ),
+        options,
+    )
+
+
+def _write(family: Any, options: argparse.Namespace) -> None:
+    from maml_keras import data
+    from maml_keras.experiments import runs
+
     episodes = data.episodes(
         family, batch_size=100, seed=runs.TEST_SEED, num_episodes=options.tasks
     )
@@ -73,14 +105,17 @@ def main() -> None:
     """Runs one of the two commands."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
-    write = commands.add_parser("tasks")
-    write.set_defaults(run=write_tasks)
-    write.add_argument("preset")
-    write.add_argument("--data-dir")
-    write.add_argument("--shots", type=int)
-    write.add_argument("--queries", type=int)
-    write.add_argument("--tasks", type=int, default=600)
-    write.add_argument("--out", required=True)
+    of_preset = commands.add_parser("tasks")
+    of_preset.set_defaults(run=write_tasks)
+    of_preset.add_argument("preset")
+    of_preset.add_argument("--data-dir")
+    of_digits = commands.add_parser("digits")
+    of_digits.set_defaults(run=write_digits)
+    for command in (of_preset, of_digits):
+        command.add_argument("--shots", type=int)
+        command.add_argument("--queries", type=int)
+        command.add_argument("--tasks", type=int, default=600)
+        command.add_argument("--out", required=True)
     read = commands.add_parser("measure")
     read.set_defaults(run=measure)
     read.add_argument("export")
