@@ -13,8 +13,8 @@ from typer.core import TyperGroup
 from maml_keras_cli.adapt import adapt
 from maml_keras_cli.card import card
 from maml_keras_cli.compare import compare
-from maml_keras_cli.data import data
 from maml_keras_cli.data_audit import audit
+from maml_keras_cli.data_show import show
 from maml_keras_cli.evaluate import evaluate
 from maml_keras_cli.export import export
 from maml_keras_cli.listing import list_
@@ -73,7 +73,7 @@ class ShowsData(TyperGroup):
 _data = typer.Typer(
     cls=ShowsData, help="Show data sets and tasks, and look for leaks and faults."
 )
-_data.command("show")(in_process(data))
+_data.command("show")(in_process(show))
 _data.command("audit")(in_process(audit))
 app.add_typer(_data, name="data")
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from maml_keras.evaluation.result import Evaluation
+from maml_keras.evaluation.task_text import is_curve, is_images, task_text
 
 
 def plot_curves(
@@ -142,16 +143,18 @@ def plot_task(
 
     Args:
         task: `support_x`, `support_y` and `query_x`, arrays `[examples, ...]`: images
-            with class numbers, or single numbers with single numbers.
+            with class numbers, or single numbers with single numbers. All others are
+            drawn as the table of `task_text`.
         query_y: targets of the query examples.
         path: the PNG to write.
 
     Returns:
         The path.
-
-    Raises:
-        ValueError: if the examples are neither images nor single numbers.
     """
+    if not is_images(task["support_x"]) and not is_curve(
+        task["support_x"], task["support_y"]
+    ):
+        return _plot_table(task_text(task, query_y, width=100), path)
     support, query = (
         (np.asarray(x), np.asarray(y))
         for x, y in (
@@ -159,14 +162,8 @@ def plot_task(
             (task["query_x"], query_y),
         )
     )
-    if support[0].ndim == 4:
+    if is_images(support[0]):
         return _plot_images(support, query, path)
-    if support[0].shape[1:] != (1,):
-        raise ValueError(
-            "`task` must hold images `[examples, height, width, channels]` or numbers "
-            f"`[examples, 1]` to be drawn. Received: examples of shape "
-            f"{support[0].shape[1:]}."
-        )
     figure, axes = _subplots(figsize=(6.4, 4.2))
     axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
     axes.plot(*map(np.ravel, query), "o", markersize=4, label="query examples")
@@ -174,6 +171,15 @@ def plot_task(
     axes.set_ylabel("y")
     axes.grid(alpha=0.3)
     axes.legend()
+    return _saved(figure, path)
+
+
+def _plot_table(text: str, path: str | pathlib.Path) -> pathlib.Path:
+    lines = text.splitlines()
+    size = 0.085 * max(map(len, lines)) + 0.4, 0.2 * len(lines) + 0.4
+    figure, axes = _subplots(figsize=size)
+    axes.set_axis_off()
+    axes.text(0, 1, text, family="monospace", fontsize=9, va="top", parse_math=False)
     return _saved(figure, path)
 
 

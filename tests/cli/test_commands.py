@@ -175,7 +175,7 @@ def test_data_shows_present_data_sets_and_how_to_get_the_others(tmp_path):
     assert "licence" in after["mini_imagenet"]
     for part in ("train", "val", "test"):
         (tmp_path / "mini_imagenet" / part).mkdir(parents=True)
-    refused = run("data", "--picture", tmp_path / "task.png")
+    refused = run("data", "--out", tmp_path / "task.png")
     assert refused.exit_code == 2
     assert "need a preset" in refused.output
     again = run("data", "--data-dir", tmp_path).output
@@ -185,9 +185,10 @@ def test_data_shows_present_data_sets_and_how_to_get_the_others(tmp_path):
 def test_data_of_a_preset_is_described_and_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     picture = tmp_path / "task.png"
-    result = run("data", "sinusoid", "--picture", picture)
+    result = run("data", "show", "sinusoid", "--out", picture)
     assert result.exit_code == 0, result.output
     assert "Sinusoid(shots=10, queries=10" in result.output
+    assert "# support  o query" in result.output
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -218,7 +219,7 @@ def test_data_audit_finds_a_leak_in_a_folder(tmp_path):
 )
 def test_data_counts_classes_and_examples(tmp_path):
     pytest.importorskip("matplotlib")
-    result = run("data", "omniglot_small", "--picture", tmp_path / "task.png")
+    result = run("data", "show", "omniglot_small", "--out", tmp_path / "task.png")
     assert result.exit_code == 0, result.output
     # A progress bar comes first where the images are read for the first time.
     lines = [line for line in result.output.splitlines() if line.strip()]
@@ -232,9 +233,35 @@ def test_data_counts_classes_and_examples(tmp_path):
     assert "small1 (2,720), small2 (3,120) in" in run("data").output
 
 
+def test_data_of_a_file_is_shown(task_file):
+    result = run("data", "show", task_file)
+    assert result.exit_code == 0, result.output
+    first, *plane = result.output.splitlines()
+    assert first.startswith(f"{task_file}: x (10, 1), y (10, 1), query_x (10, 1)")
+    assert "".join(plane).count("#") + "".join(plane).count("@") > 9
+
+
+def test_data_of_a_folder_is_shown_and_another_task_is_another(tmp_path):
+    for name, value in (("dark", 40), ("light", 240), ("grey", 128)):
+        (tmp_path / name).mkdir()
+        for i in range(3):
+            image = np.full([9, 12, 3], value + i)
+            keras.utils.save_img(tmp_path / name / f"{i}.png", image, scale=False)
+    shown = [run("data", "show", tmp_path, "--episode", i) for i in (0, 0, 1, 2)]
+    assert all(result.exit_code == 0 for result in shown), shown[0].output
+    assert "3 classes, 9 examples" in shown[0].output
+    assert "task 0 of 3 classes" in shown[0].output
+    tasks = [result.output.partition("classes:")[2] for result in shown]
+    assert "class 2" in tasks[0]
+    assert tasks[0] == tasks[1]
+    assert len(set(tasks)) > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["data", "show", "sinusiod"], "Did you mean 'sinusoid'"),
+        (["data", "show", "sinusoid", "--part", "tests"], "Received: 'tests'"),
         (["train", "sinusiod"], "Did you mean 'sinusoid'"),
         (["train", "sinusoid", "--iterations", "30"], "multiple of"),
         (["evaluate", "nowhere"], "maml-keras train"),

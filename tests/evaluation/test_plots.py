@@ -61,7 +61,7 @@ def test_a_task_of_images_has_a_row_for_each_class(tmp_path, monkeypatch):
     assert drawn[0].get_title(loc="left") == "support"
 
 
-def test_a_task_of_numbers_has_both_sets_and_others_are_refused(tmp_path, monkeypatch):
+def test_a_task_of_numbers_has_both_sets_and_others_are_tables(tmp_path, monkeypatch):
     figures = captured(monkeypatch)
     x = np.linspace(-1, 1, 5)[:, None]
     task = {"support_x": x, "support_y": x**2, "query_x": -x}
@@ -69,9 +69,11 @@ def test_a_task_of_numbers_has_both_sets_and_others_are_refused(tmp_path, monkey
     support, query = figures[0].axes[0].lines
     np.testing.assert_array_equal(support.get_ydata(), (x**2).ravel())
     np.testing.assert_array_equal(query.get_xdata(), -x.ravel())
-    words = {**task, "support_x": np.zeros([5, 7])}
-    with pytest.raises(ValueError, match=r"images .* or numbers.*\(7,\)"):
-        plots.plot_task(words, x, tmp_path / "t.png")
+    rows = {**task, "support_x": np.full([5, 7], 0.5), "query_x": np.ones([5, 7])}
+    plots.plot_task(rows, x, tmp_path / "rows.png")
+    (table,) = figures[1].axes[0].texts
+    assert "support: 5 examples" in table.get_text()
+    assert "  0.5 0.5 0.5 0.5 0.5 0.5 0.5 -> 1\n" in table.get_text()
 
 
 def test_the_backend_of_the_process_stays(tmp_path, monkeypatch):
