@@ -10,7 +10,7 @@ from maml_keras.data.few_examples import FewExamples
 from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.glyphs import glyphs
-from maml_keras.data.image_sets import cifar_fs, mini_imagenet
+from maml_keras.data.image_sets import cifar_fs, fc100, mini_imagenet
 from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
@@ -50,6 +50,7 @@ __all__ = [
     "check_padding",
     "cifar_fs",
     "episodes",
+    "fc100",
     "from_arrays",
     "from_folder",
     "from_series",

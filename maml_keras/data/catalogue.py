@@ -85,7 +85,8 @@ CATALOGUE = {
         ),
         DataSet(
             "cifar100",
-            "100 classes of 600 colour images, 32x32; CIFAR-FS is its split 64/16/20",
+            "100 classes of 600 colour images, 32x32; CIFAR-FS and FC100 "
+            "are its splits 64/16/20 and 60/20/20",
             TFDS_REMEDY,
             _from_tfds("cifar100"),
         ),

@@ -21,6 +21,18 @@ CIFAR_FS_TEST = (
     "snail sweet_pepper table telephone wardrobe whale woman worm"
 ).split()
 
+# The superclasses of CIFAR-100 that Oreshkin et al. hold out: large carnivores, large
+# omnivores and herbivores, invertebrates without the insects, and small mammals ..
+FC100_VALIDATION = (
+    "bear leopard lion tiger wolf camel cattle chimpanzee elephant kangaroo "
+    "crab lobster snail spider worm hamster mouse rabbit shrew squirrel"
+).split()
+# .. and aquatic mammals, insects, medium mammals, and people.
+FC100_TEST = (
+    "beaver dolphin otter seal whale bee beetle butterfly caterpillar cockroach "
+    "fox porcupine possum raccoon skunk baby boy girl man woman"
+).split()
+
 
 def cifar_fs(
     *, data_dir: Any = None, download: bool = False, verbose: str | int = "auto"
@@ -40,21 +52,56 @@ def cifar_fs(
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
     """
-    pool = from_tfds(
-        "cifar100",
-        split="train+test",
+    return _cifar100(
+        CIFAR_FS_VALIDATION,
+        CIFAR_FS_TEST,
         data_dir=data_dir,
         download=download,
         verbose=verbose,
     )
-    held_out = {*CIFAR_FS_VALIDATION, *CIFAR_FS_TEST}
-    places = {name: i for i, name in enumerate(pool.class_names)}
-    train = [name for name in pool.class_names if name not in held_out]
-    parts = (train, CIFAR_FS_VALIDATION, CIFAR_FS_TEST)
-    train_pool, validation, test = (
-        pool.select([places[name] for name in names]) for names in parts
+
+
+def fc100(
+    *, data_dir: Any = None, download: bool = False, verbose: str | int = "auto"
+) -> Parts:
+    """FC100: the classes of CIFAR-100 in TFDS, split by superclass, 60 / 20 / 20.
+
+    No superclass is in two parts, so the tests are farther from the training than those
+    of CIFAR-FS.
+
+    Args:
+        data_dir: directory of prepared data sets, as in `from_tfds`.
+        download: whether to download and prepare CIFAR-100 if it is missing.
+        verbose: 0 for silence, else a progress bar once two seconds have passed.
+
+    Returns:
+        Train, validation and test `Pool`, 600 images of 32x32x3 per class.
+
+    Raises:
+        DatasetNotFoundError: if the data is missing.
+
+    Reference: Oreshkin et al., 2018, https://arxiv.org/abs/1805.10123
+    """
+    return _cifar100(
+        FC100_VALIDATION,
+        FC100_TEST,
+        data_dir=data_dir,
+        download=download,
+        verbose=verbose,
     )
-    return train_pool, validation, test
+
+
+def _cifar100(validation: list[str], test: list[str], **where: Any) -> Parts:
+    """CIFAR-100 in three parts; the classes that are not listed are for training."""
+    pool = from_tfds("cifar100", split="train+test", **where)
+    places = {name: i for i, name in enumerate(pool.class_names)}
+    train = [name for name in pool.class_names if name not in {*validation, *test}]
+    parts = (
+        pool.select([places[name] for name in names])
+        for names in (train, validation, test)
+    )
+    train_pool, validation_pool, test_pool = parts
+    return train_pool, validation_pool, test_pool
 
 
 def mini_imagenet(

@@ -53,6 +53,19 @@ def test_cifar_fs_holds_out_the_classes_of_the_paper(monkeypatch):
     assert parts == [sorted(others), sorted(validation), sorted(test)]
 
 
+def test_fc100_holds_out_the_superclasses_of_the_paper(monkeypatch):
+    validation, test = image_sets.FC100_VALIDATION, image_sets.FC100_TEST
+    others = [f"other{i}" for i in range(60)]
+    pool = data.from_arrays(
+        np.arange(100), np.arange(100), class_names=[*test, *others, *validation]
+    )
+    monkeypatch.setattr(image_sets, "from_tfds", lambda *_, **__: pool)
+    parts = [sorted(part.class_names) for part in data.fc100()]
+    assert parts == [sorted(others), sorted(validation), sorted(test)]
+    # A superclass of CIFAR-100 has five classes, such as people.
+    assert {"baby", "boy", "girl", "man", "woman"} <= set(test)
+
+
 @pytest.mark.parametrize("name", registry.PRESETS)
 def test_every_preset_builds_its_model(name):
     preset = registry.get(name)
