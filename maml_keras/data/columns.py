@@ -81,6 +81,11 @@ def column(series: Any, *, as_text: bool = False) -> Column:
     return Column(values, kind)
 
 
+def no_text(rows: int) -> Column:
+    """A column of text without any value."""
+    return Column(np.full(rows, NO_TEXT, object), "text")
+
+
 def joined(pieces: Sequence[Column]) -> Column:
     """The pieces of one column, one after the other.
 
@@ -92,7 +97,7 @@ def joined(pieces: Sequence[Column]) -> Column:
         raise ValueError(f"holds values of several kinds: {', '.join(sorted(known))}")
     kind = known.pop() if known else "empty"
     values = [
-        np.full(len(p.values), NO_TEXT, object)
+        no_text(len(p.values)).values
         if kind == "text" and p.kind == "empty"
         else p.values
         for p in pieces

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.data.columns import Column
+from maml_keras.data.columns import Column, no_text
 from maml_keras.data.preparation import Preparation, check_rows
 from maml_keras.data.table_sources import check_no_missing, read_columns, title
 from maml_keras.data.target_kinds import (
@@ -225,6 +225,9 @@ class TablePreparation(Preparation):
             return f"row {row} of {source}"
 
         inputs = {name: found[name] for name in self.columns}
+        for name in self.categories:  # A column without any value has no kind yet.
+            if inputs[name].kind == "empty":
+                inputs[name] = no_text(len(inputs[name].values))
         self._check(inputs, place)
         raw_x = {
             name: c.values if c.is_text else c.values.astype(np.float32)
@@ -268,8 +271,6 @@ class TablePreparation(Preparation):
             self._check_missing(found, name, place)
         for name, known in self.categories.items():
             found = columns[name]
-            if found.kind == "empty":
-                found = Column(np.full(len(found.values), "", object), "text")
             if self.missing == "refuse":
                 self._check_missing(found, name, place)
             if self.unknown == "refuse":

@@ -187,9 +187,9 @@ def _check_not_prepared(name: str, preparation: Any) -> None:
     if preparation is not None:
         raise ValueError(
             "The initialisation must take raw data to be converted. Received: "
-            f"'{name}', whose network takes prepared inputs. Convert an adapted model, "
-            "`maml.adapt(data)` or `mk.fine_tune(export, data)`, which holds the "
-            "preparation, or write a SavedModel with `maml.export(path)`."
+            f"'{name}', whose network takes prepared inputs. Write a SavedModel with "
+            "`maml.export(path)`, or convert an adapted model, `maml.adapt(data)` or "
+            "`mk.fine_tune(export, data)`, which holds the preparation."
         )
 
 

@@ -119,6 +119,10 @@ def test_missing_and_unknown_values_in_use():
     assert found["member"] == found["gdp"] == 0.0
     assert found["gdp is missing"] == 1.0
     assert [found[f"town={t!r}"] for t in ("Oslo", "Rome")] == [0.0, 0.0]
+    x, _ = lenient.raw({**row, "town": [None]})
+    assert dict(zip(lenient.feature_names, lenient.inputs(x).numpy()[0]))[
+        "town is missing"
+    ]
     whole = frame().dropna()
     strict = TablePreparation.fit(table(whole, missing="refuse"))
     row = {"age": [40.0, 41.0], "gdp": [1.0, 2.0], "member": [True, True]}
