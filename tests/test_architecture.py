@@ -160,6 +160,10 @@ print(*sorted(set(sys.modules) - before))
 """
 
 
+# Processor seconds beside the three or more of TensorFlow itself, on a slow machine.
+LONGEST_IMPORT = 0.5
+
+
 def test_importing_is_cheap_and_brings_no_optional_package():
     seconds = []
     for _ in range(3):
@@ -174,10 +178,10 @@ def test_importing_is_cheap_and_brings_no_optional_package():
             "tensorboard",
             "typer",
         }
-        if min(seconds) < 0.3:
+        if min(seconds) < LONGEST_IMPORT:
             break
         time.sleep(1)  # Another process may be at work.
-    assert min(seconds) < 0.3
+    assert min(seconds) < LONGEST_IMPORT
 
 
 @pytest.mark.parametrize("name", MODULES)

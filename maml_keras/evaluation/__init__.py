@@ -4,7 +4,7 @@ intervals, tables and plots."""
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.plots import plot_curves, plot_fits, plot_task
 from maml_keras.evaluation.result import Evaluation, half_width
-from maml_keras.evaluation.task_text import task_text
+from maml_keras.evaluation.task_tables import task_text
 from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
 
 __all__ = [

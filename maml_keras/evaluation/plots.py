@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from maml_keras.evaluation.result import Evaluation
-from maml_keras.evaluation.task_text import is_curve, is_images, task_text
+from maml_keras.evaluation.task_tables import is_curve, is_images, task_text
 
 
 def plot_curves(
