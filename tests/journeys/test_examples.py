@@ -118,6 +118,7 @@ def test_the_algorithms_are_compared_task_by_task(quick, capsys):
     assert fomaml.split("|")[-2].split()[0] == f"{gap[:, -1].mean():+.3f}"
 
 
+@pytest.mark.slow
 def test_new_rows_of_a_table_are_answered_in_years(quick, tmp_path, capsys):
     how = ["--meta-steps", "2", "--seeds", "1", "--out", str(tmp_path)]
     errors = load("own_table").main(how)

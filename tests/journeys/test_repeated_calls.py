@@ -12,7 +12,7 @@ from maml_keras import MAML, SGD, InnerLoop, WholeBackup, evaluate_episodes
 from maml_keras.data import Sinusoid, episodes
 from maml_keras.models.networks import mlp
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.slow]
 
 BATCHES = episodes(Sinusoid(), batch_size=2, seed=1)
 UNSEEN = episodes(Sinusoid(), batch_size=2, seed=2, num_episodes=4)
