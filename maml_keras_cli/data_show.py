@@ -12,7 +12,7 @@ from maml_keras_cli import names
 from maml_keras_cli.folders import new_path
 from maml_keras_cli.options import DataDir, Download, Quiet, Verbose, text
 
-# Of a folder: images of this side, and tasks of at most this size.
+# Images of a folder get this side, and its tasks have at most this size.
 SIDE, WAYS, QUERIES = 84, 5, 15
 
 
@@ -48,7 +48,7 @@ def show(
     Without a name, show which data sets are on this machine and how to get the others.
     In the terminal, images are made of dots, curves of points, and everything else is a
     table. `--out` writes a picture. The tasks of the test part are those of
-    `maml-keras evaluate`. Of a folder, the tasks have five classes, one support image
+    `maml-keras evaluate`. Tasks of a folder have five classes with one support image
     each.
     """
     if what is None:
