@@ -42,7 +42,7 @@ def test_inputs_of_an_example_stay_together_in_episodes(on_disk, tmp_path):
             assert len(set(zip(numbers, classes, strict=True))) == 3
 
 
-@pytest.mark.filterwarnings("ignore:The training family allows only")
+@pytest.mark.filterwarnings("ignore:The family of training allows only")
 def test_a_model_of_several_inputs_trains_and_is_evaluated():
     pool = mk.data.from_arrays(X, np.arange(24) % 4)
     train, _, test = mk.data.split_classes(pool, train=2, validation=0, test=2)
