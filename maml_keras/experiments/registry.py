@@ -9,6 +9,7 @@ from maml_keras.experiments.image_presets import SETS, images
 from maml_keras.experiments.omniglot_presets import (
     PUBLISHED,
     omniglot,
+    omniglot_alone,
     omniglot_short,
     omniglot_small,
     omniglot_small_alone,
@@ -47,6 +48,7 @@ PRESETS = {
         *(omniglot_small(ways) for ways in (5, 20)),
         omniglot_small_alone(),
         omniglot_short(),
+        omniglot_alone(),
         *(
             omniglot(ways, shots, code=code)
             for ways, shots in PUBLISHED
