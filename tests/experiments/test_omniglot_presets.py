@@ -41,6 +41,9 @@ def test_mirror_images_are_further_classes_of_training_alone():
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "reptile", "maml_plus_plus"])
-def test_every_algorithm_of_the_preset_for_single_queries_predicts_them_so(algorithm):
-    maml = registry.get("omniglot_small_alone").build(algorithm, 100)
+@pytest.mark.parametrize("preset", ["omniglot_small_alone", "omniglot_5w1s_alone"])
+def test_every_algorithm_of_a_preset_for_single_queries_predicts_them_so(
+    preset, algorithm
+):
+    maml = registry.get(preset).build(algorithm, 100)
     assert not maml.learner.couples_queries
