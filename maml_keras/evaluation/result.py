@@ -49,6 +49,18 @@ class Evaluation:
             step where a task diverged.
         asked: str, `"together"` if one pass predicted all queries of a task,
             `"alone"` if each query had its own pass.
+
+    >>> result = Evaluation(
+    ...     metric="accuracy",
+    ...     per_episode=np.array([[0.2, 0.8], [0.2, 1.0]]),
+    ...     diverged_tasks=np.zeros([2, 2], bool),
+    ...     batch_norm="support",
+    ...     queries=5,
+    ...     higher_is_better=True,
+    ...     asked="alone",
+    ... )
+    >>> result.mean
+    0.9
     """
 
     metric: str

@@ -271,17 +271,29 @@ def _refused_operation(error: Exception) -> str:
 
 
 def sequential() -> TaskMap:
-    """One task after another; needs the least memory."""
+    """One task after another; needs the least memory.
+
+    >>> str(sequential())
+    'sequential'
+    """
     return Loop(1, name="sequential")
 
 
 def parallel() -> TaskMap:
-    """As many tasks at the same time as there are cores."""
+    """As many tasks at the same time as there are cores.
+
+    >>> str(parallel())
+    'parallel'
+    """
     return Loop(os.cpu_count() or 1, name="parallel")
 
 
 def vectorized() -> TaskMap:
-    """All tasks in one graph with a task axis."""
+    """All tasks in one graph with a task axis.
+
+    >>> str(vectorized())
+    'vectorized'
+    """
     return Vectorized()
 
 

@@ -114,6 +114,12 @@ class ClipByNorm(ClippingRule):
         limit: float, positive.
 
     Reference: Pascanu et al., 2013, https://arxiv.org/abs/1211.5063
+
+    >>> from maml_keras import SGD
+    >>> rule = ClipByNorm(SGD(1.0), 5.0)  # The norm of the gradient below is 10.
+    >>> w, _ = rule.update([tf.zeros([2])], [tf.constant([6.0, 8.0])], (), step=0)
+    >>> w[0].numpy()
+    array([-3., -4.], dtype=float32)
     """
 
     def _clipped(self, gradients: list[Any]) -> list[Any]:

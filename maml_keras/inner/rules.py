@@ -15,6 +15,16 @@ class UpdateRule(keras.layers.Layer, abc.ABC):
     A rule is a Keras layer so that Keras tracks and saves its learned variables, such
     as a rate for each weight, and meta-training updates them. A rule is never called
     as a layer.
+
+    >>> class SignDescent(UpdateRule):
+    ...     def update(self, weights, gradients, state, *, step, learning_rate=None):
+    ...         rate = 0.1 if learning_rate is None else learning_rate
+    ...         moves = [rate * tf.sign(g) for g in gradients]
+    ...         return [w - move for w, move in zip(weights, moves)], state
+    >>> gradient = tf.constant([3.0, -4.0])
+    >>> weights, _ = SignDescent().update([tf.zeros([2])], [gradient], (), step=0)
+    >>> weights[0].numpy()
+    array([-0.1,  0.1], dtype=float32)
     """
 
     @property

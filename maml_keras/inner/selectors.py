@@ -13,7 +13,15 @@ from maml_keras.backend.configured import Configured
 
 
 class Selector(Configured, abc.ABC):
-    """Chooses, among a model's trainable variables, those that adapt to a task."""
+    """Chooses, among a model's trainable variables, those that adapt to a task.
+
+    >>> class Biases(Selector):
+    ...     def select(self, model):
+    ...         return [v.name == "bias" for v in model.trainable_variables]
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> Biases().select(model)
+    [False, True]
+    """
 
     @abc.abstractmethod
     def select(self, model: keras.Model) -> list[bool]:

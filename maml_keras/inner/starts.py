@@ -86,6 +86,11 @@ class PrototypicalHead(Start):
     class without support examples gets no probability.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+
+    >>> from maml_keras import SGD, InnerLoop
+    >>> inner = InnerLoop("mse", SGD(0.1), start=PrototypicalHead())
+    >>> PrototypicalHead().frees_ways  # An episode may have fewer classes than outputs.
+    True
     """
 
     def __call__(

@@ -16,6 +16,9 @@ class Transductive(BatchNormPolicy):
     """Each pass normalises by its own batch, also in evaluation, as in the papers.
 
     So the prediction of a query depends on the other queries of its task.
+
+    >>> Transductive().uses_batch_statistics(training=False)
+    True
     """
 
     name = "transductive"
@@ -28,6 +31,9 @@ class Running(BatchNormPolicy):
     """Keras's rule: the batch in training, moving statistics in evaluation.
 
     In evaluation, each example is predicted independently of the other examples.
+
+    >>> Running().uses_batch_statistics(training=False)
+    False
     """
 
     name = "running"
@@ -41,6 +47,9 @@ class Support(BatchNormPolicy):
 
     In training and in evaluation, no query influences another query, and each task is
     still normalised by its own data. Each query pass costs one more support pass.
+
+    >>> Support().query_sees_support(training=False)
+    True
     """
 
     name = "support"
@@ -74,6 +83,9 @@ class Frozen(BatchNormPolicy):
     """All passes use the model's moving statistics, which training never changes.
 
     This policy is for pretrained networks. Scale and offset still learn and adapt.
+
+    >>> Frozen().uses_batch_statistics(training=True)
+    False
     """
 
     name = "frozen"

@@ -59,6 +59,13 @@ class Learner:
         TypeError: if `model` is not a `keras.Model`.
         ValueError: if the model is not built, has no trainable variables, or holds a
             raw `tf.Variable`, which Keras cannot replace by adapted weights.
+
+    >>> model = keras.Sequential([keras.Input([1]), keras.layers.Dense(1)])
+    >>> learner = Learner(model)
+    >>> twice = [2.0 * v for v in learner.variables]
+    >>> output = learner(twice, [], np.ones([3, 1]), training=False)
+    >>> output.predictions.shape  # The variables of `model` are as before.
+    TensorShape([3, 1])
     """
 
     def __init__(

@@ -93,6 +93,9 @@ class ContextFilm(ContextLayer):
 
     Reference: Perez et al., 2018, https://arxiv.org/abs/1709.07871; Zintgraf et al.,
     2019, https://arxiv.org/abs/1810.03642, section 3.5
+
+    >>> ContextFilm(2)(np.ones([1, 2], "float32")).numpy()  # The context is zero.
+    array([[1., 1.]], dtype=float32)
     """
 
     def build(self, input_shape: Any) -> None:

@@ -45,6 +45,11 @@ class LowRank(keras.layers.Layer):
         ValueError: if `rank` is not a positive integer.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
+
+    >>> layer = LowRank(keras.layers.Dense(6), rank=2)
+    >>> layer.build([None, 8])
+    >>> [tuple(v.shape) for v in layer.trainable_variables]
+    [(8, 2), (2, 6)]
     """
 
     # All operations are matrix products, which accept a task axis.

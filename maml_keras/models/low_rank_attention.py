@@ -38,6 +38,11 @@ class LowRankAttention(keras.layers.MultiHeadAttention):
         ValueError: if a name in `adapted` is unknown, or `rank` is not positive.
 
     Reference: Hu et al., 2021, https://arxiv.org/abs/2106.09685
+
+    >>> layer = LowRankAttention(num_heads=2, key_dim=4, rank=1, adapted=["query"])
+    >>> layer.build([None, 3, 8], [None, 3, 8])
+    >>> len(layer.trainable_variables), len(layer.non_trainable_variables)
+    (2, 8)
     """
 
     # Keras's attention and the adapters of its projections accept a task axis.

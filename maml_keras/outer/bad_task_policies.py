@@ -40,6 +40,10 @@ class BadTaskError(ValueError):
 
     Attributes:
         bad_tasks: list of `BadTask`; empty if every task by itself is finite.
+
+    >>> bad = BadTask(position=1, episode=41, what="the query loss is nan", remedy="")
+    >>> BadTaskError("one bad task", [bad]).bad_tasks[0].episode
+    41
     """
 
     def __init__(self, message: str, bad_tasks: Sequence[BadTask] = ()) -> None:
@@ -74,7 +78,14 @@ class BadTaskError(ValueError):
 
 
 class BadTaskPolicy(Configured, abc.ABC):
-    """Decides how training goes on after a meta-step with a bad task."""
+    """Decides how training goes on after a meta-step with a bad task.
+
+    >>> class FirstTwoTasks(BadTaskPolicy):
+    ...     def good(self, found, count):
+    ...         return [0, 1]
+    >>> FirstTwoTasks().good([], 4)
+    [0, 1]
+    """
 
     # Whether the logs of an epoch say how many tasks were left out.
     counts = True

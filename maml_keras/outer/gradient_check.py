@@ -17,7 +17,11 @@ from maml_keras.outer.maml import MAML
 
 
 class MetaGradientError(AssertionError):
-    """A meta-gradient differs from finite differences, or could not be compared."""
+    """A meta-gradient differs from finite differences, or could not be compared.
+
+    >>> issubclass(MetaGradientError, AssertionError)  # A test fails, as by `assert`.
+    True
+    """
 
 
 @dataclass(frozen=True)

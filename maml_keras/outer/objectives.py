@@ -85,7 +85,17 @@ class QueryResult(NamedTuple):
 
 
 class Objective(Configured, abc.ABC):
-    """Turns a trajectory and a query set into the loss that meta-training minimises."""
+    """Turns a trajectory and a query set into the loss that meta-training minimises.
+
+    >>> class SupportToo(Objective):
+    ...     def __call__(self, problem, trajectory):
+    ...         first = FinalStep()(problem, trajectory[:1])
+    ...         last = FinalStep()(problem, trajectory)
+    ...         return last._replace(loss=0.5 * (first.loss + last.loss))
+    >>> import maml_keras as mk
+    >>> mk.Backprop(SupportToo()).objective.get_config()
+    {}
+    """
 
     @abc.abstractmethod
     def __call__(self, problem: TaskProblem, trajectory: list[Point]) -> QueryResult:
@@ -104,6 +114,10 @@ class FinalStep(Objective):
     `L = loss(query; phi_K)`
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
+
+    >>> import maml_keras as mk
+    >>> mk.FirstOrder(FinalStep()).objective  # doctest: +ELLIPSIS
+    <...FinalStep object at ...>
     """
 
     def __call__(self, problem: TaskProblem, trajectory: list[Point]) -> QueryResult:
