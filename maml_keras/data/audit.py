@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -15,7 +15,9 @@ from maml_keras.data.audit_report import AuditReport, Finding, report
 from maml_keras.data.audit_rows import HashedPool
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
+from maml_keras.data.family_pools import pools_of
 from maml_keras.data.near_copies import near_copies
+from maml_keras.data.plain_errors import plainly
 from maml_keras.data.pool import Pool
 from maml_keras.data.rows import Rows
 from maml_keras.data.task_table import TaskTable
@@ -135,19 +137,6 @@ def _family(data: Any) -> TaskFamily | None:
     return found if isinstance(found, TaskFamily) else None
 
 
-def pools_of(family: Any) -> list[Pool]:
-    """The pools of a family and of those that it holds, each once."""
-    found: list[Pool] = []
-    for value in vars(family).values():
-        members = value if isinstance(value, (list, tuple)) else [value]
-        for member in members:
-            if isinstance(member, Pool):
-                found.append(member)
-            elif isinstance(member, TaskFamily):
-                found += pools_of(member)
-    return list({id(pool): pool for pool in found}.values())
-
-
 def _bytes(pool: Pool) -> float:
     """The size of a pool in memory; infinite if its examples lie elsewhere."""
     parts = pool.examples
@@ -208,10 +197,15 @@ class _Part:
         return "; ".join(filter(None, [*what, of_tasks]))
 
 
+def _plainly(batches: Any) -> Iterator[Any]:
+    with plainly():
+        yield from batches
+
+
 def _first_tasks(name: str, batches: Any, num_tasks: int) -> dict[str, Any]:
     """The arrays of the first tasks of batches."""
     taken: list[Any] = []
-    for batch in batches:
+    for batch in _plainly(batches):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         if not isinstance(task, dict) or query_y is None:
             raise ValueError(

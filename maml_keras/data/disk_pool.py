@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import pathlib
 import shutil
+import threading
 import uuid
 import weakref
 from typing import Any
@@ -190,6 +192,28 @@ def _bytes_of_a_row(rows: Any) -> int:
     return size
 
 
+# Held while a file is at the place of a read, where reads have no place of their own.
+_AT_A_PLACE = threading.Lock()
+
+
+def read_into(file: Any, into: Any, place: int) -> int:
+    """Reads bytes at a place of a file, from any thread.
+
+    Args:
+        file: an unbuffered binary file.
+        into: uint8 array, which is filled.
+        place: int, the first byte to read.
+
+    Returns:
+        How many bytes there were.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [into], place)
+    with _AT_A_PLACE:  # Windows: the place of the file belongs to all threads.
+        file.seek(place)
+        return int(file.readinto(into))
+
+
 class DiskRows(Rows):
     """Rows of a NumPy file, read by their position.
 
@@ -222,8 +246,8 @@ class DiskRows(Rows):
                 "file. Write the pool again with `mk.data.to_disk`."
             )
         self._path, self._sha256, self._index = path, sha256, index
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
+        self._file = io.FileIO(path)
+        weakref.finalize(self, self._file.close)
         self._start, self._bytes = int(form.offset), _bytes_of_a_row(form)
         self.dtype = form.dtype
         self.shape = (len(form) if index is None else len(index), *form.shape[1:])
@@ -234,7 +258,7 @@ class DiskRows(Rows):
         out = np.empty([rows.size, self._bytes], np.uint8)
         for row, into in zip(rows.ravel().tolist(), out, strict=True):
             place = self._start + row * self._bytes
-            if row < 0 or os.preadv(self._file, [into], place) < self._bytes:
+            if row < 0 or read_into(self._file, into, place) < self._bytes:
                 raise ValueError(
                     f"{self._path} must hold row {row}. Received: a file that ends "
                     "before this row. Write the pool again with `mk.data.to_disk`."

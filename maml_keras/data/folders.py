@@ -8,9 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.backend.documents import reason
 from maml_keras.backend.progress import Bar
-from maml_keras.data.image_files import ImageFiles
+from maml_keras.data.image_files import ImageFiles, check_size, unreadable
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.pool import Pool
 from maml_keras.data.pool_cache import cached_on_disk
@@ -154,12 +153,7 @@ def _in_memory(
     for done, image in enumerate(read_images(files, read, channels=channels)):
         if images is None:
             images = np.empty([len(files), *image.shape], image.dtype)
-        if image.shape != images.shape[1:]:
-            raise ValueError(
-                "`size` must be given if images differ in size. Received: size=None "
-                f"for {files[done]} of shape {image.shape}, but the first image has "
-                f"shape {images.shape[1:]}. Pass e.g. size=(84, 84)."
-            )
+        check_size(image, images.shape[1:], files[done])
         images[done] = image
         bar.update(done + 1)
     return images
@@ -199,7 +193,4 @@ def read_images(
         try:
             yield next(arrays)
         except tf.errors.OpError as error:  # Also a broken link, or no right to read.
-            raise ValueError(
-                f"{file} cannot be read as an image with {channels} channels. Remove "
-                f"or convert the file. ({reason(error)})"
-            ) from error
+            raise unreadable(file, channels, error) from error

@@ -65,12 +65,7 @@ class ImageFiles(Rows):
 
         def read(place: int, row: int) -> None:
             image = _decoded(self._path(row), self._size, self._channels)
-            if image.shape != self.shape[1:]:
-                raise ValueError(
-                    "`size` must be given if images differ in size. Received: "
-                    f"size=None for {self._path(row)} of shape {image.shape}, but the "
-                    f"first image has shape {self.shape[1:]}. Pass e.g. size=(84, 84)."
-                )
+            check_size(image, self.shape[1:], self._path(row))
             out[place] = image
 
         # `list` raises the error of the first image that cannot be read.
@@ -126,12 +121,39 @@ def _decoded(
             if size is not None:
                 image = resize(image, size, method="bilinear")
     except tf.errors.OpError as error:  # Also a broken link, or no right to read.
-        raise ValueError(
-            f"{path} cannot be read as an image with {channels} channels. Remove or "
-            f"convert the file. ({reason(error)})"
-        ) from error
+        raise unreadable(path, channels, error) from error
     pixels: npt.NDArray[Any] = image.numpy()
     return pixels
+
+
+def unreadable(path: pathlib.Path, channels: int, error: Exception) -> ValueError:
+    """The error about a file that is no image.
+
+    Args:
+        path: the file.
+        channels: int, the wanted channels.
+        error: what TensorFlow said.
+    """
+    return ValueError(
+        f"{path} cannot be read as an image with {channels} channels. Remove or "
+        f"convert the file. ({reason(error)})"
+    )
+
+
+def check_size(image: Any, shape: tuple[int, ...], path: pathlib.Path) -> None:
+    """Refuses an image of another size than the first.
+
+    Args:
+        image: array `[height, width, channels]`.
+        shape: the shape of the first image.
+        path: the file of the image, for the message.
+    """
+    if image.shape != shape:
+        raise ValueError(
+            "`size` must be given if images differ in size. Received: size=None for "
+            f"{path} of shape {image.shape}, but the first image has shape {shape}. "
+            "Pass e.g. size=(84, 84)."
+        )
 
 
 def _ends(path: pathlib.Path) -> bytes:

@@ -1,12 +1,16 @@
 """`Mixture`: each task comes from one of several families."""
 
+import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any, final
 
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.family import Episode, TaskFamily, first_row
+from maml_keras.data.family_pools import pools_of
 from maml_keras.data.seeds import as_seed
 
 
@@ -54,6 +58,8 @@ class Mixture(TaskFamily):
             )
         self.weights = tuple((shares / shares.sum()).tolist())
         self.chunk = max(family.chunk for family in self.families)
+        # The class number of each family's first class; labels of tasks begin at 0.
+        self._first_numbers = (0,) * len(self.families)
         _check_alike(self.families)
 
     def __repr__(self) -> str:
@@ -63,6 +69,34 @@ class Mixture(TaskFamily):
         """The sum over all families; None if one of them does not know its number."""
         counts = [family.distinct_tasks() for family in self.families]
         return None if None in counts else sum(c for c in counts if c is not None)
+
+    def class_numbers(self) -> ClassNumbers:
+        """The same tasks with labels that mean the same class in every task.
+
+        Families that draw from the same pools share their class numbers. The numbers of
+        the next family with other pools follow.
+
+        >>> from maml_keras.data import NWayKShot, from_arrays
+        >>> x, y = np.arange(6.0), [0, 0, 1, 1, 2, 2]
+        >>> one, other = (
+        ...     NWayKShot(from_arrays(x, y), ways=2, shots=1, queries=1)
+        ...     for _ in range(2)
+        ... )
+        >>> Mixture([one, other]).class_numbers().num_classes
+        6
+        >>> Mixture([one, one]).class_numbers().num_classes
+        3
+        """
+        numbers = [family.class_numbers() for family in self.families]
+        pools = [tuple(map(id, pools_of(f))) or (id(f),) for f in self.families]
+        sizes: dict[Any, int] = {}
+        for of, found in zip(pools, numbers):
+            sizes[of] = max(sizes.get(of, 0), found.num_classes)
+        firsts = dict(zip(sizes, itertools.accumulate([0, *sizes.values()])))
+        other = copy.copy(self)
+        other.families = tuple(found.tasks for found in numbers)
+        other._first_numbers = tuple(firsts[of] for of in pools)
+        return ClassNumbers(other, sum(sizes.values()))
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""
@@ -92,6 +126,7 @@ class Mixture(TaskFamily):
             )
             for family, one, own in zip(self.families, plan["plans"], rows)
         ]
+        parts = [_counted(*pair) for pair in zip(parts, self._first_numbers)]
 
         def stitched(*leaves: Any) -> Any:
             together = tf.dynamic_stitch(rows, leaves)
@@ -100,6 +135,14 @@ class Mixture(TaskFamily):
 
         episodes: Episode = tf.nest.map_structure(stitched, *parts)
         return episodes
+
+
+def _counted(episode: Episode, first: int) -> Episode:
+    """The episode with class numbers that begin at `first`."""
+    if not first:
+        return episode
+    task, query_y = episode
+    return {**task, "support_y": task["support_y"] + first}, query_y + first
 
 
 def _check_alike(families: Sequence[TaskFamily]) -> None:

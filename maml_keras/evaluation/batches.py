@@ -7,15 +7,22 @@ from typing import Any
 
 import tensorflow as tf
 
+from maml_keras.data.plain_errors import plainly
 
-def batches(episodes: Any) -> Any:
-    """Checks that `episodes` is not a single batch; returns it."""
+
+def batches(episodes: Any) -> Iterator[Any]:
+    """The batches of `episodes`.
+
+    Raises:
+        ValueError: if `episodes` is a single batch, or an example cannot be read.
+    """
     if isinstance(episodes, tuple) and episodes and isinstance(episodes[0], dict):
         raise ValueError(
             "`episodes` must be a dataset or an iterable of batches (task, query_y). "
             "Received: a single batch. Put it into a list: `[batch]`."
         )
-    return episodes
+    with plainly():
+        yield from episodes
 
 
 def batches_left(episodes: Any, seen: int) -> int | None:

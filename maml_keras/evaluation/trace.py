@@ -34,6 +34,7 @@ from maml_keras.learner.learner import Learner
 from maml_keras.learner.weights import SUPPORT, passes_of, queries_there
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
+from maml_keras.outer.preparations import adopt, in_unit
 
 # Number of tasks that are kept completely, for pictures.
 EXAMPLES = 4
@@ -61,7 +62,8 @@ class InnerTrace:
         queries: int, query examples of a task; `(fewest, most)` if tasks differ.
         batch_norm: str, the policy.
         examples: the first few tasks: `support_x`, `support_y`, `query_x`, `query_y`,
-            and `predictions` `[tasks, K + 1, query examples, ...]`.
+            and `predictions` `[tasks, K + 1, query examples, ...]`, targets and
+            predictions in the original unit.
         higher_is_better: as in `Evaluation`, for `query_metric`.
     """
 
@@ -153,7 +155,7 @@ def trace_inner_loop(
     >>> maml = mk.MAML(model, mk.InnerLoop("mse", mk.SGD(0.1)))
     >>> x = np.ones([4, 5, 1], "float32")
     >>> batch = {"support_x": x, "support_y": 2 * x, "query_x": x}, 2 * x
-    >>> trace = trace_inner_loop(maml, [batch], steps=3)
+    >>> trace = trace_inner_loop(maml, [batch], steps=3, verbose=0)
     >>> trace.query_loss.shape, trace.gradient_norms.shape, trace.layers
     ((4, 4), (4, 3, 1), ('line/head',))
     """
@@ -161,6 +163,7 @@ def trace_inner_loop(
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
+    adopt(maml, episodes)
     maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
     compiled, layers = _compiled(maml, steps, name, function)
@@ -184,7 +187,12 @@ def trace_inner_loop(
         there = queries_there(task, query_y)
         counts += there.sum(axis=1).tolist()
         if done < EXAMPLES:
-            kept = {**task, "query_y": query_y, "predictions": predictions}
+            kept = {
+                **task,
+                "support_y": in_unit(maml, task["support_y"]),
+                "query_y": in_unit(maml, query_y),
+                "predictions": predictions,
+            }
             drawn = first_tasks(EXAMPLES - done, kept)
             # Tasks of another size are left out, because their arrays do not stack.
             if not examples or _sizes(drawn) == _sizes(examples[0]):
@@ -236,7 +244,7 @@ def predictions_along(maml: MAML, task: dict[str, Any], *, steps: int) -> Any:
 
         def one(element: Any) -> tuple[Any, Any]:
             def answer(point: Point, k: Any) -> Any:
-                return _answer(learner, point, element, k)
+                return in_unit(maml, _answer(learner, point, element, k))
 
             return (), along(loop, learner, element, steps, answer)[0]
 
@@ -273,6 +281,7 @@ def _compiled(
 
     def one(element: dict[str, Any]) -> tuple[Any, Any]:
         task, query_y = element["task"], element["query_y"]
+        support_y = in_unit(maml, task["support_y"])
 
         def look(point: Point, k: Any) -> dict[str, Any]:
             support = learner(
@@ -283,13 +292,14 @@ def _compiled(
                 step=k,
                 weight=task.get(SUPPORT),
             ).predictions
-            query = _answer(learner, point, task, k)
+            support = in_unit(maml, support)
+            query = in_unit(maml, _answer(learner, point, task, k))
             return {
                 "support": support,
                 "query": query,
                 "support_masks": masks.taken(support),
                 "query_masks": masks.taken(query),
-                "support_loss": maml._outer_loss(task["support_y"], support),
+                "support_loss": maml._outer_loss(support_y, support),
                 "query_loss": maml._outer_loss(query_y, query),
             }
 
@@ -301,12 +311,17 @@ def _compiled(
         }
 
     def trace(task: Any, query_y: Any) -> Any:
+        # Losses and metrics are in the original unit.
+        query_y = in_unit(maml, query_y)
         _, numbers = TASK_MAP(one, {"task": task, "query_y": query_y})
         outputs, known = (
             {part: numbers.pop(f"{part}{ending}") for part in ("support", "query")}
             for ending in ("", "_masks")
         )
-        for part, y in (("support", task["support_y"]), ("query", query_y)):
+        for part, y in (
+            ("support", in_unit(maml, task["support_y"])),
+            ("query", query_y),
+        ):
             if function is None:
                 numbers[f"{part}_metric"] = numbers[f"{part}_loss"]
                 continue

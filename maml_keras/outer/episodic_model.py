@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.flag import Flag
+from maml_keras.data.plain_errors import plainly
 from maml_keras.data.preparation import Preparation
 from maml_keras.execution import fused_steps
 from maml_keras.execution.step_by_step import checked
@@ -245,9 +246,10 @@ class EpisodicModel(keras.Model, abc.ABC):
                 "the model outside the scope of the strategy."
             )
         adopt(self, x, kwargs.get("validation_data"))
-        batch = fit_checks.check_training_data(
-            self.learner, self.inner, x, y, prepared=self.preparation is not None
-        )
+        with plainly():
+            batch = fit_checks.check_training_data(
+                self.learner, self.inner, x, y, prepared=self.preparation is not None
+            )
         steps = automatic_settings.steps_of_epoch(x, **kwargs)
         epochs = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
         automatic_settings.settle(self, batch, steps, steps and steps * epochs)
@@ -269,7 +271,8 @@ class EpisodicModel(keras.Model, abc.ABC):
         if isinstance(x, (tf.data.Dataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot shuffle.
         if not inspect.isgenerator(x):
-            return super().fit(x, y, **kwargs)
+            with plainly():
+                return super().fit(x, y, **kwargs)
         checks = fit_checks.GeneratorChecks(
             self.learner, self.inner, self._batch_checks()
         )
@@ -342,7 +345,7 @@ class EpisodicModel(keras.Model, abc.ABC):
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.evaluate`, on batches of episodes."""
         adopt(self, args[0] if args else kwargs.get("x"))
-        with self._one_batch_a_call():
+        with self._one_batch_a_call(), plainly():
             self._saw_batch = False
             found = super().evaluate(*args, **kwargs)
         if not self._saw_batch:
@@ -355,7 +358,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         With a preparation, predictions are in the original unit.
         """
         adopt(self, args[0] if args else kwargs.get("x"))
-        with self._one_batch_a_call():
+        with self._one_batch_a_call(), plainly():
             self._saw_batch = False
             try:
                 return super().predict(*args, **kwargs)

@@ -73,6 +73,17 @@ def test_a_pool_is_written_in_pieces_and_opened_without_reading(tmp_path, monkey
     assert len(fingerprints) == 3
 
 
+def test_a_system_without_positioned_reads_reads_the_same(tmp_path, monkeypatch):
+    opened = data.to_disk(pool(EXAMPLES["images"]), tmp_path / "a.pool")
+    monkeypatch.delattr(os, "preadv")  # As on Windows.
+    read = opened.examples[[7, 0, 11]]
+    np.testing.assert_array_equal(read, EXAMPLES["images"][[7, 0, 11]])
+    examples = tmp_path / "a.pool" / "examples-0.npy"
+    examples.write_bytes(examples.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="must hold row 11"):
+        opened.examples[[11]]
+
+
 def test_a_split_warns_of_copies_from_the_keys_beside_the_file(tmp_path):
     x = EXAMPLES["images"].copy()
     x[11] = x[0]

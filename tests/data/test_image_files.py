@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import maml_keras as mk
 from maml_keras import data
+from maml_keras.data import near_copies
 
 
 @pytest.fixture
@@ -85,6 +87,37 @@ def test_a_damaged_image_is_named_when_it_is_needed(folder):
     tasks = data.NWayKShot(pool, ways=4, shots=1, queries=2)
     with pytest.raises(tf.errors.OpError, match=r"b/1.png cannot be read as an image"):
         next(iter(data.episodes(tasks, batch_size=1, seed=1)))
+
+
+def test_training_and_audits_name_a_damaged_image(folder):
+    (folder / "latin" / "b" / "1.png").write_bytes(b"no image")
+    pool = data.from_folder(folder, groups="parent", lazy=True)
+    tasks = data.NWayKShot(pool, ways=4, shots=1, queries=2)
+    batches = data.episodes(tasks, batch_size=1, seed=1)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(4)]
+    model = keras.Sequential([keras.Input([6, 6, 3]), *layers])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.1)))
+    maml.compile("adam", run_eagerly=True)
+    for use in (
+        lambda: maml.fit(batches, steps_per_epoch=1, verbose=0),
+        lambda: maml.predict(batches.take(1), verbose=0),
+        lambda: mk.evaluate_episodes(maml, batches, num_tasks=1, verbose=0),
+        lambda: data.audit(tasks, num_tasks=2),
+    ):
+        # The sentence alone, without the names of TensorFlow's graph.
+        with pytest.raises(ValueError, match=r"^\S+b/1.png cannot be read as an image"):
+            use()
+
+
+def test_an_audit_decodes_no_more_images_than_it_says(folder, monkeypatch):
+    size = (8, 8)  # Smaller ones are no pictures.
+    pool = data.from_folder(folder, groups="parent", size=size, lazy=True)
+    parts = data.split_classes(pool, train=2, validation=0, test=2)
+    monkeypatch.setattr(near_copies, "MOST_DECODED", 4)
+    report = data.audit(parts[0], test=parts[2])
+    [note] = report.findings
+    assert "4 of 6 of train and 4 of 6 of test" in str(note)
 
 
 def test_an_image_of_another_size_is_named(folder):

@@ -41,6 +41,20 @@ def test_each_task_is_whole_in_a_pipeline_and_its_number_is_the_sum():
     assert Mixture([one, other]).distinct_tasks() == total
 
 
+def test_class_numbers_mean_the_same_class_in_every_task():
+    one, other = families()  # Examples of class c are 5 c ... 5 c + 4.
+    again = NWayKShot(one.pool, ways=2, shots=1, queries=2)
+    tasks, count = Mixture([one, other, again]).class_numbers()
+    assert count == 3 + 9
+    got = draw(tasks, 300)
+    for x, y in (("support_x", "support_y"), ("query_x", "query_y")):
+        classes, labels = got[x][..., 0] // 5, got[y]
+        mine = (labels < 3).all(axis=1)
+        np.testing.assert_array_equal(labels[mine], classes[mine])
+        np.testing.assert_array_equal(labels[~mine], classes[~mine] + 3)
+        assert 0.55 < mine.mean() < 0.78  # Two of three families.
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

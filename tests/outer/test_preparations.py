@@ -88,6 +88,12 @@ def test_figures_are_in_the_original_unit(maml, parts):
     np.testing.assert_allclose(
         result.per_episode[:, -1], abs(predicted - prices).mean(axis=(1, 2)), rtol=1e-4
     )
+    # What callbacks such as `Watch` log and draw is in the original unit, too.
+    trace = mk.evaluation.trace_inner_loop(maml, episodes, num_tasks=6, verbose=0)
+    np.testing.assert_allclose(trace.query_loss[:, -1], squares, rtol=1e-3)
+    drawn = trace.examples
+    np.testing.assert_allclose(drawn["query_y"], prices[:4], rtol=1e-5)
+    np.testing.assert_allclose(drawn["predictions"][:, -1], predicted[:4], rtol=1e-4)
 
 
 def test_an_adapted_model_takes_rows_and_predicts_prices(maml, parts):
