@@ -21,7 +21,7 @@ from maml_keras_cli.options import (
 
 
 class Format(str, enum.Enum):
-    """Formats of an export. ONNX and LiteRT files predict; they do not adapt."""
+    """Formats of an export. Only with `--adapt`, ONNX and LiteRT files adapt."""
 
     savedmodel = "savedmodel"
     onnx = "onnx"
@@ -40,12 +40,20 @@ def export(
         Format,
         typer.Option(
             help="A SavedModel adapts and predicts wherever TensorFlow runs. ONNX and "
-            "LiteRT (.tflite) files only predict, without TensorFlow: convert a "
-            "network that is adapted already. They have no card, so "
-            "--batch-norm, --tasks, --data-dir and --download apply to the SavedModel "
-            "only."
+            "LiteRT (.tflite) files predict without TensorFlow; with --adapt they "
+            "adapt, too. --batch-norm, --tasks, --data-dir and --download apply to the "
+            "SavedModel only."
         ),
     ] = Format.savedmodel,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt",
+            help="Write an ONNX or LiteRT file that learns: the functions of the "
+            "SavedModel, with its card. Without this option, the file only predicts: "
+            "convert a network that is adapted already.",
+        ),
+    ] = False,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -68,8 +76,13 @@ def export(
     predictions differ from Keras's.
     """
     if format is not Format.savedmodel:
-        _convert(path, format.value, out, 0 if quiet else 1)
+        _convert(path, format.value, out, adapt, 0 if quiet else 1)
         return
+    if adapt:
+        raise ValueError(
+            "`--adapt` is for ONNX and LiteRT files; a SavedModel always adapts. Add "
+            "`--format onnx` or `--format litert`, or leave `--adapt` out."
+        )
     if (path / "saved_model.pb").exists():
         raise ValueError(
             f"A SavedModel is written from a run folder. Received: {path}, which is a "
@@ -102,7 +115,11 @@ def export(
 
 
 def _convert(
-    path: pathlib.Path, name: str, out: pathlib.Path | None, verbose: int
+    path: pathlib.Path,
+    name: str,
+    out: pathlib.Path | None,
+    adapt: bool,
+    verbose: int,
 ) -> None:
     from maml_keras.experiments import run_folder
     from maml_keras.export import conversion
@@ -111,9 +128,13 @@ def _convert(
     suffix = FORMATS[name].suffix
     # The file of a run goes into the run folder, as its SavedModel does.
     target = path / "export" if (path / "maml.keras").exists() else path.resolve()
+    stem = f"{target.stem}.learner" if adapt else target.stem
     written = (
-        run_folder.first_free(target.with_name(f"{target.stem}{suffix}"))
+        run_folder.first_free(target.with_name(f"{stem}{suffix}"))
         if out is None
         else new_path(out)
     )
-    typer.echo(conversion.convert_file(path, written, format=name, verbose=verbose))
+    done = conversion.convert_file(
+        path, written, format=name, adapt=adapt, verbose=verbose
+    )
+    typer.echo(done)

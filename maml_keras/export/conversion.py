@@ -14,6 +14,8 @@ import tensorflow as tf
 from maml_keras.backend.progress import Bar
 from maml_keras.backend.tensorflow_log import without_announcements
 from maml_keras.export import card_file, reading
+from maml_keras.export.learner_files import LearnerConversion, convert_learner
+from maml_keras.export.learner_formats import LEARNER_FORMATS
 from maml_keras.export.runtimes import FORMATS, Format
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
@@ -83,26 +85,40 @@ class Initialisation(keras.Model):
 
 
 def convert(
-    model: keras.Model,
+    model: Any,
     path: str | pathlib.Path,
     *,
     format: str | None = None,
+    adapt: bool = False,
+    support: int | None = None,
+    query: int | None = None,
     examples: Any = None,
     tolerance: float | None = 1e-4,
     verbose: str | int = "auto",
-) -> Conversion:
-    """Writes a network as ONNX or LiteRT, and compares that runtime with Keras.
+) -> Conversion | LearnerConversion:
+    """Writes a network as ONNX or LiteRT, and compares the runtime with Keras.
 
     `max |runtime(x) - model(x)| / max |model(x)| <= tolerance`, for all examples at
-    once and for the first one alone. Both formats take any number of examples. Both
-    only predict; for adaptation, write a SavedModel with `MAML.export`.
+    once and for the first one alone. Both formats take any number of examples.
+
+    With `adapt=True`, the file learns: it holds the export's functions `adapt`,
+    `predict_with` and `adapt_and_predict`, with their arguments, and runs them without
+    TensorFlow. A LiteRT file holds `serve`, `fine_tune` and `reset`, too. For ONNX,
+    `adapt_and_predict` is in `learner.onnx`, and the other two in `learner.adapt.onnx`
+    and `learner.predict_with.onnx`. The answers are compared with the SavedModel's
+    after 0, 1 and 3 steps, on random tasks of two sizes.
 
     Args:
         model: an adapted network, `maml.adapt(...)`, or any built `keras.Model`. For a
-            `MAML`, its initialisation with its batch-norm policy is written.
+            `MAML`, its initialisation with its batch-norm policy is written. With
+            `adapt=True`: a `MAML`, or the folder of an export or of a run.
         path: the file to write, ending in `.onnx` or `.tflite`. An existing file is
             replaced.
         format: `"onnx"` or `"litert"`; None for the format of the path's ending.
+        adapt: bool, whether the file adapts; otherwise the file only predicts.
+        support: int, the number of support examples that an adapting file takes; None
+            for any number. Some runtimes want fixed numbers.
+        query: int, the number of queries of an adapting file; None for any number.
         examples: inputs `[examples, ...]` to compare on. None for random inputs:
             normal floats, and integers 0 and 1. Required if the model does not tell
             the shape of its inputs.
@@ -111,9 +127,11 @@ def convert(
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Returns:
-        A `Conversion`; its `str()` states the difference.
+        A `Conversion`, or a `LearnerConversion` for `adapt=True`; its `str()` states
+        the differences.
 
     Raises:
+        FileNotFoundError: if a folder holds neither an export nor a run.
         ImportError: if a package is missing; the message says what to install.
         TypeError: if `model` is not a model.
         ValueError: if the format is unknown, the format cannot hold the network, or
@@ -127,6 +145,28 @@ def convert(
     >>> done.format, done.difference < 1e-5
     ('onnx', True)
     """
+    if adapt:
+        if examples is not None:
+            raise ValueError(
+                "`examples` are the inputs on which a predictor is compared. Received: "
+                "`examples` with `adapt=True`, which compares on random tasks. Leave "
+                "one of them out."
+            )
+        path = pathlib.Path(path)
+        return convert_learner(
+            model,
+            path,
+            LEARNER_FORMATS[_format(format, path).name],
+            support=support,
+            query=query,
+            tolerance=tolerance,
+            verbose=verbose,
+        )
+    if support is not None or query is not None:
+        raise ValueError(
+            "`support` and `query` are sizes of a file that adapts. Received: "
+            f"support={support}, query={query} without `adapt=True`."
+        )
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`model` must be a keras.Model. Received: {type(model).__name__}. To "
@@ -147,7 +187,8 @@ def convert_file(
     tolerance: float | None = 1e-4,
     verbose: str | int = "auto",
     custom_objects: dict[str, Any] | None = None,
-) -> Conversion:
+    adapt: bool = False,
+) -> Conversion | LearnerConversion:
     """Converts a saved network; see `convert`.
 
     Args:
@@ -158,12 +199,25 @@ def convert_file(
         tolerance: as for `convert`.
         verbose: as for `convert`.
         custom_objects: as in `keras.saving.load_model`.
+        adapt: as for `convert`.
 
     Raises:
         FileNotFoundError: if `source` holds no network.
         ValueError: as for `convert`, or if a SavedModel is not an export.
     """
     source = pathlib.Path(source)
+    if adapt:
+        path = pathlib.Path(path)
+        return convert_learner(
+            source,
+            path,
+            LEARNER_FORMATS[_format(format, path).name],
+            support=None,
+            query=None,
+            tolerance=tolerance,
+            verbose=verbose,
+            custom_objects=custom_objects,
+        )
     if (source / "maml.keras").exists():
         source = source / "maml.keras"
     if source.suffix == ".keras" and source.exists():
