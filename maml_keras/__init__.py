@@ -12,6 +12,7 @@ from maml_keras.evaluation import (
 from maml_keras.execution import Chunked, TaskMap
 from maml_keras.export import (
     Conversion,
+    LearnerConversion,
     ModelCard,
     convert,
     fine_tune,
@@ -87,6 +88,7 @@ __all__ = [
     "Implicit",
     "InnerLoop",
     "InnerTrace",
+    "LearnerConversion",
     "LowRank",
     "LowRankAttention",
     "MetaCurvature",

@@ -76,8 +76,11 @@ class Comparison:
             return
         tuned = {k.removeprefix("support_"): v for k, v in support.items()} | how
         # Next to 1, because a loss that is close to 0 has hardly a digit in float32.
-        losses = self._run("fine_tune", **tuned), self.answer("fine_tune", **tuned)
-        yield tuple({**loss, "one": np.float32(1)} for loss in losses)
+        one = {"one": np.float32(1)}
+        yield (
+            self._run("fine_tune", **tuned) | one,
+            self.answer("fine_tune", **tuned) | one,
+        )
         yield self._run("serve", **asked), self.answer("serve", **asked)
         self._run("reset")
         self._saved.reset()

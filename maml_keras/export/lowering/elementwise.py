@@ -134,14 +134,9 @@ def _add(node: Node, *parts: Any) -> Any:
 @lowers("IsFinite")
 def is_finite(node: Node | None, x: Any) -> Any:
     """True for each number that is neither infinite nor NaN."""
+    # Not with `logical_not`: TensorFlow's optimiser turns `not a <= b` into `a > b`,
+    # which NaN makes false, too.
     return tf.abs(x) <= x.dtype.max
-
-
-@lowers("IsNan")
-def is_nan(node: Node | None, x: Any) -> Any:
-    """True for each NaN."""
-    # `x != x` would be taken for False by an optimiser.
-    return tf.logical_not(tf.abs(x) <= np.inf)
 
 
 @lowers("IsInf")

@@ -13,8 +13,8 @@ from tensorflow.python.framework import op_def_registry, ops
 
 from maml_keras.export.lowering import (  # noqa: F401  These fill the table.
     convolution,
+    cross_entropies,
     elementwise,
-    losses,
     pooling,
     shapes,
 )
