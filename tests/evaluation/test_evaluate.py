@@ -23,6 +23,8 @@ from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import diverged_tasks
 from maml_keras.evaluation.trace import trace_inner_loop
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -115,6 +117,7 @@ def test_evaluation_follows_the_weights():
     assert evaluated(model, batch).mean != before
 
 
+@pytest.mark.graphs
 def test_it_is_traced_once():
     counted = CountedMSE()
     model = maml(dense(), loss=counted)

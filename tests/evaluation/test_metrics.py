@@ -18,6 +18,8 @@ from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.metrics import direction
 from maml_keras.evaluation.trace import trace_inner_loop
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.evaluation.trace import EXAMPLES, predictions_along
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 RATE, STEPS = 0.1, 3
 
@@ -116,6 +116,7 @@ def test_only_layers_that_adapt_have_norms_and_zero_steps_give_none():
     assert none.query_loss.shape == (2, 1)
 
 
+@pytest.mark.graphs
 def test_it_is_traced_once(monkeypatch):
     maml = mk.MAML(helpers.dense(), mk.InnerLoop("mse", mk.SGD(RATE)))
     batch = helpers.regression()

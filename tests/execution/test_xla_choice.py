@@ -1,10 +1,12 @@
 """XLA compiles where that pays, and training goes on where XLA cannot compile."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import dense, regression
+from helpers import regression
 
 from maml_keras import MAML, SGD, InnerLoop
 from maml_keras.execution import xla_choice
@@ -28,7 +30,8 @@ def four_batches():
 
 def model_of(metrics=(), **options):
     keras.utils.set_random_seed(0)
-    model = MAML(dense(), InnerLoop("mse", SGD(0.1)))
+    net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2)])
+    model = MAML(net, InnerLoop("mse", SGD(0.1)))
     model.compile(keras.optimizers.Adam(0.01), metrics=list(metrics), **options)
     return model
 
@@ -64,29 +67,39 @@ def test_epochs_before_the_initial_epoch_count_once(monkeypatch):
     assert not model.jit_compile  # Twelve meta-steps in all, as without a break.
 
 
+def trained_on(data):
+    """A model whose metric XLA cannot compile, after eight steps on four batches."""
+    model = model_of([uncompilable])
+    if data == "arrays":
+        arrays, how = regression(tasks=8), {"batch_size": 2, "shuffle": False}
+        history = model.fit(*arrays, epochs=2, verbose=0, **how)
+    elif data == "finite":
+        history = model.fit(four_batches(), epochs=2, verbose=0)
+    else:
+        history = model.fit(
+            four_batches().repeat(), steps_per_epoch=4, epochs=2, verbose=0
+        )
+    return model, history.history
+
+
+@functools.cache
+def trained_without_xla():
+    """The weights and the history if nothing tries XLA; each kind of data has them."""
+    model, history = trained_on("finite")
+    assert not model._xla_refused
+    return model.get_weights(), history
+
+
 @pytest.mark.parametrize("data", ["endless", "finite", "arrays"])
 def test_a_step_that_xla_cannot_compile_runs_without_xla(data, monkeypatch):
-    def trained():
-        model = model_of([uncompilable])
-        if data == "arrays":
-            arrays, how = regression(tasks=8), {"batch_size": 2, "shuffle": False}
-            history = model.fit(*arrays, epochs=2, verbose=0, **how)
-        elif data == "finite":
-            history = model.fit(four_batches(), epochs=2, verbose=0)
-        else:
-            history = model.fit(
-                four_batches().repeat(), steps_per_epoch=4, epochs=2, verbose=0
-            )
-        return model, history.history
-
-    plain, expected = trained()
+    weights, expected = trained_without_xla()
     monkeypatch.setattr(xla_choice, "EARNED_BACK", 1)
-    model, history = trained()
+    model, history = trained_on(data)
     assert model._xla_refused
     assert not model.jit_compile
     for name, values in expected.items():
         np.testing.assert_allclose(history[name], values, rtol=1e-5)
-    for v, w in zip(model.get_weights(), plain.get_weights()):
+    for v, w in zip(model.get_weights(), weights):
         np.testing.assert_allclose(v, w, rtol=1e-4, atol=1e-6)
     assert int(model.meta_steps) == int(model.optimizer.iterations) == 8
 

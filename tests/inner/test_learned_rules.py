@@ -18,7 +18,7 @@ from maml_keras import (
     evaluate_episodes,
 )
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 RULES = [MetaSGD, PerStepSGD, MetaCurvature]
 
@@ -35,6 +35,7 @@ def test_an_untrained_rule_is_gradient_descent(rule):
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)  # float32
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("model", [dense, lambda: images()], ids=["dense", "conv"])
 def test_gradient_of_learned_variables_matches_differences(rule, model):
@@ -135,6 +136,7 @@ def test_meta_curvature_has_no_matrix_for_a_vocabulary():
     assert columns.shape == (4, 4)
 
 
+@pytest.mark.graphs
 @pytest.mark.journey
 @pytest.mark.default_map
 @pytest.mark.parametrize("rule", RULES)
@@ -195,6 +197,7 @@ def test_a_rule_belongs_to_one_set_of_shapes():
         MAML(dense(units=7), InnerLoop("mse", rule))
 
 
+@pytest.mark.graphs
 def test_more_steps_than_trained_use_the_last_rates(tmp_path):
     # Compared with a rule for five steps whose rows 2 to 5 hold the same rates.
     model, (task, query_y) = dense(), regression()

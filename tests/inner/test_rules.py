@@ -9,7 +9,7 @@ from helpers import RATE, Momentum, dense, regression
 from maml_keras import MAML, SGD, Adam, InnerLoop, check_meta_gradient
 from maml_keras.inner import rules
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 RULES = [SGD, Momentum, rules.Momentum, Adam]
 
@@ -82,6 +82,7 @@ def test_every_map_gives_the_same(rule):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
 
 
+@pytest.mark.graphs
 def test_learned_rate_is_meta_trained_saved_and_exact(tmp_path):
     model = MAML(dense(), InnerLoop("mse", Momentum(RATE), steps=2))
     assert len(model.trainable_variables) == 5
@@ -147,6 +148,7 @@ def test_derivative_of_adam_is_its_formula_also_at_zero(gradient):
     np.testing.assert_allclose(slope, expected, rtol=1e-9)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("rule", [rules.Momentum(0.1), Adam(0.01, epsilon=1e-2)])
 def test_meta_gradient_passes_through_the_state_of_a_rule(rule):
     # Three steps, so that the state that is carried between steps matters.

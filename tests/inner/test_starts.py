@@ -18,7 +18,7 @@ from maml_keras import (
 from maml_keras.export.file_adaptation import adapt_file
 from maml_keras.inner.starts import prototypical_weights
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -74,6 +74,7 @@ def test_head_from_prototypes_adapts_with_the_rest():
     np.testing.assert_allclose(got, model(task["query_x"][0]), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.graphs
 @pytest.mark.parametrize("steps", [0, 1])
 def test_meta_gradient_passes_through_the_prototypes(steps):
     # Otherwise the body would be trained through the steps only: with 0 steps, never.
@@ -108,6 +109,7 @@ def test_training_works_in_half_precision():
     assert np.isfinite(history.history["loss"]).all()
 
 
+@pytest.mark.graphs
 def test_saved_and_exported_models_start_at_the_prototypes(tmp_path):
     learner, (task, _) = wrapped(embedding(), steps=2), classification()
     learner.save(tmp_path / "model.keras")
@@ -123,6 +125,7 @@ def test_saved_and_exported_models_start_at_the_prototypes(tmp_path):
     np.testing.assert_allclose(got, learner(task)[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.graphs
 def test_an_export_has_prototypes_also_if_the_head_does_not_adapt(tmp_path):
     inner = InnerLoop(
         CROSS_ENTROPY,
@@ -148,6 +151,7 @@ def test_an_export_has_prototypes_also_if_the_head_does_not_adapt(tmp_path):
     np.testing.assert_allclose(saved.predict_with(weights, query), expected, **close)
 
 
+@pytest.mark.graphs
 def test_the_table_of_adapt_begins_at_the_prototypes(tmp_path):
     learner, (task, _) = wrapped(embedding(), steps=2), classification()
     path = learner.export(tmp_path / "export")

@@ -1,5 +1,7 @@
 """Every batch is looked at, whatever compiles the step that follows."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -80,10 +82,28 @@ def dataset(made):
     )
 
 
-def learner(**options):
+NETWORKS = {"reader": (reader, SCCE), "dense": (dense, "mse")}
+
+
+@functools.cache
+def built(how, network):
+    """A model to share, whose trace is the most costly part, and its first numbers."""
     keras.utils.set_random_seed(0)
-    model = maml(reader(), loss=SCCE, task_map="vectorized")
+    options, (make, loss) = WAYS_TO_RUN[how], NETWORKS[network]
+    # XLA compiles a vectorised step faster than a loop.
+    task_map = "vectorized" if options.get("jit_compile") else "parallel"
+    model = maml(make(), loss=loss, task_map=task_map)
     model.compile("sgd", **options)
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.weights, *model.optimizer.variables]
+    return model, variables, [np.array(v) for v in variables]
+
+
+def untrained(how="graph", network="reader"):
+    """The shared model as it was before its first step."""
+    model, variables, start = built(how, network)
+    for variable, value in zip(variables, start):
+        variable.assign(value)
     return model
 
 
@@ -103,7 +123,7 @@ def assert_steps(model, steps):
 )
 def test_training_stops_before_a_batch_that_does_not_fit(how, fault):
     spoil, message = FAULTS[fault]
-    model = learner(**WAYS_TO_RUN[how])
+    model = untrained(how)
     with pytest.raises(ValueError, match=message):
         model.fit(dataset(batches(spoil)), verbose=0)
     assert_steps(model, BAD)
@@ -112,7 +132,7 @@ def test_training_stops_before_a_batch_that_does_not_fit(how, fault):
 
 def test_training_on_a_generator_stops_before_the_batch():
     spoil, message = next(iter(FAULTS.values()))
-    model = learner(jit_compile=True)
+    model = untrained("xla")
     with pytest.raises(ValueError, match=message):
         model.fit(iter_of(batches(spoil)), verbose=0)
     assert_steps(model, BAD)
@@ -121,7 +141,7 @@ def test_training_on_a_generator_stops_before_the_batch():
 @pytest.mark.parametrize("fault", FAULTS)
 def test_single_batches_and_evaluation_are_refused_alike(fault):
     spoil, message = FAULTS[fault]
-    model, made = learner(), batches(spoil)
+    model, made = untrained(), batches(spoil)
     with pytest.raises(ValueError, match=message):
         model.train_on_batch(*made[BAD])
     with pytest.raises(ValueError, match=message):
@@ -140,7 +160,7 @@ def test_a_generator_is_looked_at_as_a_dataset_is():
     made = batches(put("support_y", 0), at=0)
     made[0][0]["support_y"] = made[0][0]["support_y"] + 0.5
     with pytest.raises(ValueError, match="`support_y` must hold class numbers"):
-        learner().fit(iter_of(made), verbose=0)
+        untrained().fit(iter_of(made), verbose=0)
 
 
 SIZES = {
@@ -173,9 +193,7 @@ def test_an_empty_set_in_any_batch_says_so(how, size, source):
         for index in range(BATCHES):
             yield regression(**(sizes if index == BAD else {}))
 
-    keras.utils.set_random_seed(0)
-    model = maml(dense(), task_map="vectorized")
-    model.compile("sgd", **WAYS_TO_RUN[how])
+    model = untrained(how, "dense")
     made = stream()
     if source == "dataset":
         made = untuned(tf.data.Dataset.from_generator(stream, output_signature=OPEN))

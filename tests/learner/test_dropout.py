@@ -14,6 +14,8 @@ from helpers import (
 import maml_keras as mk
 from maml_keras.outer.meta_step import seeds_of
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 POLICIES = [
     "transductive",
     "inductive",

@@ -9,6 +9,8 @@ from maml_keras import Backprop, FirstOrder, Phases, Reptile
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.trace import trace_inner_loop
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 WORDS = np.array([[[1, 2, 3, 0], [3, 1, 0, 0]], [[2, 4, 1, 1], [4, 0, 0, 0]]], "int32")
 TAGS = np.array([[[0, 1, 1, 0], [1, 0, 0, 0]], [[1, 1, 0, 1], [0, 0, 0, 0]]], "int32")

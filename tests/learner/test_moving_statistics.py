@@ -16,6 +16,8 @@ from helpers import (
 
 from maml_keras.learner.learner import Learner
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 MOMENTUM = 0.7
 
 
@@ -37,8 +39,10 @@ def moved_by_hand(model, batch, steps):
     )
 
 
-@pytest.mark.parametrize("policy", ["transductive", "running"])
-@pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
+@pytest.mark.graphs
+@pytest.mark.parametrize(
+    ("policy", "task_map"), [("running", "parallel"), ("transductive", "vectorized")]
+)
 def test_statistics_are_updated_once_a_meta_step_by_a_mean(policy, task_map):
     model, batch = batch_normalised(momentum=MOMENTUM), regression(tasks=3)
     model.layers[1].moving_mean.assign_add(tf.range(6.0) / 10)

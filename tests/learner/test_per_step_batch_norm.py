@@ -14,7 +14,7 @@ from helpers import (
     with_rows_that_differ,
 )
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 TRANSDUCTIVE = ["transductive", "per_step"]
 
@@ -129,6 +129,7 @@ def test_a_frozen_layer_keeps_its_moving_statistics(policy):
     np.testing.assert_allclose(*found, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.graphs
 @pytest.mark.default_map
 @pytest.mark.journey
 @pytest.mark.parametrize("policy", PER_STEP)

@@ -20,7 +20,7 @@ from helpers import (
 from maml_keras import check_meta_gradient, evaluate_episodes, trace_inner_loop
 from maml_keras.learner import batch_norm_policies
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 TRANSDUCTIVE = ["transductive", "per_step"]
 
@@ -89,14 +89,22 @@ def test_support_policy_normalises_queries_by_the_adapted_support_set():
             variable.assign(value)
 
 
+# Other fast tests check two policies. tests/outer/test_meta_gradients.py checks the
+# default, "transductive", for dense and convolutional networks. A test below shows that
+# "inductive" gives the gradients of "transductive".
+@pytest.mark.graphs
 @pytest.mark.parametrize(
     ("kind", "policy"),
-    [("dense", policy) for policy in ALL]
-    + [("conv", "transductive")]
-    + [
-        pytest.param("conv", policy, marks=pytest.mark.slow)
+    [
+        pytest.param(
+            kind,
+            policy,
+            marks=pytest.mark.slow
+            if kind == "conv" or policy in ("transductive", "inductive")
+            else (),
+        )
+        for kind in ("dense", "conv")
         for policy in ALL
-        if policy != "transductive"
     ],
 )
 def test_meta_gradient_is_exact_under_every_policy(policy, kind):
@@ -198,6 +206,7 @@ def statistics(learner):
     return [v.numpy() for v in learner.learner.batch_norm.statistics()]
 
 
+@pytest.mark.graphs
 @pytest.mark.journey
 @pytest.mark.parametrize(
     "policy", ["inductive", "support", "beside", "running", "frozen"]

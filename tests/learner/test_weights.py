@@ -9,6 +9,8 @@ import maml_keras as mk
 from maml_keras.learner import weights
 from tests.members import POLICIES
 
+pytestmark = pytest.mark.usefixtures("without_graphs")
+
 # Real examples of each task; both are padded to the larger numbers.
 SUPPORT, QUERY = (4, 7), (5, 3)
 GENERATOR = np.random.default_rng(0)

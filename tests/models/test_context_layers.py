@@ -8,7 +8,7 @@ from helpers import regression
 from maml_keras import check_meta_gradient, matching, models, recipes
 from maml_keras.models.context_layers import ContextFilm, ContextInput
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 
 def test_context_is_appended_to_the_features():
@@ -49,6 +49,7 @@ def test_only_the_context_adapts_and_stays_at_zero_in_training(task_map, jit_com
     np.testing.assert_array_equal(context, np.zeros(4))
 
 
+@pytest.mark.graphs
 def test_meta_gradient_is_exact():
     model = models.mlp(inputs=3, outputs=2, hidden=[8], activation="tanh", context=4)
     checks = check_meta_gradient(recipes.cavia(model, "mse", steps=2), regression())

@@ -1,5 +1,7 @@
 """A task whose numbers are not finite: noticed, named, and never trained on."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from maml_keras import (
     InnerLoop,
 )
 from maml_keras.data.pipeline_options import untuned
+from maml_keras.outer import bad_task_policies
 from maml_keras.outer.meta_step import meta_step
 
 TASKS, BATCHES, BAD = 4, 4, 2
@@ -65,7 +68,7 @@ def dataset(made):
     )
 
 
-def learner(how="graph", model=None, loss="mse", rate=0.1, steps=1, **kwargs):
+def learner(how="parallel", model=None, loss="mse", rate=0.1, steps=1, **kwargs):
     task_map, options = WAYS_TO_RUN[how]
     keras.utils.set_random_seed(0)
     inner = InnerLoop(loss, SGD(rate), steps=steps)
@@ -87,9 +90,49 @@ def assert_after(maml, steps):
     assert int(maml.episodes_seen) == steps * TASKS
 
 
+@functools.cache
+def built(how, steps=1):
+    """A model to share, whose trace is the most costly part, and its first numbers."""
+    maml = learner(how, steps=steps, bad_tasks="skip")
+    maml.optimizer.build(maml.trainable_variables)
+    start = numbers(maml)
+    # The first `fit` decides whether bad tasks are counted.
+    fitted(maml, batches(good))
+    return maml, start
+
+
+def untrained(how="parallel", *, bad_tasks="stop", **kwargs):
+    """The shared model as it was before its first step. A trace knows no policy."""
+    maml, start = built(how, **kwargs)
+    for variable, value in zip([*maml.weights, *maml.optimizer.variables], start):
+        variable.assign(value)
+    maml.bad_tasks = bad_task_policies.get(bad_tasks)
+    return maml
+
+
+@functools.cache
+def after_good_steps():
+    """The numbers of a run that ends before the bad batch."""
+    maml = untrained()
+    fitted(maml, batches(good, count=BAD))
+    return numbers(maml)
+
+
+@functools.cache
+def after_three_tasks():
+    """The weights if the third step has three tasks, by hand."""
+    by_hand = untrained()
+    for index, batch in enumerate(batches(diverge)):
+        if index == BAD:
+            batch = tf.nest.map_structure(lambda a: np.delete(a, 1, axis=0), batch)
+        by_hand.train_on_batch(*batch)
+    return [v.numpy() for v in by_hand.trainable_variables]
+
+
 @pytest.mark.parametrize("how", WAYS_TO_RUN)
 def test_stop_raises_with_everything_as_before_the_step(how):
-    maml = learner(how)
+    expected = after_good_steps()
+    maml = untrained(how)
     message = (
         r"A meta-step needs finite numbers. Received: 1 of 4 tasks is bad: episode 9 "
         r"\(task 1 of its batch\): .* as before that step. .*bad_tasks='skip'"
@@ -98,26 +141,20 @@ def test_stop_raises_with_everything_as_before_the_step(how):
         fitted(maml, batches(diverge))
     assert [(t.position, t.episode) for t in caught.value.bad_tasks] == [(1, 9)]
     assert_after(maml, BAD)
-    # The same numbers as of a run that ended before.
-    before = learner(how)
-    fitted(before, batches(good, count=BAD))
-    for a, b in zip(numbers(maml), numbers(before)):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32
+    found = numbers(maml)
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # float32, Adam
 
 
 @pytest.mark.parametrize("how", WAYS_TO_RUN)
 def test_skip_takes_the_mean_over_the_other_tasks(how):
-    maml = learner(how, bad_tasks="skip")
+    expected = after_three_tasks()
+    maml = untrained(how, bad_tasks="skip")
     history = fitted(maml, batches(diverge))
     assert history["bad_tasks"] == [1.0]
     assert_after(maml, BATCHES)
-    # By hand: the third step on three tasks.
-    by_hand = learner("parallel")
-    for index, batch in enumerate(batches(diverge)):
-        if index == BAD:
-            batch = tf.nest.map_structure(lambda a: np.delete(a, 1, axis=0), batch)
-        by_hand.train_on_batch(*batch)
-    for v, w in zip(maml.trainable_variables, by_hand.trainable_variables):
+    for v, w in zip(maml.trainable_variables, expected):
         np.testing.assert_allclose(v, w, rtol=1e-4, atol=1e-5)  # float32, Adam
     assert np.isfinite([history["loss"], history["mae"]]).all()
 
@@ -150,15 +187,15 @@ def test_the_first_number_that_is_not_finite_is_named(name):
     spoiler, what = SPOILS[name]
     # In the last case the first step leads to 1e24, and the second one's gradient is
     # the product of two such numbers.
-    maml = learner(steps=2)
+    maml = untrained(steps=2)
     before = numbers(maml)
     made = batches(spoiler, at=0, count=1)
     with pytest.raises(BadTaskError, match=f"1 of 4 tasks is bad: episode 1 .*{what}"):
         maml.train_on_batch(*made[0])
-    assert_identical(before, numbers(maml)[: len(before)])
+    assert_identical(before, numbers(maml))
 
 
-@pytest.mark.parametrize("how", ["fused", "graph", "parallel"])
+@pytest.mark.parametrize("how", ["fused", "parallel"])
 def test_a_finite_loss_with_a_gradient_that_is_not(how):
     net = keras.Sequential([keras.Input([3]), keras.layers.Dense(2, use_bias=False)])
     maml = learner(how, net)
@@ -169,7 +206,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not(how):
     assert_after(maml, BAD)
 
 
-@pytest.mark.parametrize("how", ["fused", "graph", "parallel", "eager"])
+@pytest.mark.parametrize("how", ["fused", "parallel", "eager"])
 def test_adapted_weights_that_no_loss_shows(how):
     # tanh of infinity is one, and its derivative nothing: first-order MAML sees it not.
     hidden = keras.layers.Dense(4, activation="tanh", use_bias=False)
@@ -199,7 +236,7 @@ def test_the_search_has_every_derivative_that_the_step_has():
 
 
 def test_all_tasks_bad_raises_whatever_the_policy():
-    maml = learner(bad_tasks="skip")
+    maml = untrained(bad_tasks="skip")
     task, query_y = batches(good)[0]
     query_y[...] = np.nan
     with pytest.raises(BadTaskError, match="4 of 4 tasks are bad: first episode 0 "):
@@ -208,7 +245,7 @@ def test_all_tasks_bad_raises_whatever_the_policy():
 
 
 def test_weights_that_were_not_finite_before_are_named():
-    maml = learner(bad_tasks="skip")
+    maml = untrained(bad_tasks="skip")
     kernel = maml.model.trainable_variables[0]
     kernel.assign(np.full(kernel.shape, np.nan))
     with pytest.raises(BadTaskError, match="'.*kernel' that were NaN or infin"):
@@ -226,14 +263,14 @@ def test_a_mean_that_overflows_is_no_step(policy):
 
 
 def test_a_metric_and_an_epoch_count_anew():
-    maml = learner(bad_tasks="skip")
+    maml = untrained(bad_tasks="skip")
     history = maml.fit(dataset(batches(diverge)), epochs=2, verbose=0).history
     assert history["bad_tasks"] == [1.0, 1.0]
-    assert "bad_tasks" not in learner().fit(dataset(batches(good)), verbose=0).history
+    assert "bad_tasks" not in fitted(learner(), batches(good))
 
 
 def test_the_first_of_an_epoch_is_told_by_name(caplog):
-    maml = learner(bad_tasks="skip")
+    maml = untrained(bad_tasks="skip")
     with caplog.at_level("WARNING"):
         fitted(maml, [batches(diverge)[BAD]] * 3)
     said = [record.message for record in caplog.records]
@@ -243,7 +280,8 @@ def test_the_first_of_an_epoch_is_told_by_name(caplog):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_loop_of_ones_own_in_a_graph_leaves_all_as_it_is(jit_compile):
-    maml = learner()
+    # XLA compiles a vectorised step faster than a loop.
+    maml = learner("graph" if jit_compile else "parallel")
     step = tf.function(maml.train_step, jit_compile=jit_compile)
     made = batches(diverge)
     assert np.isfinite(step(made[0])["loss"])
@@ -307,6 +345,7 @@ def test_dropout_draws_the_masks_that_it_would_have_drawn():
         np.testing.assert_allclose(v, w, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_the_policy_is_saved(tmp_path):
     maml = learner(bad_tasks="skip")
     maml.train_on_batch(*batches(good)[0])

@@ -13,7 +13,7 @@ from maml_keras.experiments import runs
 from maml_keras.experiments.registry import get
 from maml_keras.outer.finite_weights import first_not_finite
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 MESSAGE = "must hold finite numbers only. Received: 1 of "
 
 
@@ -155,6 +155,7 @@ def test_a_moving_statistic_must_be_finite_before_any_training():
     assert first_not_finite(model) is norm.moving_variance
 
 
+@pytest.mark.graphs
 def test_a_run_keeps_its_backup_and_writes_no_model(tmp_path, monkeypatch):
     fit = runs.MAML.fit
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.data.preparation import preparation_of
 
-pytestmark = pytest.mark.usefixtures("tasks_in_a_loop")
+pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
 
 
 def frame():
