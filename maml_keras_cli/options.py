@@ -100,6 +100,27 @@ Download = Annotated[
         "--download", help="Let TFDS download a missing data set.", show_default="off"
     ),
 ]
+Devices = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Devices of this machine that share each batch: GPUs, or without a GPU "
+        "logical processors, which are a trial and no faster.",
+        show_default="one",
+    ),
+]
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        help="Addresses of all workers, HOST:PORT,HOST:PORT. Start the same command on "
+        "each, with its own --worker and one --out on a shared disk.",
+        show_default="that of TF_CONFIG, if any",
+    ),
+]
+Worker = Annotated[
+    int | None,
+    typer.Option(min=0, help="Place of this process in --cluster; the first writes."),
+]
 Quiet = Annotated[
     bool,
     typer.Option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import shlex
@@ -12,7 +13,9 @@ import typer
 from maml_keras_cli import names
 from maml_keras_cli.folders import claimed_folder
 from maml_keras_cli.options import (
+    Cluster,
     DataDir,
+    Devices,
     Download,
     Iterations,
     Out,
@@ -23,6 +26,7 @@ from maml_keras_cli.options import (
     Seed,
     Tasks,
     Verbose,
+    Worker,
     command,
     text,
 )
@@ -58,6 +62,9 @@ def train(
     download: Download = False,
     config: Config = None,
     resume: Resume = False,
+    devices: Devices = None,
+    cluster: Cluster = None,
+    worker: Worker = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -67,13 +74,26 @@ def train(
     SavedModel `export` and `config.toml`: `maml-keras train --config RUN/config.toml`
     repeats the run. No folder is ever overwritten.
     """
+    from maml_keras.execution import strategies
+    from maml_keras.execution.replicas import Replicas
     from maml_keras.experiments import registry, run_folder, runs
 
+    addresses = None if cluster is None else cluster.split(",")
+    strategy = strategies.chosen(devices, addresses, worker)
+    team = None if strategy is None else Replicas(strategy)
+    if team is not None and team.workers > 1 and out is None:
+        raise ValueError(
+            "Workers need the same `--out`, a folder on a disk that they share. "
+            "Received: none. Give `--out FOLDER` on each."
+        )
     chosen = registry.get(preset).of(algorithm)
     if epoch is not None:
         chosen = dataclasses.replace(chosen, epoch=epoch)
     default = pathlib.Path("runs") / preset
-    with claimed_folder("train", out, default, resume=resume) as folder:
+    mine: Any = claimed_folder("train", out, default, resume=resume)
+    if team is not None and not team.writes:
+        mine = contextlib.nullcontext(out)
+    with mine as folder:
         if resume:
             tasks, data_dir = as_begun(context, folder, "tasks", "data_dir")
         where: dict[str, Any] = {
@@ -91,8 +111,13 @@ def train(
             verbose=0 if quiet else 1,
             command=command(),
             settings={"tasks": tasks},
+            strategy=strategy,
             **where,
         )
+        if team is not None and not team.writes:
+            team.of_all(0)  # TensorFlow wants all workers to end together.
+            typer.echo(f"worker {team.worker} is done; worker 0 wrote {folder}")
+            return
         result = runs.evaluate(
             maml, chosen, num_tasks=tasks, verbose=0 if quiet else 1, **where
         )
@@ -105,3 +130,5 @@ def train(
         logs = shlex.quote(f"{folder}/logs")
         typer.echo(f"run: {folder}   TensorBoard: tensorboard --logdir {logs}")
         typer.echo(f"SavedModel: {path}")
+        if team is not None:
+            team.of_all(0)

@@ -12,6 +12,7 @@ from maml_keras.data.family import TaskFamily
 from maml_keras.data.pipeline_options import untuned
 from maml_keras.data.preparation import preparation_of
 from maml_keras.data.seeds import seed_from
+from maml_keras.data.shares import Share
 
 # At most four, even on many cores, because each one is a whole batch in memory.
 BATCHES_AT_ONCE = min(4, os.cpu_count() or 1)
@@ -52,8 +53,9 @@ def episodes(
         each `[tasks, examples, ...]`. TensorFlow's tuner is off, also in datasets that
         are made from this one, because the tuner may delay the end of an iterator.
         The attribute `starting_at` of the dataset is a function `start -> Dataset`,
-        which returns the same stream from another start. (Further transformations of
-        the dataset lose this attribute.) The attribute `tasks` is the family.
+        which returns the same stream from another start; the attribute `shared` does
+        so for the tasks that one of several processes makes. (Further transformations
+        of the dataset lose these attributes.) The attribute `tasks` is the family.
 
     Raises:
         ValueError: if an argument is of the wrong type or out of range, or `tasks`
@@ -77,6 +79,18 @@ def episodes(
     if num_episodes is not None:
         _check_whole("num_episodes", num_episodes, at_least=1)
     _check_start(start)
+    return _stream(tasks, batch_size, seed, num_episodes, start)
+
+
+def _stream(
+    tasks: TaskFamily,
+    batch_size: int,
+    seed: int,
+    num_episodes: int | None,
+    start: Any,
+    share: Share | None = None,
+) -> Any:
+    """The batches, or of each batch the parts of a share."""
     base = seed_from(seed)
     chunk = tasks.chunk
 
@@ -89,25 +103,29 @@ def episodes(
 
     # Plans are small, so cutting and re-batching happens on plans. `fill` then produces
     # the examples of a batch once.
-    dataset = (
+    plans = (
         _chunks_from(start, num_episodes, chunk)
         .map(plan_rows, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .rebatch(batch_size, drop_remainder=num_episodes is None)
-        .map(
+    )
+    if share is None:
+        dataset = plans.map(
             lambda row: tasks.fill(row["plan"]),
             num_parallel_calls=BATCHES_AT_ONCE,
             deterministic=True,
         )
-    )
+    else:
+        dataset = share.parts(plans, lambda row: tasks.fill(row["plan"]))
     _check_episode(tasks, dataset.element_spec)
+    parts = 1 if share is None else share.here
     if num_episodes is None:
         dataset = dataset.apply(
             tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         )
-    elif not isinstance(start, tf.Variable):
+    elif share is None and not isinstance(start, tf.Variable):
         batches = math.ceil((num_episodes - start % num_episodes) / batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
-    dataset = untuned(dataset.prefetch(2))
+    dataset = untuned(dataset.prefetch(2 * parts))
 
     def starting_at(start: Any) -> Any:
         return episodes(
@@ -118,8 +136,13 @@ def episodes(
             start=start,
         )
 
+    def shared(share: Share, start: Any = start) -> Any:
+        _check_start(start)
+        return _stream(tasks, batch_size, seed, num_episodes, start, share)
+
     resume: Callable[[Any], Any] = starting_at
     dataset.starting_at = resume
+    dataset.shared = shared
     dataset.tasks = tasks
     # Found here by the model that is trained on these episodes.
     dataset.preparation = preparation_of(tasks)

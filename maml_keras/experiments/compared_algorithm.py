@@ -189,7 +189,7 @@ class Contender:
         # Without a readable history, the training time is not known.
         rows = runs.history(self.folder) or [{}]
         self.seconds = rows[-1].get("seconds", float("nan"))
-        self.iterations = int(maml.optimizer.iterations)
+        self.iterations = int(maml.optimizer.iterations.numpy())
         return maml, preset.families(**self.where, verbose=self.verbose)
 
 

@@ -9,6 +9,7 @@ import pathlib
 import shlex
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from maml_keras import data
 from maml_keras.backend.documents import reason
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import Evaluation
+from maml_keras.execution.replicas import Replicas
 from maml_keras.experiments import registry, run_folder, run_lock
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import (
@@ -34,6 +36,7 @@ from maml_keras.outer.proven_file import save_proven
 
 logger = logging.getLogger(__name__)
 
+ON_SHARED_DISK = "Keep the folder on a file system that all workers share."
 MODEL, RESULT = "maml.keras", "evaluation.json"
 HISTORY, BACKUP = "history.jsonl", "backup"
 
@@ -60,6 +63,7 @@ def train(
     verbose: str | int = "auto",
     command: str = "",
     settings: Mapping[str, Any] | None = None,
+    strategy: Any = None,
 ) -> MAML:
     """Trains a preset into a run folder.
 
@@ -86,6 +90,9 @@ def train(
         verbose: as in `keras.Model.fit`.
         command: str, recorded in the folder.
         settings: further options of the command line to record in `config.toml`.
+        strategy: None for one device, or a strategy whose replicas share each batch.
+            Of several workers the first writes; the folder is on a file system that
+            they share.
 
     Returns:
         The trained model. A run that had ended already returns its saved model.
@@ -94,15 +101,24 @@ def train(
         BlockingIOError: if another process trains into the folder.
         FileExistsError: if the folder is not empty and `resume` is False.
         FileNotFoundError: if `resume` is True and the folder, not empty, has no run.
+        LostWorkerError: if another worker ended or no longer answers.
         ValueError: if `iterations` does not fill whole epochs, or if the run to be
             resumed began with other settings.
     """
+    team = None if strategy is None else Replicas(strategy)
+    if seconds is not None and team is not None and team.workers > 1:
+        raise ValueError(
+            "Several workers must take the same number of meta-steps. Received: "
+            f"seconds={seconds}, by the clock of each worker. Give `iterations`."
+        )
     if iterations is not None and iterations < 1:
         raise ValueError(f"`iterations` must be positive. Received: {iterations}.")
-    with run_lock.held(folder) as held:
+    writes = team is None or team.writes
+    with run_lock.held(folder) if writes else nullcontext(pathlib.Path(folder)) as held:
         return _train(
             preset,
             held,
+            team,
             algorithm,
             iterations,
             seconds,
@@ -118,6 +134,7 @@ def train(
 def _train(
     preset: Preset,
     folder: pathlib.Path,
+    team: Replicas | None,
     algorithm: str,
     iterations: int | None,
     seconds: float | None,
@@ -151,18 +168,25 @@ def _train(
         "seed": seed,
         **({} if seconds is None else {"seconds": float(seconds)}),
     }
-    run_folder.check_folder(folder, config, resume=resume)
+    writes = team is None or team.writes
+    if writes:
+        run_folder.check_folder(folder, config, resume=resume)
     # The backup stays until the model is saved.
     backup = WholeBackup(folder / BACKUP, delete_checkpoint=False)
     model = finished(folder)
+    if team is not None:
+        team.check_same(int(model is None), "folder", ON_SHARED_DISK)
     if model is not None:
-        backup.remove()
+        if writes:
+            backup.remove()
         return model
     families = preset.families(**where, verbose=verbose)
     keras.utils.set_random_seed(seed)
-    maml = preset.build(algorithm, iterations)
+    with nullcontext() if team is None else team.strategy.scope():
+        maml = preset.build(algorithm, iterations)
     recorded = {**config, "data_dir": where["data_dir"], **settings}
-    run_folder.write_config(folder, recorded, program="train", command=command)
+    if writes:
+        run_folder.write_config(folder, recorded, program="train", command=command)
     kept = history(folder) if backup.exists() else []
     stopwatch = Stopwatch(kept)
     timed: list[Any] = [stopwatch]
@@ -188,21 +212,21 @@ def _train(
         )
         timed.append(clock)
         watch = Paced(watch, clock)
+    writing = [
+        *timed,
+        keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
+        watch,
+        EpochLog(folder / HISTORY),
+    ]
     maml.fit(
         preset.episodes(algorithm, families, seed),
         steps_per_epoch=epoch,
         epochs=iterations // epoch if seconds is None else _epochs(kept, seconds),
-        verbose=verbose if seconds is None else 0,
-        callbacks=[
-            *timed,
-            keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
-            watch,
-            EpochLog(folder / HISTORY),
-            # The backup is the last callback: an epoch in the backup is in the log.
-            backup,
-        ],
+        verbose=verbose if seconds is None and writes else 0,
+        # The backup is the last callback: an epoch in the backup is in the log.
+        callbacks=[*(writing if writes else []), backup],
     )
-    if save_proven(maml, folder / MODEL):
+    if writes and save_proven(maml, folder / MODEL):
         backup.remove()
     return maml
 
@@ -336,7 +360,7 @@ def export(
         "published": preset.published,
         "command": config.get("record", {}).get("command"),
         "seed": config["seed"],
-        "iterations": int(maml.meta_steps),
+        "iterations": int(maml.meta_steps.numpy()),
         "tasks_per_iteration": preset.tasks,
         "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
     }

@@ -65,7 +65,9 @@ class AdaptationCurves(keras.callbacks.Callback):
         )
         if self._writer is None:
             self._writer = tf.summary.create_file_writer(str(self.log_dir))
-        write_curve(self._writer, result, step=int(self.model.optimizer.iterations))
+        write_curve(
+            self._writer, result, step=int(self.model.optimizer.iterations.numpy())
+        )
         if logs is not None:
             logs[f"adapted_{result.metric}"] = result.mean
 

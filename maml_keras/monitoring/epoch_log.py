@@ -38,7 +38,7 @@ class Stopwatch(keras.callbacks.Callback):
     @property
     def steps(self) -> int:
         """Steps that the optimizer has taken; 0 before training."""
-        return 0 if self.model is None else int(self.model.optimizer.iterations)
+        return 0 if self.model is None else int(self.model.optimizer.iterations.numpy())
 
     @property
     def steps_a_second(self) -> float:

@@ -29,7 +29,7 @@ def untrained_weights(maml: MAML) -> Mapping[str, Weights]:
     >>> list(untrained_weights(maml))
     ['the network that training began with', 'a network with random weights']
     """
-    if int(maml.optimizer.iterations):
+    if int(maml.optimizer.iterations.numpy()):
         return {}
     glorot = keras.initializers.GlorotUniform(seed=0)
     now = [np.asarray(v) for v in maml.model.trainable_variables]

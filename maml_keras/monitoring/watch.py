@@ -225,7 +225,7 @@ class Watch(keras.callbacks.Callback):
             untrained, self._untrained = self._untrained, {}
             self._references = traces_of(maml, untrained, lambda: trace(main, 0))
         return Look(
-            iteration=int(maml.optimizer.iterations),
+            iteration=int(maml.optimizer.iterations.numpy()),
             traces=traces,
             rates=learned_rates(maml, self._start),
             trained_steps=maml.inner.steps,

@@ -36,7 +36,8 @@ def settle(
             and model.task_map.compiles(model.learner, batch[0])
         )
     if model._asked["steps_per_execution"] == "auto":
-        joined = jit_compile and batch is not None
+        # Steps that replicas share are not joined: they wait for each other.
+        joined = jit_compile and batch is not None and model._replicas is None
         steps = fused_steps.steps_of(steps_per_epoch) if joined else 1
     if (jit_compile, steps) != (model.jit_compile, model.steps_per_execution):
         model.jit_compile, model.steps_per_execution = jit_compile, steps
@@ -45,7 +46,7 @@ def settle(
 
 def _with_earlier(model: Any, total: int | None) -> int | None:
     """Meta-steps of a `fit` and of all earlier ones."""
-    return None if total is None else total + int(model.optimizer.iterations)
+    return None if total is None else total + int(model.optimizer.iterations.numpy())
 
 
 def steps_of_epoch(

@@ -53,11 +53,15 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         """Restores the last complete backup.
 
         Raises:
-            ValueError: if the backup is damaged, or is that of another model.
+            ValueError: if the backup is damaged, is that of another model, or is not
+                that of the other workers.
         """
-        if not self._folder.exists() and self._before.exists():
+        if self._writes and not self._folder.exists() and self._before.exists():
             # Interrupted between the two renames in `_save_model`.
             self._before.rename(self._folder)
+        replicas = self._replicas
+        if replicas is not None:
+            replicas.of_all(0)  # Nobody reads before the first worker is done.
         try:
             super().on_train_begin(logs)
         except Exception as error:
@@ -65,8 +69,24 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
                 f"The backup in {self._folder} cannot be restored: {reason(error)}. "
                 "Remove the folder to train from the beginning."
             ) from error
+        if replicas is not None:
+            replicas.check_same(
+                self.model._initial_epoch or 0,
+                "backup",
+                f"Keep {self._folder} on a file system that all workers share.",
+            )
+
+    @property
+    def _replicas(self) -> Any:
+        return getattr(self.model, "_replicas", None)
+
+    @property
+    def _writes(self) -> bool:
+        return self._replicas is None or bool(self._replicas.writes)
 
     def _save_model(self) -> None:
+        if not self._writes:
+            return
         check_writable(self.model, "A backup")
         self._clear()
         self._write_to(self._new)
@@ -84,7 +104,7 @@ class WholeBackup(keras.callbacks.BackupAndRestore):
         """Removes the backup if `delete_checkpoint` is set."""
         # Otherwise Keras would also start a later `fit` at this epoch.
         self.model._initial_epoch = 0
-        if self.delete_checkpoint:
+        if self.delete_checkpoint and self._writes:
             self.remove()
 
     def remove(self) -> None:

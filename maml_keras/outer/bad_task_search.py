@@ -47,7 +47,7 @@ def bad_tasks(maml: Any, data: Any) -> list[BadTask]:
     task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     elements = episode_checks.elements(task, query_y, sample_weight)
     seen = tf.nest.map_structure(lambda t: t.numpy(), _search(maml)(elements))
-    seen_before = int(maml.episodes_seen)
+    seen_before = int(maml.episodes_seen.numpy())
     found = []
     for position in range(len(seen["loss"])):
         one = {name: values[position] for name, values in seen.items()}

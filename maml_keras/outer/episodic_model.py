@@ -16,6 +16,9 @@ from maml_keras.backend.flag import Flag
 from maml_keras.data.plain_errors import plainly
 from maml_keras.data.preparation import Preparation
 from maml_keras.execution import fused_steps
+from maml_keras.execution.replicas import Replicas
+from maml_keras.execution.scopes import replicas_of
+from maml_keras.execution.start_at import StartAt
 from maml_keras.execution.step_by_step import checked
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop
@@ -66,6 +69,7 @@ class EpisodicModel(keras.Model, abc.ABC):
     learner: Learner
     task_map: TaskMap
     episodes_seen: Any
+    seed: int
     preparation: Preparation | None
 
     bad_tasks: BadTaskPolicy
@@ -77,6 +81,8 @@ class EpisodicModel(keras.Model, abc.ABC):
     # Written in the graph of a step: whether all of its numbers were finite.
     _health: Flag
     _saw_batch: bool
+    # The devices that train together; None for one device without a strategy.
+    _replicas: Replicas | None = None
     # The result of `frozen_or_not` when the cached functions were traced.
     _traced_with: tuple[bool, ...]
 
@@ -127,15 +133,17 @@ class EpisodicModel(keras.Model, abc.ABC):
         self.task_map.forget()
         self._xla_refused = False
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
-        super().compile(
-            optimizer=optimizer,
-            loss=self._outer_loss.identifier,
-            jit_compile=False if jit_compile == "auto" else jit_compile,
-            steps_per_execution=(
-                1 if steps_per_execution == "auto" else steps_per_execution
-            ),
-            **kwargs,
-        )
+        with self._scope():
+            super().compile(
+                optimizer=optimizer,
+                loss=self._outer_loss.identifier,
+                jit_compile=False if jit_compile == "auto" else jit_compile,
+                steps_per_execution=(
+                    1 if steps_per_execution == "auto" else steps_per_execution
+                ),
+                **kwargs,
+            )
+        self._replicas = replicas_of(self, self.optimizer)
         self._asked = {
             "jit_compile": jit_compile,
             "steps_per_execution": steps_per_execution,
@@ -238,13 +246,6 @@ class EpisodicModel(keras.Model, abc.ABC):
         """
         self._assert_compile_called("fit")
         _refuse_class_weight(kwargs.get("class_weight"))
-        if self.distribute_strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "`fit` runs on one device, with tasks side by side on its cores. "
-                "Received: a distribution strategy with "
-                f"{self.distribute_strategy.num_replicas_in_sync} replicas. Create "
-                "the model outside the scope of the strategy."
-            )
         adopt(self, x, kwargs.get("validation_data"))
         with plainly():
             batch = fit_checks.check_training_data(
@@ -262,23 +263,35 @@ class EpisodicModel(keras.Model, abc.ABC):
             isinstance(x, tf.data.Dataset)
             and x.cardinality() == tf.data.INFINITE_CARDINALITY
         )
-        if starting_at and endless:
+        if self._replicas is not None:
+            self._replicas.check_same(
+                self.seed,
+                "seed of dropout",
+                "Call `keras.utils.set_random_seed(0)` first, or pass `MAML(seed=0)`.",
+            )
+            start = StartAt() if starting_at and endless else None
+            x = self._replicas.spread(x, start and start.variable)
+            validation = self._replicas.spread(kwargs.get("validation_data"))
+            kwargs["validation_data"] = validation
+            if start is not None:
+                kwargs["callbacks"] = _and(kwargs.get("callbacks"), start)
+        elif starting_at and endless:
             # The dataset reads this counter when its iterator is made, and that is
             # after the callbacks have restored the weights.
             x = starting_at(self.episodes_seen.value)
         if self._fuses and endless and _is_fixed(x.element_spec):
             x = fused_steps.stacked(x, self.steps_per_execution)
-        if isinstance(x, (tf.data.Dataset, Iterator)):
+        if isinstance(x, (tf.data.Dataset, tf.distribute.DistributedDataset, Iterator)):
             kwargs.setdefault("shuffle", False)  # Keras warns that it cannot shuffle.
         if not inspect.isgenerator(x):
-            with plainly():
+            with plainly(), self._noticing_lost_workers():
                 return super().fit(x, y, **kwargs)
         checks = fit_checks.GeneratorChecks(
             self.learner, self.inner, self._batch_checks()
         )
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [*tf.nest.flatten(callbacks or []), checks]
+            callbacks = _and(callbacks, checks)
         with checks.as_raised():
             return super().fit(checks.batches(x), y, callbacks=callbacks, **kwargs)
 
@@ -287,7 +300,27 @@ class EpisodicModel(keras.Model, abc.ABC):
     ) -> Any:
         """Like `keras.Model.train_on_batch`: one meta-step."""
         _refuse_class_weight(class_weight)
-        return super().train_on_batch(*args, **kwargs)
+        return super().train_on_batch(*self._cut(args), **self._cut(kwargs))
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Like `keras.Model.test_on_batch`."""
+        return super().test_on_batch(*self._cut(args), **self._cut(kwargs))
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """Like `keras.Model.predict_on_batch`."""
+        return super().predict_on_batch(*self._cut((x,)))
+
+    def _cut(self, arguments: Any) -> Any:
+        """Arguments of a call for one batch, whose arrays are cut for the replicas."""
+        if self._replicas is None:
+            return arguments
+        cut = self._replicas.cut
+        if isinstance(arguments, dict):
+            return {
+                name: cut(value) if name in ("x", "y", "sample_weight") else value
+                for name, value in arguments.items()
+            }
+        return tuple(map(cut, arguments))
 
     def predict_step(self, data: Any) -> Any:
         """Predictions of a batch, in the original unit."""
@@ -312,7 +345,7 @@ class EpisodicModel(keras.Model, abc.ABC):
         """
         metrics = self._compile_metrics
         ready = self.optimizer.built and (metrics is None or metrics.built)
-        if not (ready or self.run_eagerly):
+        if not ready and (self._replicas is not None or not self.run_eagerly):
             task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
             predictions = self._some_predictions(task["query_x"])
             self._create_variables(query_y, predictions)
@@ -333,35 +366,66 @@ class EpisodicModel(keras.Model, abc.ABC):
 
     def _create_variables(self, query_y: Any, predictions: Any) -> None:
         """Creates what `_prepare` creates; a branch of a graph could not."""
-        with tf.init_scope():
+        with tf.init_scope(), self._scope():
             if not self.optimizer.built:
                 self.optimizer.build(self.trainable_variables)
             metrics = self._compile_metrics
             if metrics is not None and not metrics.built:
                 blank = tf.nest.map_structure(_blank, (query_y, predictions))
-                self.compute_metrics(None, *blank)
+                # Replicas count by themselves. Outside of them only a scope in which
+                # variables do not change can call a metric.
+                one_device = self._replicas is None
+                with contextlib.nullcontext() if one_device else keras.StatelessScope():
+                    self.compute_metrics(None, *blank)
                 self.reset_metrics()
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+    def _maybe_symbolic_build(self, *_: Any, **__: Any) -> None:
+        """Does nothing: the model is built, and `_prepare` does the rest.
+
+        Keras's method takes a mean over the batches of replicas.
+        """
+
+    def _noticing_lost_workers(self) -> Any:
+        if self._replicas is None:
+            return contextlib.nullcontext()
+        return self._replicas.noticing_lost_workers()
+
+    @property
+    def _writes(self) -> bool:
+        """Whether this process writes files; of several workers the first does."""
+        return self._replicas is None or self._replicas.writes
+
+    def _scope(self) -> Any:
+        """The scope of the strategy under which the model was made, if any."""
+        strategy = self._distribute_strategy
+        return contextlib.nullcontext() if strategy is None else strategy.scope()
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.evaluate`, on batches of episodes."""
-        adopt(self, args[0] if args else kwargs.get("x"))
+        adopt(self, x)
+        if self._replicas is not None:
+            x = self._replicas.spread(x)
         with self._one_batch_a_call(), plainly():
             self._saw_batch = False
-            found = super().evaluate(*args, **kwargs)
+            with self._noticing_lost_workers():
+                found = super().evaluate(x, *args, **kwargs)
         if not self._saw_batch:
             raise ValueError(fit_checks.NO_BATCH)
         return found
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Like `keras.Model.predict`: predicts each task's queries after adaptation.
 
         With a preparation, predictions are in the original unit.
         """
-        adopt(self, args[0] if args else kwargs.get("x"))
+        adopt(self, x)
+        if self._replicas is not None:
+            x = self._replicas.spread(x)
         with self._one_batch_a_call(), plainly():
             self._saw_batch = False
             try:
-                return super().predict(*args, **kwargs)
+                with self._noticing_lost_workers():
+                    return super().predict(x, *args, **kwargs)
             except UnboundLocalError as error:
                 # Keras returns the outputs of a last batch, and there was none.
                 if self._saw_batch:
@@ -390,7 +454,7 @@ class EpisodicModel(keras.Model, abc.ABC):
     @property
     def _fuses(self) -> bool:
         """True if several steps become one program."""
-        one_device = self.distribute_strategy.num_replicas_in_sync == 1
+        one_device = self._replicas is None
         return self.steps_per_execution > 1 and one_device and not self.run_eagerly
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -412,21 +476,31 @@ class EpisodicModel(keras.Model, abc.ABC):
     def make_predict_function(self, force: bool = False) -> Any:
         """Like Keras's method, but each batch is looked at before its step."""
         if self.predict_function is None or force:
-            super().make_predict_function(force=True)
+            if self._replicas is None:
+                super().make_predict_function(force=True)
+                look = self._batch_checks(targets=False)
+            else:
+                self.predict_function = keras_functions.shared_predictions(self)
+                look = keras_functions.looking(self, targets=False)
             self.predict_function = keras_functions.seeing_batches(
-                self,
-                checked(self.predict_function, self._batch_checks(targets=False)),
+                self, checked(self.predict_function, look)
             )
         return self.predict_function
 
     def _step_with_health(self, data: Any) -> tuple[Any, Any]:
         """A training step, and whether it was taken."""
+        if self._replicas is not None:
+            return self._shared_step(data)
         logs = self.train_step(data)
         return logs, self._health.read()
 
     def _step_taken(self) -> bool:
         """Whether the last step was taken; else a number in it was not finite."""
         return bool(self._health.read())
+
+    @abc.abstractmethod
+    def _shared_step(self, data: Any) -> tuple[Any, Any]:
+        """A training step that replicas share, and whether it was taken."""
 
     @abc.abstractmethod
     def _mend(self, data: Any) -> dict[str, Any]:
@@ -444,18 +518,26 @@ class EpisodicModel(keras.Model, abc.ABC):
     def save(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Like `keras.Model.save`, but refuses weights that are NaN or infinite.
 
+        Of several workers the first writes; in the others this method does nothing.
+
         Raises:
             ValueError: if a weight is not finite. An existing file stays unchanged.
         """
+        if not self._writes:
+            return
         check_writable(self, f"The file {filepath}")
         super().save(filepath, *args, **kwargs)
 
     def save_weights(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
         """Like `keras.Model.save_weights`, but refuses NaN and infinite weights.
 
+        Of several workers the first writes; in the others this method does nothing.
+
         Raises:
             ValueError: if a weight is not finite. An existing file stays unchanged.
         """
+        if not self._writes:
+            return
         check_writable(self, f"The file {filepath}")
         super().save_weights(filepath, *args, **kwargs)
 
@@ -494,6 +576,14 @@ def _refuse_class_weight(class_weight: Any) -> None:
             "another class in each task. Received: "
             f"class_weight={class_weight!r}. Weigh examples with `sample_weight`."
         )
+
+
+def _and(callbacks: Any, other: Any) -> Any:
+    """Callbacks of `fit`, and another one behind them."""
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        callbacks.append(other)
+        return callbacks
+    return [*tf.nest.flatten(callbacks or []), other]
 
 
 def _blank(like: Any) -> Any:

@@ -19,10 +19,7 @@ def train_function(model: Any) -> Any:
         model: the compiled model.
     """
     check, step = model._batch_checks(), _compiled(model, model._step_with_health)
-
-    def look(batch: Any) -> None:
-        check(batch)
-        model._prepare(batch)
+    look = looking(model, prepare=True)
 
     if not (model.run_eagerly or model.jit_compile):
         step = without_idle_passes(step)
@@ -53,16 +50,54 @@ def test_function(model: Any) -> Any:
     Args:
         model: the compiled model.
     """
-    step = _compiled(model, model.test_step)
+    one, shared = model.test_step, model._replicas
+    step = _compiled(model, one if shared is None else shared.test_step(model, one))
     return seeing_batches(
         model,
         step_by_step(
             lambda batch: (step(batch), True),
             model.steps_per_execution,
-            look=model._batch_checks(),
+            look=looking(model, prepare=shared is not None),
             mend=model._mend,
         ),
     )
+
+
+def shared_predictions(model: Any) -> Any:
+    """A predict function of a model on several replicas.
+
+    Args:
+        model: the compiled model.
+    """
+    step = _compiled(model, model._replicas.predictions(model.predict_step))
+
+    def predict(batches: list[Any]) -> Any:
+        found = [step(batch) for batch in batches]
+        return tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *found)
+
+    return predict
+
+
+def looking(model: Any, *, prepare: bool = False, targets: bool = True) -> Any:
+    """A function that looks at a batch before its step.
+
+    Args:
+        model: the compiled model.
+        prepare: bool, whether the first batch creates the variables of metrics.
+        targets: bool, whether batches need query targets.
+    """
+    check, replicas = model._batch_checks(targets=targets), model._replicas
+
+    def look(batch: Any) -> None:
+        parts = [batch] if replicas is None else replicas.parts(batch)
+        for part in parts:
+            # A replica may have no task of the last batch.
+            if replicas is None or tf.nest.flatten(part)[0].shape[0]:
+                check(part)
+        if prepare:
+            model._prepare(parts[0])
+
+    return look
 
 
 def seeing_batches(model: Any, function: Any) -> Any:
@@ -88,7 +123,8 @@ def _compiled(model: Any, step: Any) -> Any:
         step,
         autograph=False,
         reduce_retracing=True,
-        jit_compile=bool(model.jit_compile),
+        # XLA compiles the part of each replica, see `meta_step`.
+        jit_compile=bool(model.jit_compile) and model._replicas is None,
     )
 
 

@@ -16,6 +16,7 @@ from maml_keras.backend.flag import Flag
 from maml_keras.data.preparation import Preparation
 from maml_keras.execution import auto_task_map, memory
 from maml_keras.execution.memory import MemoryEstimate
+from maml_keras.execution.scopes import refuse_own_loop
 from maml_keras.execution.task_maps import TaskMap
 from maml_keras.inner.loop import InnerLoop, check_steps
 from maml_keras.inner.rules import checked_rate
@@ -182,39 +183,60 @@ class MAML(EpisodicModel):
         If a number of the step is not finite, nothing is applied, assigned or counted,
         and `fit` and `train_on_batch` go on as `bad_tasks` says. A loop of your own
         that runs eagerly does the same; in a graph, this method then returns NaN logs.
+
+        Raises:
+            RuntimeError: in one of several replicas. `fit` and `train_on_batch` share a
+                step among the replicas of a strategy.
         """
+        refuse_own_loop("train_step")
         logs = self._take_step(data)
         if tf.executing_eagerly() and not self._step_taken():
             logs = self._mend(data)
         return logs
 
-    def _take_step(self, data: Any, tasks: Any = None) -> dict[str, Any]:
-        """A meta-step on the tasks at some positions of a batch; None for all tasks."""
+    def _find(self, data: Any, tasks: Any = None) -> tuple[MetaStep, Any]:
+        """The numbers of a meta-step, and whether all of them are finite.
+
+        Args:
+            data: a batch.
+            tasks: positions of the tasks that count; None for all tasks.
+        """
         task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        count = tf.shape(tf.nest.flatten(query_y)[0])[0]
         scale = self.optimizer.scale_loss(tf.ones([]))
         step = meta_step(
             self, task, query_y, sample_weight, seed=None, scale=scale, tasks=tasks
         )
-        task, query_y, sample_weight = tasks_at(tasks, (task, query_y, sample_weight))
-        self._create_variables(query_y, step.predictions)
+        return step, self._is_finite(step, scale)
+
+    def _take(self, data: Any, tasks: Any, step: MetaStep) -> dict[str, Any]:
+        """Applies, assigns and counts what a step found; returns the logs."""
+        task, query_y, sample_weight = tasks_at(
+            tasks, keras.utils.unpack_x_y_sample_weight(data)
+        )
+        self.optimizer.apply(step.gradients, self.trainable_variables)
+        for index, value in step.state.items():
+            self.learner.state_variables[index].assign(value)
+        self.episodes_seen.assign_add(tf.cast(step.episodes, tf.int64))
+        self.meta_steps.assign_add(1)
+        self._count_loss(step.loss, query_y)
+        logs = self.compute_metrics(task, query_y, step.predictions, sample_weight)
+        return dict(tf.nest.map_structure(tf.convert_to_tensor, logs))
+
+    def _take_step(self, data: Any, tasks: Any = None) -> dict[str, Any]:
+        """A meta-step on the tasks at some positions of a batch; None for all tasks."""
+        step, finite = self._find(data, tasks)
+        _, query_y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self._create_variables(tasks_at(tasks, query_y), step.predictions)
         like: dict[str, Any] = {}
 
         def take() -> dict[str, Any]:
-            self.optimizer.apply(step.gradients, self.trainable_variables)
-            for variable, value in step.state:
-                variable.assign(value)
-            self.episodes_seen.assign_add(tf.cast(count, tf.int64))
-            self.meta_steps.assign_add(1)
-            self._count_loss(step.loss, query_y)
-            logs = self.compute_metrics(task, query_y, step.predictions, sample_weight)
-            like.update(tf.nest.map_structure(tf.convert_to_tensor, logs))
+            like.update(self._take(data, tasks, step))
             return dict(like)
 
         def leave() -> dict[str, Any]:
             return dict(tf.nest.map_structure(_unknown, like))
 
-        return self._only_if(self._is_finite(step, scale), take, leave)
+        return self._only_if(finite, take, leave)
 
     def _only_if(self, finite: Any, take: Any, leave: Any) -> dict[str, Any]:
         """The logs of `take()` if all numbers are finite, else those of `leave()`."""
@@ -230,11 +252,13 @@ class MAML(EpisodicModel):
         Raises:
             BadTaskError: if the step cannot be taken on some of the tasks either.
         """
+        if self._replicas is not None:
+            data = self._replicas.whole(data)
         found = bad_task_search.bad_tasks(self, data)
         count = int(tf.nest.flatten(data)[0].shape[0])
         good = self.bad_tasks.good(found, count) if found else list(range(count))
-        logs = self._rest(data, tf.constant(good))
-        if not self._step_taken():
+        logs, taken = self._rest(data, tf.constant(good))
+        if not taken:
             raise BadTaskError.of_mean(found, count)
         if found:
             # One warning for each epoch; the log has the others at level INFO.
@@ -243,23 +267,41 @@ class MAML(EpisodicModel):
         self.tasks_left_out += len(found)
         return logs
 
-    def _rest(self, data: Any, positions: Any) -> dict[str, Any]:
+    def _rest(self, data: Any, positions: Any) -> tuple[dict[str, Any], bool]:
         """A meta-step on some of the tasks, in a program of its own."""
-        if self.run_eagerly:
-            return self._take_step(data, positions)
-        if "_rest_step" not in self.__dict__:
-            self.__dict__["_rest_step"] = tf.function(
-                self._take_step, autograph=False, reduce_retracing=True
-            )
-        logs: dict[str, Any] = self.__dict__["_rest_step"](data, positions)
-        return logs
+        if self._replicas is not None:
+            # Each replica has the whole batch, and takes its part of the positions.
+            positions = self._replicas.cut(positions)
+        step = self._step_on_some
+        if not self.run_eagerly:
+            if "_rest_step" not in self.__dict__:
+                self.__dict__["_rest_step"] = tf.function(
+                    step, autograph=False, reduce_retracing=True
+                )
+            step = self.__dict__["_rest_step"]
+        logs, taken = step(data, positions)
+        return logs, bool(taken)
+
+    def _step_on_some(self, data: Any, positions: Any) -> tuple[dict[str, Any], Any]:
+        if self._replicas is not None:
+            return self._shared_step(data, positions)
+        logs = self._take_step(data, positions)
+        return logs, self._health.read()
+
+    def _shared_step(
+        self, data: Any, positions: Any = None
+    ) -> tuple[dict[str, Any], Any]:
+        assert self._replicas is not None
+        step = self._replicas.training_step(self, self._find, self._take)
+        logs, taken = step(data, positions)
+        return logs, taken
 
     def _is_finite(self, step: MetaStep, scale: Any) -> Any:
         """Whether all numbers that the step writes or depends on are finite.
 
         Each number is a mean over tasks, and is finite if all tasks are finite.
         """
-        others = [step.loss, *step.adapted, *(value for _, value in step.state)]
+        others = [step.loss, *step.adapted, *step.state.values()]
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return all_finite([*others, *step.gradients])
         # This optimizer leaves out such a step by itself and lowers the scale until the
@@ -440,10 +482,15 @@ class MAML(EpisodicModel):
         """
         from maml_keras.export.saved_model import write
 
+        if not self._writes:
+            raise ValueError(
+                "Of several workers the first exports. Received: a call in another "
+                "one. Ask `strategy.cluster_resolver.task_id == 0` before."
+            )
         check_writable(self, f"The export {path}")
         facts: dict[str, Any] = {"meta_gradient": self.meta_gradient.title(self.inner)}
-        if int(self.meta_steps):
-            facts["iterations"] = int(self.meta_steps)
+        if meta_steps := int(self.meta_steps.numpy()):
+            facts["iterations"] = meta_steps
         return write(
             self.learner,
             self.inner,

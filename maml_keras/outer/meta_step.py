@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.execution.place import Place
 from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.learner import episode_checks, input_checks, masks, target_specs
 from maml_keras.learner.learner import Output
@@ -24,14 +25,17 @@ class MetaStep(NamedTuple):
             meta-gradients, times the scale of the loss.
         predictions: of the query inputs `[tasks, examples, ...]`.
         adapted: list of tensors, the means of the adapted weights.
-        state: list of pairs of a variable and its new value.
+        state: dict, the new values of some of the learner's `state_variables`, by
+            their index.
+        episodes: int tensor, tasks of the whole batch.
     """
 
     loss: Any
     gradients: list[Any]
     predictions: Any
     adapted: list[Any]
-    state: list[tuple[Any, Any]]
+    state: dict[int, Any]
+    episodes: Any
 
 
 def meta_step(
@@ -46,6 +50,9 @@ def meta_step(
     task_map: TaskMap | None = None,
 ) -> MetaStep:
     """The means over the tasks of a batch.
+
+    In one of several replicas, the means are over the tasks of all replicas, while
+    `predictions` are those of the own tasks.
 
     Args:
         maml: the model.
@@ -63,9 +70,14 @@ def meta_step(
     input_checks.check_scale(maml.model, task, hint=input_checks.TRAINING)
     maml._trained_on = target_specs.described(task["support_y"])
     learner, weights = maml.learner, maml.learner.weights()
-    # The seeds are drawn for the whole batch, so that a task's seeds do not depend on
-    # the other tasks that count.
-    elements = tasks_at(tasks, {**batch, **seeds_of(maml, task, seed)})
+    count = tf.shape(tf.nest.flatten(task)[0])[0]
+    place = Place(count if tasks is None else tf.size(tasks))
+    # The seeds are drawn for the whole batch, so that a task's seeds depend neither on
+    # the other tasks that count nor on the replica that has the task.
+    if tasks is None:
+        elements = {**batch, **seeds_of(maml, task, seed, place)}
+    else:
+        elements = tasks_at(tasks, {**batch, **seeds_of(maml, task, seed)})
     iteration = tf.convert_to_tensor(maml.meta_steps.value)
 
     def one(element: dict[str, Any]) -> tuple[Any, Any]:
@@ -87,19 +99,26 @@ def meta_step(
     # trace and fits any number of tasks.
     chosen = task_map or (parallel() if tasks is not None else maml.task_map)
     mapped = chosen.fitted(learner, task)
-    means, (predictions, known, others) = differentiated(
-        maml, lambda: mapped(one, elements)
-    )
-    loss, gradients, averaged, adapted = means
+
+    def share(elements: Any) -> Any:
+        return differentiated(maml, lambda: mapped(one, elements))
+
+    if place.is_shared and maml.jit_compile and tasks is None:
+        # XLA has no form of messages between processors, so it compiles what lies
+        # between them.
+        share = tf.function(share, jit_compile=True, autograph=False)
+    means, (predictions, known, others) = share(place.at_least_one(elements))
+    (loss, gradients, averaged, adapted), total = place.mean(means)
+    predictions, known = place.as_many((predictions, known), elements)
     # Integers, such as a counter, cannot be averaged: take the first task's.
-    state = {**averaged, **{i: v[0] for i, v in others.items()}}
-    variables = learner.state_variables
+    firsts = place.of_first({i: v[0] for i, v in others.items()})
     return MetaStep(
         loss=loss / tf.cast(scale, loss.dtype),
         gradients=gradients,
         predictions=masks.put_back(predictions, known),
         adapted=adapted,
-        state=[(variables[i], value) for i, value in state.items()],
+        state={**averaged, **firsts},
+        episodes=total if tasks is None else count,
     )
 
 
@@ -132,9 +151,14 @@ def answers(maml: Any, batch: dict[str, Any], *, training: bool) -> tuple[Any, A
         known = masks.taken(output.predictions)
         return loss, (output.predictions, known)
 
-    elements = {**batch, **(seeds_of(maml, task, None) if training else {})}
-    loss, found = maml.task_map.fitted(maml.learner, task)(one, elements)
-    return loss, masks.put_back(*found)
+    place = Place(tf.shape(tf.nest.flatten(task)[0])[0])
+    seeds = seeds_of(maml, task, None, place) if training else {}
+    elements = {**batch, **seeds}
+    mapped = maml.task_map.fitted(maml.learner, task)
+    loss, found = mapped(one, place.at_least_one(elements))
+    if "query_y" in batch:
+        loss, _ = place.mean(loss)
+    return loss, masks.put_back(*place.as_many(found, elements))
 
 
 def query_loss(maml: Any, element: dict[str, Any], output: Output) -> Any:
@@ -175,13 +199,16 @@ def problem_of(
     )
 
 
-def seeds_of(maml: Any, task: Any, seed: Any) -> dict[str, Any]:
+def seeds_of(
+    maml: Any, task: Any, seed: Any, place: Place | None = None
+) -> dict[str, Any]:
     """The seeds of each task's generators, by `"seeds"`; empty without generators.
 
     Args:
         maml: the model.
         task: dict of arrays `[tasks, ...]`.
         seed: int tensor `[2]`; None for the next meta-step's seed.
+        place: of these tasks in the batch of all replicas; None if they are the batch.
     """
     if not maml.learner.num_seeds:
         return {}
@@ -190,7 +217,7 @@ def seeds_of(maml: Any, task: Any, seed: Any) -> dict[str, Any]:
         # draws the same masks.
         base = tf.constant([maml.seed, 0], tf.int64)
         seed = tf.random.fold_in(base, maml.episodes_seen.value)
-    tasks = tf.shape(tf.nest.flatten(task)[0])[0]
+    tasks = tf.shape(tf.nest.flatten(task)[0])[0] if place is None else place.total
     # Each generator of each task gets a different seed.
     seeds = tf.random.stateless_uniform(
         [tasks, maml.learner.num_seeds, 2],
@@ -199,7 +226,7 @@ def seeds_of(maml: Any, task: Any, seed: Any) -> dict[str, Any]:
         maxval=tf.int32.max,
         dtype=tf.int32,
     )
-    return {"seeds": seeds}
+    return {"seeds": seeds if place is None else place.rows(seeds)}
 
 
 def tasks_at(positions: Any, nest: Any) -> Any:

@@ -1,7 +1,6 @@
 """`evaluate` and `predict` see all data, and `evaluate` shows the loss of `fit`."""
 
 import contextlib
-import types
 
 import keras
 import numpy as np
@@ -190,15 +189,6 @@ def test_class_weights_are_refused():
         model.fit(*classification(), class_weight=weights, verbose=0)
     with pytest.raises(ValueError, match="another class in each task"):
         model.train_on_batch(*classification(), class_weight=weights)
-
-
-def test_several_replicas_are_refused(monkeypatch):
-    model = maml(dense())
-    model.compile("sgd")
-    strategy = types.SimpleNamespace(num_replicas_in_sync=2)
-    monkeypatch.setattr(type(model), "distribute_strategy", strategy)
-    with pytest.raises(ValueError, match="2 replicas"):
-        model.fit(*regression(), verbose=0)
 
 
 def test_bytes_are_refused_by_every_method_that_takes_tasks():
