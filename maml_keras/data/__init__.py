@@ -11,6 +11,7 @@ from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.glyphs import glyphs
 from maml_keras.data.image_sets import cifar_fs, fc100, mini_imagenet
+from maml_keras.data.image_splits import cub, meta_dataset, tiered_imagenet
 from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
@@ -49,6 +50,7 @@ __all__ = [
     "audit",
     "check_padding",
     "cifar_fs",
+    "cub",
     "episodes",
     "fc100",
     "from_arrays",
@@ -57,11 +59,13 @@ __all__ = [
     "from_table",
     "from_tfds",
     "glyphs",
+    "meta_dataset",
     "mini_imagenet",
     "omniglot",
     "open_pool",
     "split_classes",
     "split_omniglot",
     "split_tasks",
+    "tiered_imagenet",
     "to_disk",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from maml_keras.data.image_sets import mini_imagenet_folders
+from maml_keras.data.image_splits import tiered_imagenet_folder
 from maml_keras.data.omniglot_folders import holds_drawings
 from maml_keras.data.tfds import prepared_splits
 
@@ -55,6 +56,15 @@ def _find_mini_imagenet(data_dir: Any) -> str:
     return str(folders[0].parent) if all(map(pathlib.Path.is_dir, folders)) else ""
 
 
+def _find_tiered_imagenet(data_dir: Any) -> str:
+    folder = tiered_imagenet_folder(data_dir)
+    return str(folder) if folder.is_dir() else ""
+
+
+FUNCTION_REMEDY = (
+    "Pass download=True to the function, or point `data_dir` or TFDS_DATA_DIR at a "
+    "prepared copy."
+)
 TFDS_REMEDY = (
     "Pass `--download` with a preset, so that TFDS downloads the data; or point "
     "`--data-dir` or TFDS_DATA_DIR at a prepared copy."
@@ -98,6 +108,33 @@ CATALOGUE = {
             "mini_imagenet/{train,val,test}/CLASS below `--data-dir` or TFDS_DATA_DIR "
             f"({os.curdir} without either).",
             _find_mini_imagenet,
+        ),
+        DataSet(
+            "tiered_imagenet",
+            "608 classes of ImageNet, 84x84, split 351/97/160 by superclass",
+            "The licence of ImageNet forbids redistribution. Get the training images "
+            "of ILSVRC 2012 from image-net.org and put or link its folders into "
+            "tiered_imagenet/CLASS below `data_dir` or TFDS_DATA_DIR.",
+            _find_tiered_imagenet,
+        ),
+        DataSet(
+            "caltech_birds2011",
+            "200 kinds of birds, 11,788 images; `mk.data.cub` is the split "
+            "100/50/50, `mk.data.meta_dataset('cu_birds')` 140/30/30",
+            FUNCTION_REMEDY,
+            _from_tfds("caltech_birds2011"),
+        ),
+        DataSet(
+            "dtd",
+            "47 textures, 5,640 images; `mk.data.meta_dataset('dtd')`, 33/7/7",
+            FUNCTION_REMEDY,
+            _from_tfds("dtd"),
+        ),
+        DataSet(
+            "oxford_flowers102",
+            "102 flowers, 8,189 images; `mk.data.meta_dataset('vgg_flower')`, 71/15/16",
+            FUNCTION_REMEDY,
+            _from_tfds("oxford_flowers102"),
         ),
     )
 }

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from maml_keras.data.folders import from_folder
@@ -52,13 +53,14 @@ def cifar_fs(
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
     """
-    return _cifar100(
-        CIFAR_FS_VALIDATION,
-        CIFAR_FS_TEST,
+    pool = from_tfds(
+        "cifar100",
+        split="train+test",
         data_dir=data_dir,
         download=download,
         verbose=verbose,
     )
+    return split_by_names(pool, CIFAR_FS_VALIDATION, CIFAR_FS_TEST)
 
 
 def fc100(
@@ -82,26 +84,37 @@ def fc100(
 
     Reference: Oreshkin et al., 2018, https://arxiv.org/abs/1805.10123
     """
-    return _cifar100(
-        FC100_VALIDATION,
-        FC100_TEST,
+    pool = from_tfds(
+        "cifar100",
+        split="train+test",
         data_dir=data_dir,
         download=download,
         verbose=verbose,
     )
+    return split_by_names(pool, FC100_VALIDATION, FC100_TEST)
 
 
-def _cifar100(validation: list[str], test: list[str], **where: Any) -> Parts:
-    """CIFAR-100 in three parts; the classes that are not listed are for training."""
-    pool = from_tfds("cifar100", split="train+test", **where)
+def split_by_names(pool: Pool, validation: Sequence[str], test: Sequence[str]) -> Parts:
+    """A pool in three parts; the classes that are not listed are for training.
+
+    Args:
+        pool: all classes.
+        validation: names of classes.
+        test: names of classes.
+
+    >>> from maml_keras.data import from_arrays
+    >>> parts = split_by_names(from_arrays([0.0, 1.0, 2.0], list("abc")), ["c"], ["a"])
+    >>> [part.class_names for part in parts]
+    [('b',), ('c',), ('a',)]
+    """
     places = {name: i for i, name in enumerate(pool.class_names)}
-    train = [name for name in pool.class_names if name not in {*validation, *test}]
-    parts = (
+    held_out = {*validation, *test}
+    train = [name for name in pool.class_names if name not in held_out]
+    first, second, third = (
         pool.select([places[name] for name in names])
         for names in (train, validation, test)
     )
-    train_pool, validation_pool, test_pool = parts
-    return train_pool, validation_pool, test_pool
+    return first, second, third
 
 
 def mini_imagenet(
