@@ -7,6 +7,7 @@ import pytest
 from maml_keras import data
 from maml_keras.data import image_splits
 
+BIRDS = [str(n) for n in range(200)]
 FLOWERS = [f"flower {n}" for n in range(1, 103)]
 TEXTURES = [
     *image_splits.DOMAINS["dtd"].test,
@@ -18,9 +19,7 @@ TEXTURES = [
 def given(monkeypatch, names):
     """Lets TFDS give one image of each class; returns what was asked of TFDS."""
     asked = []
-    pool = data.Pool(
-        np.arange(len(names)), counts=[1] * len(names), class_names=list(names)
-    )
+    pool = data.Pool(np.arange(len(names)), counts=[1] * len(names), class_names=names)
 
     def from_tfds(*name, **options):
         asked.append((*name, options["split"], options["size"]))
@@ -33,7 +32,7 @@ def given(monkeypatch, names):
 @pytest.mark.parametrize(
     ("name", "classes", "sizes"),
     [
-        ("cu_birds", map(str, range(200)), (140, 30, 30)),
+        ("cu_birds", BIRDS, (140, 30, 30)),
         ("dtd", TEXTURES, (33, 7, 7)),
         ("vgg_flower", FLOWERS, (71, 15, 16)),
     ],
@@ -53,13 +52,13 @@ def test_classes_are_those_of_the_authors_numbers(monkeypatch):
     given(monkeypatch, FLOWERS)
     test = data.meta_dataset("vgg_flower")[2]
     assert {"flower 5", "flower 98"} <= set(test.class_names)
-    given(monkeypatch, map(str, range(200)))
+    given(monkeypatch, BIRDS)
     # 008.Rhinoceros_Auklet is bird 7 of TFDS.
     assert "7" in data.meta_dataset("cu_birds")[2].class_names
 
 
 def test_cub_deals_four_birds_at_a_time(monkeypatch):
-    given(monkeypatch, map(str, range(200)))
+    given(monkeypatch, BIRDS)
     train, validation, test = data.cub()
     assert train.class_names[:4] == ("0", "2", "4", "6")
     assert validation.class_names[:2] == ("1", "5")
