@@ -20,10 +20,10 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     from maml_keras.data.glyphs_builder import Glyphs
 
     Glyphs(data_dir="prepared").download_and_prepare()
-    pool = mk.data.from_tfds("glyphs", split="all", data_dir="prepared")
+    pool = mk.data.from_tfds("glyphs", split="train", data_dir="prepared")
     ```
 
-    The only split is `all`. An example has `image` `[28, 28, 1]`, `label`, whose names
+    The only split is `train`. An example has `image` `[28, 28, 1]`, `label`, whose names
     are those of the pool's classes, and `script`.
     """
 
@@ -49,7 +49,7 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        return {"all": self._generate_examples()}
+        return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
         pool = glyphs()

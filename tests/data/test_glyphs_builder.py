@@ -21,9 +21,9 @@ def test_tfds_reads_the_classes_and_drawings_of_the_pool(tmp_path, monkeypatch):
     monkeypatch.setattr(glyphs_builder, "glyphs", lambda: pool)
     builder = glyphs_builder.Glyphs(data_dir=tmp_path)
     builder.download_and_prepare()
-    read = data.from_tfds("glyphs", split="all", data_dir=str(tmp_path))
+    read = data.from_tfds("glyphs", split="train", data_dir=str(tmp_path))
     assert read.class_names == pool.class_names
     np.testing.assert_array_equal(read.counts, pool.counts)
     np.testing.assert_array_equal(read.examples, pool.examples)
-    scripts = [row["script"] for row in builder.as_dataset("all").as_numpy_iterator()]
+    scripts = [row["script"] for row in builder.as_dataset("train").as_numpy_iterator()]
     assert scripts == [b"Greek"] * 2 + [b"Latin"] * 4
