@@ -23,8 +23,8 @@ class Glyphs(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
     pool = mk.data.from_tfds("glyphs", split="train", data_dir="prepared")
     ```
 
-    The only split is `train`. An example has `image` `[28, 28, 1]`, `label`, whose names
-    are those of the pool's classes, and `script`.
+    The only split is `train`. An example has `image`, `script` and `label`, whose names
+    are those of the pool's classes.
     """
 
     VERSION = tfds.core.Version("1.0.0")
