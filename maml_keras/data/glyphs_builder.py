@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from maml_keras.data.glyphs import glyphs
 
 
-class Glyphs(tfds.core.GeneratorBasedBuilder):  # type: ignore[misc]
+class Glyphs(tfds.core.GeneratorBasedBuilder):
     """Characters drawn from fonts, prepared on this machine; nothing is downloaded.
 
     Importing this module tells TFDS the name `glyphs`. A prepared copy is then read by
