@@ -22,6 +22,7 @@ def expected():
     return np.load(BEFORE / "expected.npz")
 
 
+@pytest.mark.usefixtures("without_graphs", "tasks_in_a_loop")
 def test_a_model_loads_predicts_as_before_and_can_be_trained(expected):
     maml = keras.saving.load_model(BEFORE / "maml.keras")
     x, y = expected["x"], expected["y"]

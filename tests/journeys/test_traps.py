@@ -205,6 +205,7 @@ def test_trap_09_class_split_does_not_depend_on_process_or_order():
     assert digest(shuffled) == expected
 
 
+@pytest.mark.usefixtures("without_graphs")
 def test_trap_10_running_statistics_predict_queries_independently():
     model = batch_normalised()
     model.layers[1].moving_mean.assign_add(tf.range(6.0) / 10)
@@ -221,6 +222,7 @@ def test_trap_10_running_statistics_predict_queries_independently():
     assert difference("transductive") > 1e-2  # Hence reports must name the policy.
 
 
+@pytest.mark.usefixtures("without_graphs")
 @pytest.mark.parametrize("policy", ["transductive", "running"])
 def test_trap_11_evaluation_leaves_every_variable_bit_for_bit(policy):
     model = maml(batch_normalised(), batch_norm=policy)
@@ -234,6 +236,7 @@ def test_trap_11_evaluation_leaves_every_variable_bit_for_bit(policy):
     assert_identical(before, numpy_variables(model))
 
 
+@pytest.mark.usefixtures("without_graphs")
 @pytest.mark.parametrize(
     ("clip", "size"),
     [
@@ -248,7 +251,7 @@ def test_trap_11_evaluation_leaves_every_variable_bit_for_bit(policy):
 )
 def test_trap_12_clipping_bounds_the_applied_update(clip, size):
     def updates(**kwargs):
-        model = maml(dense(), task_map="auto")
+        model = maml(dense())
         model.compile(keras.optimizers.SGD(1.0, **kwargs))
         before = [v.numpy() for v in model.trainable_variables]
         task, query_y = regression()
@@ -260,6 +263,7 @@ def test_trap_12_clipping_bounds_the_applied_update(clip, size):
     np.testing.assert_allclose(size(updates(**clip)), 0.5, rtol=1e-3)
 
 
+@pytest.mark.usefixtures("without_graphs")
 @pytest.mark.parametrize("task_map", ["parallel", "vectorized"])
 def test_trap_13_rule_state_is_each_tasks_own(task_map):
     inner = InnerLoop("mse", Momentum(0.05), steps=3)

@@ -79,19 +79,19 @@ def through(layer):
 
 def test_right_model_passes_with_small_errors():
     model = dense()
-    checks = check_meta_gradient(maml(model, steps=2), regression())
+    checks = check_meta_gradient(maml(model), regression())
     assert [c.path for c in checks] == [v.path for v in model.trainable_variables]
     assert all(c.decided and c.error < 1e-7 for c in checks)
     assert all(c.analytic != 0.0 for c in checks)
 
 
 def test_regularisers_are_checked_in_float64():
-    checks = check_meta_gradient(maml(regularised(), steps=2), regression())
+    checks = check_meta_gradient(maml(regularised()), regression())
     assert all(c.decided and c.error < 1e-7 for c in checks)
 
 
 def test_wrong_second_derivative_is_found_and_named():
-    model = maml(through(WrongSecondDerivative()), steps=2)
+    model = maml(through(WrongSecondDerivative()))
     with pytest.raises(MetaGradientError, match=r"body/kernel: .* differences give"):
         check_meta_gradient(model, regression())
 
@@ -155,7 +155,7 @@ class Narrow(layers.Layer):
 
 
 def test_a_layer_that_computes_in_less_is_named():
-    model = maml(through(Narrow(name="narrow")), steps=2)
+    model = maml(through(Narrow(name="narrow")))
     words = r"less than float64: layer 'narrow' \(Narrow\)\. .*dtype='float32'"
     with pytest.raises(MetaGradientError, match=words):
         check_meta_gradient(model, regression())
@@ -194,7 +194,7 @@ class Noise(layers.Layer):
 
 @pytest.mark.parametrize("layer", [Grid, Noise])
 def test_tensors_of_the_default_type_are_as_wide_as_the_check(layer):
-    checks = check_meta_gradient(maml(through(layer()), steps=2), regression())
+    checks = check_meta_gradient(maml(through(layer())), regression())
     assert all(check.decided and check.error < 1e-7 for check in checks)
 
 
@@ -287,7 +287,7 @@ class OwnRate(UpdateRule):
 
 
 def test_learned_variables_of_a_custom_rule_are_checked_in_float64():
-    model = MAML(dense(), InnerLoop("mse", OwnRate(), steps=2))
+    model = MAML(dense(), InnerLoop("mse", OwnRate()))
     *_, rate = check_meta_gradient(model, regression())
     assert rate.decided
     assert rate.error < 1e-7
