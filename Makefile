@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow kill test-search soak mutants tables layers bench lint pages docs notebooks build lock clean
+.PHONY: demo test test-journeys test-slow kill test-search soak mutants tables layers bench lint pages docs notebooks build lock clean browser-pages
 .DEFAULT_GOAL = help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint           run ruff and mypy"
 	@echo "make pages          write the pages that come from the code: names, files, commands"
 	@echo "make docs           build the documentation site into site/"
+	@echo "make browser-pages  write the pages that learn in the browser into site/demo/ (1 minute)"
 	@echo "make notebooks      execute the example notebooks and write their pages (3 minutes)"
 	@echo "make build          build and check wheel and sdist in dist/"
 	@echo "make lock           update requirements.lock"
@@ -100,6 +101,10 @@ docs: pages
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	$(BIN)/zensical build --strict --clean
 	@echo "open site/index.html, or python -m http.server --directory site for its search"
+
+# Needs the network, for onnxruntime-web.
+browser-pages: $(VENV)/.installed
+	$(BIN)/python scripts/browser_pages.py site/demo
 
 notebooks: $(VENV)/.installed
 	$(BIN)/python scripts/notebooks.py

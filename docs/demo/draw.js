@@ -1,7 +1,7 @@
 // Draw five symbols, it learns them: the page's own logic.
 
 import { Learner, excuse } from "./learner.js";
-import { Pad, SIDE, thumbnail } from "./pad.js";
+import { Pad, SIDE, small, thumbnail } from "./pad.js";
 
 const WAYS = 5;
 const STEPS = 3;
@@ -219,5 +219,24 @@ $("restart").addEventListener("click", () => {
   say("");
 });
 
+/** Learns five given drawings and names further ones, each alone: numbers of symbols. */
+async function trial({ support, labels, queries }) {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 224;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.imageSmoothingEnabled = false;
+  // Through a canvas, as a reader's drawing.
+  const seen = pixels => {
+    context.drawImage(thumbnail(Float32Array.from(pixels)), 0, 0, 224, 224);
+    return small(canvas);
+  };
+  const learned = await learner.adapt(
+    images(support.map(seen)), learner.tensor(labels, [], "int32"), STEPS, RATE);
+  const found = [];
+  for (const query of queries)
+    found.push(winner((await learner.predict(learned, images([seen(query)]))).data));
+  return found;
+}
+
 // What a test needs: the same parts that a reader's pointer uses.
-window.demo = { symbols, query, learn, answer, name, load, get learner() { return learner; } };
+window.demo = { trial, symbols, query, learn, answer, name, load, get learner() { return learner; } };
