@@ -25,7 +25,12 @@ PAGES = ROOT / "docs/demo"
 EXPORTS = ["omniglot", "sinusoid"]
 # A newer version needs its `dist.integrity`: npm view onnxruntime-web dist.integrity
 VERSION = "1.30.0"
-INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
+INTEGRITY = "".join(
+    [
+        "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8p",
+        "ZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ==",
+    ]
+)
 ADDRESS = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
 AS_IT_IS = ["ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs"]
 PROGRAM = "ort-wasm-simd-threaded.wasm"
@@ -42,8 +47,8 @@ def fetched() -> bytes:
     found = base64.b64encode(hashlib.sha512(package).digest()).decode()
     if found != INTEGRITY:
         raise ValueError(
-            f"{ADDRESS} must have the SHA-512 {INTEGRITY}. Received: {found}. Do not use "
-            "this package; if the version has changed, change INTEGRITY with it."
+            f"{ADDRESS} must have the SHA-512 {INTEGRITY}. Received: {found}. Do not "
+            "use this package; if the version has changed, change INTEGRITY with it."
         )
     return package
 

@@ -1,4 +1,4 @@
-"""The pages that learn in a browser, in a real Chromium: drawn strokes and real drawings."""
+"""The pages that learn in a browser: drawn strokes and real drawings in Chromium."""
 
 import functools
 import http.server
@@ -112,7 +112,7 @@ def run(driver, script):
     """The value of an asynchronous JavaScript expression."""
     return driver.execute_async_script(
         f"const done = arguments[arguments.length - 1];"
-        f"(async () => ({script}))().then(done, error => done({{error: String(error)}}));"
+        f"(async () => ({script}))().then(done, error => done(String(error)));"
     )
 
 
