@@ -58,26 +58,21 @@ export class Learner {
   /** Examples as one tensor `[examples, ...shape]`. */
   tensor(examples, shape, type = "float32") {
     const kind = type === "int32" ? Int32Array : Float32Array;
-    const data = kind.from(examples.flatMap(example => Array.from([example].flat())));
+    const data = kind.from(examples.flatMap(example => (typeof example === "number" ? example : Array.from(example))));
     return new this.ort.Tensor(type, data, [examples.length, ...shape]);
   }
 
-  /** Weights after gradient steps on a support set. */
-  async adapt(support_x, support_y, steps, rate) {
-    const scalar = (type, kind, value) => new this.ort.Tensor(type, kind.from([value]), []);
-    return this.adapting.run({
-      support_x,
-      support_y,
-      steps: scalar("int32", Int32Array, steps),
-      learning_rate: scalar("float32", Float32Array, rate),
-    });
+  /** What gradient steps on a support set lead to: weights, and how many steps it were. */
+  async adapt(support_x, support_y, count, rate) {
+    const steps = new this.ort.Tensor("int32", Int32Array.of(count), []);
+    const learning_rate = new this.ort.Tensor("float32", Float32Array.of(rate), []);
+    const weights = await this.adapting.run({ support_x, support_y, steps, learning_rate });
+    return { weights, steps };
   }
 
-  /** The network's outputs for inputs `x`, with weights of `adapt`. */
-  async predict(weights, x) {
-    const [input] = this.predicting.inputNames.filter(name => !(name in weights));
-    const found = await this.predicting.run({ ...weights, [input]: x });
-    return found[this.predicting.outputNames[0]];
+  /** The network's outputs for inputs `x`, after `adapt`. */
+  async predict({ weights, steps }, x) {
+    return (await this.predicting.run({ ...weights, steps, x })).predictions;
   }
 }
 

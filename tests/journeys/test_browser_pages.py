@@ -39,6 +39,12 @@ SYMBOLS = [
 ]
 
 
+SCREENS = {"desktop": (1400, 1000), "phone": (390, 844)}
+on_every_screen = pytest.mark.parametrize(
+    "browser", SCREENS.values(), ids=SCREENS, indirect=True
+)
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The address of the folder that the script writes, on a plain web server."""
@@ -52,14 +58,14 @@ def address(tmp_path_factory):
         server.shutdown()
 
 
-@pytest.fixture(params=[(1400, 1000), (390, 844)], ids=["desktop", "phone"])
+@pytest.fixture
 def browser(request):
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
     for option in ("--headless", "--no-sandbox", "--disable-gpu"):
         options.add_argument(option)
-    width, height = request.param
+    width, height = getattr(request, "param", SCREENS["desktop"])
     size = {"width": width, "height": height, "pixelRatio": 1.0}
     options.add_experimental_option("mobileEmulation", {"deviceMetrics": size})
     service = webdriver.ChromeService(shutil.which("chromedriver"))
@@ -116,6 +122,7 @@ def run(driver, script):
     )
 
 
+@on_every_screen
 def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
     from selenium.webdriver.common.by import By
 
@@ -155,8 +162,6 @@ def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
 def test_real_drawings_are_named_as_often_as_the_card_says(address, browser):
-    if browser.get_window_size()["width"] < 1000:
-        pytest.skip("The screen does not matter here.")
     family = mk.experiments.get("omniglot_small").families().test.resized(queries=3)
     task, query_y = family.sample_many(list(range(200)), 7)
     browser.get(f"{address}/index.html")
@@ -177,6 +182,7 @@ def test_real_drawings_are_named_as_often_as_the_card_says(address, browser):
     assert abs(share - stated) <= 0.02
 
 
+@on_every_screen
 def test_a_sinusoid_is_fitted_step_by_step(address, browser):
     browser.get(f"{address}/sinusoid.html")
     run(browser, "await demo.start()")
