@@ -162,8 +162,8 @@ def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
 )
 def test_real_drawings_are_named_as_often_as_the_card_says(address, browser):
-    family = mk.experiments.get("omniglot_small").families().test.resized(shots=1, queries=3)
-    task, query_y = family.sample_many([0, 7], 200)
+    test = mk.experiments.get("omniglot_small").families().test
+    task, query_y = test.resized(shots=1, queries=3).sample_many([0, 7], 200)
     browser.get(f"{address}/index.html")
     run(browser, "await demo.load()")
     right = []
