@@ -78,7 +78,7 @@ class LearnerFunctions:
         function, names = self._concrete(name), self.outputs(name)
 
         def call(*arguments: Any) -> dict[str, Any]:
-            found = lowered(function, list(arguments))
+            found = lowered(function, self._fitted(name, arguments))
             return {
                 key: _if_valid(found.valid, value)
                 for key, value in zip(names, found.outputs, strict=True)
@@ -107,7 +107,8 @@ class LearnerFunctions:
             return {k: _if_valid(found.valid, v) for k, v in zip(names, found.outputs)}
 
         def fine_tune(*arguments: Any) -> dict[str, Any]:
-            found = lowered(self._concrete("fine_tune"), list(arguments), read)
+            given = self._fitted("fine_tune", arguments)
+            found = lowered(self._concrete("fine_tune"), given, read)
             for key, value in found.assigned.items():
                 variable = state[key]
                 old = variable.read_value()
@@ -136,6 +137,24 @@ class LearnerFunctions:
         spec = self._saved.adapt_and_predict.function_spec.fullargspec
         names = spec.args[len(spec.args) - len(spec.defaults) :]
         return dict(zip(names, spec.defaults))
+
+    def _fitted(self, name: str, arguments: Any) -> list[Any]:
+        """The arguments, with as many targets as inputs.
+
+        LiteRT's interpreter takes arrays of any rank, and `[examples, 1]` beside
+        `[examples]` would broadcast to a plausible answer.
+        """
+        specs = self.specs(name)
+        first = next(t for t, s in zip(arguments, specs) if s.shape.rank)
+
+        def fitted(value: Any, spec: tf.TensorSpec) -> Any:
+            is_target = spec.name.removeprefix("support_").split("_")[0] == "y"
+            rest = spec.shape.as_list()[1:] if is_target else [None]
+            if name == "predict_with" or None in rest:
+                return value
+            return tf.reshape(value, tf.concat([tf.shape(first)[:1], rest], 0))
+
+        return [fitted(t, s) for t, s in zip(arguments, specs)]
 
     def _state(self) -> dict[int, tf.Variable]:
         """A new variable for each one that `fine_tune` writes, by the handle's `id`."""

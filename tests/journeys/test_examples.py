@@ -28,6 +28,7 @@ JOURNEYS = [
 # Examples outside of the slow suite; the others trace for ten to thirty seconds.
 QUICK = {"subclassed_model"}
 OTHERS = [
+    "adapt_with_onnxruntime",
     "common_point",
     "compare_algorithms",
     "demo",
@@ -288,3 +289,20 @@ def test_sinusoids_are_learned_in_fewer_steps_from_theta(pictures, tmp_path, cap
     assert_readable(*tmp_path.glob("*.png"), *tmp_path.glob("*.gif"))
     assert len(list(tmp_path.iterdir())) == 7
     assert "| meta-learned |" in capsys.readouterr().out
+
+
+def test_a_file_adapts_with_onnxruntime_alone(tmp_path, capsys):
+    path = tmp_path / "learner.onnx"
+    mk.convert(ROOT / "saved_models/sinusoid", path, adapt=True)
+    script = (EXAMPLES / "adapt_with_onnxruntime.py").read_text("utf-8")
+    assert set(re.findall(r"^import (\w+)", script, re.MULTILINE)) == {
+        "argparse",
+        "json",
+        "numpy",
+        "onnxruntime",
+    }
+    before, after = load("adapt_with_onnxruntime").main([str(path), "--steps", "10"])
+    assert (
+        f"mean squared error before adaptation {before:.3f}" in capsys.readouterr().out
+    )
+    assert after < before / 5

@@ -78,6 +78,15 @@ def _gather(node: Node, x: Any, indices: Any, axis: Any) -> Any:
     return np.array(found, x.dtype.as_numpy_dtype).reshape(np.shape(indices))
 
 
+@lowers("Reshape")
+def _reshape(node: Node, x: Any, shape: Any) -> Any:
+    """With -1 for a single unknown size, which then needs no computation."""
+    sizes = None if is_known(shape) else sizes_in(shape)
+    if sizes is None or sizes.count(None) != 1 or 0 in sizes:
+        return NotImplemented
+    return tf.reshape(x, [-1 if size is None else size for size in sizes])
+
+
 @lowers("BroadcastGradientArgs")
 def _broadcast_axes(node: Node, a: Any, b: Any) -> list[Any]:
     """The axes over which each of two broadcast values is summed.
