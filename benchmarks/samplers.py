@@ -34,7 +34,7 @@ DATA = {
     "memory": (1_100, 20, (28, 28, 1), 32),
     "disk": (200, 100, (84, 84, 3), 4),
 }
-SECONDS, ROUNDS = 5.0, 3
+SECONDS, ROUNDS = 3.0, 3
 
 # What a process measures: it defines `batches()`, an endless iterator.
 CLOCK = """
@@ -123,7 +123,7 @@ loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 model = mk.models.conv4(ways=5, shape=(84, 84, 3), filters=32)
 maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.01)))
 maml.compile("adam", jit_compile=False)
-maml.fit((b for b in episodes), steps_per_epoch=30, verbose=0)
+maml.fit((b for b in episodes), steps_per_epoch=10, verbose=0)
 print("FOUND", [largest])
 """
 
@@ -135,8 +135,6 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = measured(pathlib.Path(folder), options.peer_python)
-    for name, value in found.items():
-        sys.stdout.write(f"{name:<34}{value}\n")
     RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -165,9 +163,12 @@ def measured(folder: pathlib.Path, peer_python: str) -> dict[str, Any]:
             ("learn2learn", LEARN2LEARN, peer_python),
         ):
             rates = run(python, code.format(**given) + clock)
-            found[f"{who}, {name}, episodes/s"] = (
+            key = f"{who}, {name}, episodes/s"
+            found[key] = (
                 "not installed" if rates is None else round(float(np.median(rates)))
             )
+            sys.stdout.write(f"{key:<34}{found[key]}\n")
+            sys.stdout.flush()
         if on_disk:
             from_disk, drawn_once = (
                 run(sys.executable, MEMORY.format(path=str(path), once=once))
@@ -178,6 +179,7 @@ def measured(folder: pathlib.Path, peer_python: str) -> dict[str, Any]:
                 found["of these for the data, MiB"] = round(
                     from_disk[0] - drawn_once[0]
                 )
+                sys.stdout.write(f"memory in MiB: {from_disk[0]}, {drawn_once[0]}\n")
     return found
 
 

@@ -20,8 +20,9 @@ import tensorflow as tf
 
 from maml_keras.backend.documents import NUMBER, TEXT, WHOLE, check, read_json
 from maml_keras.backend.progress import Bar
+from maml_keras.data import python_reads
 from maml_keras.data.pool import Pool
-from maml_keras.data.rows import Rows, row_keys
+from maml_keras.data.rows import Rows, row_keys, scaled
 
 # Increase the number when the layout below changes.
 FORMAT = 1
@@ -277,16 +278,13 @@ class DiskRows(Rows):
 
     def gather(self, rows: Any) -> Any:
         """Examples as episodes hold them, as in `Rows.gather`."""
-        images = self.dtype == np.uint8
-        scale = np.float32(255 if self.ndim >= 3 else 1)
-
-        def read(rows: Any) -> Any:
-            examples = self[rows]
-            return np.divide(examples, scale, dtype=np.float32) if images else examples
-
-        kind = tf.float32 if images else tf.as_dtype(self.dtype)
-        examples = tf.numpy_function(read, [rows], kind, stateful=False)
-        return tf.ensure_shape(examples, [*rows.shape, *self.shape[1:]])
+        examples = python_reads.read(
+            self.__getitem__, rows, tf.as_dtype(np.dtype(self.dtype))
+        )
+        return scaled(
+            tf.ensure_shape(examples, [*rows.shape, *self.shape[1:]]),
+            axes=self.ndim - 1,
+        )
 
     def keys(self) -> npt.NDArray[Any]:
         """The keys that were written beside the file, as in `Rows.keys`."""

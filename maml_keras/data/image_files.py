@@ -16,7 +16,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from maml_keras.backend.documents import reason
-from maml_keras.data.rows import Rows, keys_of
+from maml_keras.data import python_reads
+from maml_keras.data.rows import Rows, keys_of, scaled
 from maml_keras.data.tfds import resize
 
 # Bytes at both ends of a file that are compared to find copies.
@@ -84,12 +85,11 @@ class ImageFiles(Rows):
 
     def gather(self, rows: Any) -> Any:
         """Images of floats in [0, 1], decoded by all cores."""
-
-        def read(rows: Any) -> Any:
-            return np.divide(self[rows], np.float32(255), dtype=np.float32)
-
-        images = tf.numpy_function(read, [rows], tf.float32, stateful=False)
-        return tf.ensure_shape(images, [*rows.shape, *self.shape[1:]])
+        images = python_reads.read(self.__getitem__, rows, tf.uint8)
+        return scaled(
+            tf.ensure_shape(images, [*rows.shape, *self.shape[1:]]),
+            axes=self.ndim - 1,
+        )
 
     def keys(self) -> npt.NDArray[Any]:
         """Keys of the files' sizes, beginnings and ends, without decoding images."""

@@ -81,12 +81,25 @@ class Held:
 
     def gather(self, rows: Any) -> Any:
         """Examples as episodes hold them, as in `Rows.gather`."""
-        examples = tf.gather(self._table, rows)
-        if examples.dtype != tf.uint8:
-            return examples
-        # Only images have a known scale: a column of a table may hold ages.
-        scale = 255.0 if self._table.shape.rank >= 3 else 1.0
-        return tf.cast(examples, tf.float32) / scale
+        return scaled(tf.gather(self._table, rows), axes=self._table.shape.rank - 1)
+
+
+def scaled(examples: Any, *, axes: int) -> Any:
+    """Images of bytes as floats in [0, 1]; other bytes as floats of the same value.
+
+    Args:
+        examples: tensor.
+        axes: int, the axes of one example. Only images have a known scale: a row of a
+            table may hold ages.
+
+    >>> scaled(tf.constant([[[0, 255]]], tf.uint8), axes=2).numpy().tolist()
+    [[[0.0, 1.0]]]
+    >>> scaled(tf.constant([[0, 255]], tf.uint8), axes=1).numpy().tolist()
+    [[0.0, 255.0]]
+    """
+    if examples.dtype != tf.uint8:
+        return examples
+    return tf.cast(examples, tf.float32) / (255.0 if axes >= 2 else 1.0)
 
 
 class Rotated:
