@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,8 +15,9 @@ from tensorflow.python.eager import context
 
 from maml_keras.execution.keras_replicas import check_version
 
-# How long workers wait for each other: at the start, and for a sign of life.
+# How long workers wait for each other at the start, and for a sign of life later.
 START_SECONDS, SILENCE_SECONDS = 120, 30
+_LOOK_SECONDS = 0.5
 
 
 def chosen(
@@ -120,7 +123,9 @@ def _of_cluster() -> Any:
             "`TF_CONFIG` must name workers only, the first of which writes, and this "
             f"process as one of them. Received: {os.environ['TF_CONFIG']}."
         )
-    # TensorFlow's own limits are an hour for the start and none for a silent worker.
+    own = int(found["task"]["index"])
+    _wait_for_all(workers, own)
+    # Without a limit, TensorFlow waits for a silent worker for ever.
     context.context().configure_coordination_service(
         service_type="standalone",
         service_leader="/job:worker/replica:0/task:0",
@@ -129,15 +134,56 @@ def _of_cluster() -> Any:
                 name="worker", num_tasks=len(workers)
             )
         ],
-        cluster_register_timeout_in_ms=START_SECONDS * 1000,
         heartbeat_timeout_in_ms=SILENCE_SECONDS * 1000,
     )
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def _wait_for_all(workers: Sequence[str], own: int) -> None:
+    """Waits until each worker listens, because TensorFlow would wait for ever.
+
+    Args:
+        workers: list of `"host:port"`.
+        own: int, the place of this process, which listens at its own port meanwhile.
+
+    Raises:
+        OSError: if this process cannot listen at its port.
+        TimeoutError: if a worker does not come.
+    """
+    port = int(workers[own].rpartition(":")[2])
+    both = socket.has_dualstack_ipv6()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    except tf.errors.OpError as error:
-        raise TimeoutError(
-            f"All workers must start within {START_SECONDS} seconds: "
-            f"{', '.join(workers)}. Received: {error.message}. Start the same command "
-            "on each machine, with its own `--worker`, and look whether the ports can "
-            "be reached."
+        listening = socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=len(workers) * 8,
+        )
+    except OSError as error:
+        raise OSError(
+            f"Worker {own} must listen at port {port}. Received: {error.strerror}. "
+            "End the process that uses this port, or choose another port."
         ) from error
+    with listening:
+        deadline = time.monotonic() + START_SECONDS
+        missing = [a for i, a in enumerate(workers) if i != own]
+        while missing := [address for address in missing if not _listens(address)]:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"All workers must start within {START_SECONDS} seconds. Received: "
+                    f"nothing from {', '.join(missing)}. Start the same command on "
+                    "each machine, with its own `--worker`, and look whether these "
+                    "ports can be reached from here."
+                )
+            time.sleep(_LOOK_SECONDS)
+        # Another one may have come right now and looks for this process, too.
+        time.sleep(2 * _LOOK_SECONDS)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=2.0).close()
+    except OSError:
+        return False
+    return True

@@ -15,7 +15,7 @@ import pytest
 
 import maml_keras  # noqa: F401 - Keras finds its classes.
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SETTINGS = ["--iterations", "200", "--epoch", "40", "--tasks", "20", "--quiet"]
 PROGRAM = [sys.executable, "-c", "import maml_keras_cli; maml_keras_cli.main()"]

@@ -154,9 +154,9 @@ def run(case, strategy, folder):
     keras.utils.set_random_seed(0)
     policy = "mixed_float16" if case == "mixed" else keras.config.floatx()
     keras.config.set_dtype_policy(policy)
-    steps = {"xla": 20, "conv": 100, "per_step": 100, "proto_maml": 100}.get(
-        case, STEPS
-    )
+    # After more steps a weight lies between two numbers of half precision by chance,
+    # and the order of sums decides which of them is taken.
+    steps = {"mixed": 100, "xla": 20}.get(case, STEPS)
     with strategy.scope() if strategy else contextlib.nullcontext():
         maml, optimizer, family = CASES[case]()
         images = len(maml.model.input_shape) == 4

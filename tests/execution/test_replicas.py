@@ -26,6 +26,12 @@ CASES = (
 # Replicas add in another order. Over 200 steps, differences of 1e-16 grew to 1e-12.
 TOLERANCE = 1e-9
 
+# The machine may be busy, and each process trains many cases.
+
+
+def long(test):
+    return pytest.mark.slow(pytest.mark.timeout(3600)(test))
+
 
 def start(folder, count, floats, cases, **environment):
     return subprocess.Popen(
@@ -91,14 +97,14 @@ def two_devices(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("two"), 2, "float64", CASES)
 
 
-@pytest.mark.slow
+@long
 @pytest.mark.parametrize("case", CASES)
 def test_two_replicas_equal_one(one_device, two_devices, case):
     # Mixed precision has weights in float32.
     assert_equal(one_device, two_devices, case, 1e-6 if case == "mixed" else TOLERANCE)
 
 
-@pytest.mark.slow
+@long
 def test_three_replicas_equal_one(one_device, tmp_path):
     cases = ["sinusoid", "uneven"]
     trained(tmp_path, 3, "float64", cases)
@@ -106,7 +112,7 @@ def test_three_replicas_equal_one(one_device, tmp_path):
         assert_equal(one_device, tmp_path, case, TOLERANCE)
 
 
-@pytest.mark.slow
+@long
 @pytest.mark.parametrize("count", [1, 2])
 def test_two_processes_equal_one(one_device, tmp_path, count):
     cases = ["sinusoid", "conv", "uneven", "skip"]
