@@ -20,6 +20,7 @@ JOURNEYS = [
     "functional_model",
     "own_arrays",
     "own_series",
+    "own_words",
     "pretrained_adapters",
     "recurrent_model",
     "subclassed_model",
