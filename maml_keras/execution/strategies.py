@@ -47,6 +47,12 @@ def chosen(
         check_version()
         names = _devices(devices)
     if "TF_CONFIG" in os.environ:
+        if devices not in (None, 1) and names[0].startswith("CPU"):
+            raise ValueError(
+                "A worker without a GPU is one device. Received: "
+                f"devices={devices} in a cluster. Leave out `--devices`, or start more "
+                "workers."
+            )
         return _of_cluster()
     return None if devices is None else tf.distribute.MirroredStrategy(names)
 

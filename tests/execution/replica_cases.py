@@ -14,6 +14,7 @@ import traceback
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy
 
 import maml_keras as mk
 
@@ -30,6 +31,12 @@ def strategy_of(replicas):
             cpu, [tf.config.LogicalDeviceConfiguration()] * replicas
         )
     if "TF_CONFIG" in os.environ:
+        # TensorFlow gives a worker without GPUs one device, however many there are.
+        extended = collective_all_reduce_strategy.CollectiveAllReduceExtended
+        extended._initialize_local_devices = lambda _, resolver, worker: (
+            tuple(f"{worker}/device:CPU:{i}" for i in range(replicas)),
+            "CPU",
+        )
         return tf.distribute.MultiWorkerMirroredStrategy()
     if replicas == 1:
         return None
