@@ -9,7 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 .DEFAULT_GOAL = help
 
 help:
-	@echo "make demo           train the sinusoid preset, compare, plot, export (3 minutes)"
+	@echo "make demo           sinusoids, then images: train, compare, plot, export (3 minutes)"
 	@echo "make test           run the fast tests (4 minutes)"
 	@echo "make test-journeys  test command line, runs, pages, examples and exports (6 minutes)"
 	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
@@ -38,6 +38,7 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 
 demo: $(VENV)/.installed
 	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/demo_images.py
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

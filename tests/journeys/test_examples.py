@@ -33,6 +33,7 @@ OTHERS = [
     "common_point",
     "compare_algorithms",
     "demo",
+    "demo_images",
     "exactness",
     "export_and_fine_tune",
     "own_folder",
@@ -203,6 +204,18 @@ def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     card = json.loads((out / "export/card.json").read_text("utf-8"))
     typed = "python examples/demo.py --iterations 3000 --tasks 40 --out "
     assert card["command"] == typed + str(out)
+
+
+@pytest.mark.slow
+def test_new_scripts_are_read_better_than_by_the_nearest_drawing(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    out = tmp_path / "demo"
+    results = load("demo_images").main(["--tasks", "100", "--out", str(out)])
+    printed = capsys.readouterr().out
+    nearest = float(re.search(r"nearest drawing +([\d.]+)%", printed)[1]) / 100
+    assert results["MAML"].mean > max(nearest, results["untrained"].mean) + 0.1
+    for name in ("task.png", "export/saved_model.pb"):
+        assert (out / name).exists()
 
 
 def test_demo_overwrites_no_folder(tmp_path, monkeypatch):
