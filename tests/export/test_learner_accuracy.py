@@ -56,7 +56,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory):
-    family = registry.get("omniglot_5w1s").families().test
+    family = registry.get("omniglot_small_alone").families().test
     episodes = mk.data.episodes(
         family, batch_size=50, seed=runs.TEST_SEED, num_episodes=TASKS
     )
@@ -90,7 +90,9 @@ def test_accuracies_equal_those_of_tensorflow(
         text=True,
     )
     found = np.array(json.loads(ended.stdout))
-    record_property("accuracies", (found.mean(), expected.mean()))
+    sys.stdout.write(
+        f"{runtime} {found.mean():.4f}, TensorFlow {expected.mean():.4f}\n"
+    )
     assert expected.mean() > 0.85
     # Rounding may tip a query between two equal logits, but hardly one of 5,000.
     assert np.abs(found - expected).mean() < 2e-4
