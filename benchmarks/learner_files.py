@@ -222,9 +222,8 @@ def table() -> str:
 
 def _cell(found: dict[str, Any]) -> str:
     if "refused" in found:
-        operation = re.search(r"tf\.(\w+)|Operation (\w+)", found["refused"])
-        named = operation and (operation[1] or operation[2])
-        return f"refused: {named}" if named else "refused"
+        named = re.findall(r"Operation (\w+)", found["refused"])
+        return f"refused: {', '.join(named)}" if named else "refused"
     return f"{max(found['differences'].values()):.0e}"
 
 

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import logging
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from maml_keras.export.learner_check import STEPS, Comparison
 from maml_keras.export.learner_formats import LearnerFormat
 from maml_keras.export.learner_functions import STATEFUL, LearnerFunctions
 from maml_keras.export.lowering import NotLoweredError
+from maml_keras.export.lowering.values import place
 
 BAD_INPUT = (
     "NaN for empty sets, class numbers out of range, inputs, targets or weights that "
@@ -118,7 +120,7 @@ def convert_learner(
         except Exception as error:
             raise ValueError(
                 f"{folder.name} could not be written in the format "
-                f"'{kind.kind.name}'. {kind.kind.limits} Serve the SavedModel, or "
+                f"'{kind.kind.name}'. {_missing(saved, error)}Serve the SavedModel, or "
                 f"replace the layer. ({type(error).__name__}: {_short(error)})"
             ) from error
         differences: dict[int, float] = {}
@@ -153,7 +155,7 @@ def _compared(
     except Exception as error:
         raise ValueError(
             f"{kind.kind.version} must be able to run the file, and failed. "
-            f"{kind.kind.limits} Serve the SavedModel, or replace the layer. "
+            f"{_missing(saved, error)}Serve the SavedModel, or replace the layer. "
             f"({type(error).__name__}: {_short(error)})"
         ) from error
     for steps in STEPS:
@@ -231,6 +233,22 @@ def _quiet() -> Iterator[None]:
         finally:
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
+
+
+def _missing(saved: Any, error: Exception) -> str:
+    """The operations that a converter or runtime misses, with their layers."""
+    found = re.findall(r"'tf\.(\w+)' op|(\w+) is not a registered", str(error))
+    operations = {first or second for first, second in found}
+    definition = saved.adapt_and_predict.concrete_functions[0].graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    named = []
+    for operation in sorted(operations):
+        places = {place(node.name) for node in nodes if node.op == operation}
+        layers = f" of {' and '.join(map(repr, sorted(places)))}" if places else ""
+        named.append(f"Operation {operation}{layers} is missing there. ")
+    return "".join(named)
 
 
 def _short(error: Exception) -> str:

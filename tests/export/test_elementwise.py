@@ -37,6 +37,7 @@ def test_derivative(function, x, operation):
         (lambda x: tf.raw_ops.SoftplusGrad(gradients=x, features=x), "SoftplusGrad"),
         (lambda x: tf.raw_ops.BiasAddGrad(out_backprop=x), "BiasAddGrad"),
         (tf.nn.softsign, "Softsign"),
+        (tf.math.erf, "Erf"),
         (tf.math.erfc, "Erfc"),
         (tf.math.expm1, "Expm1"),
         (lambda x: tf.math.log1p(tf.abs(x)), "Log1p"),

@@ -36,6 +36,9 @@ def test_the_derivative_of_a_mean(axis):
         np.s_[:, 1:-1:3],
         np.s_[:, -1, 1],
         np.s_[:, 2:2],
+        np.s_[:, None, 1:4],
+        np.s_[..., 1],
+        np.s_[:, ..., None, 1:],
     ],
 )
 def test_the_derivative_of_a_slice(part):

@@ -83,9 +83,31 @@ def _softsign(node: Node, x: Any) -> Any:
     return x / (1 + tf.abs(x))
 
 
+# Numerator of odd and denominator of even powers, from the highest: the rational
+# function of Eigen and XLA, exact to float32.
+_ERF_ODD = (
+    *(-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06),
+    *(-5.69250639462346e-05, -7.34990630326855e-04, -2.95459980854025e-03),
+    -1.60960333262415e-02,
+)
+_ERF_EVEN = (
+    *(-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03),
+    *(-7.37332916720468e-03, -1.42647390514189e-02),
+)
+
+
+@lowers("Erf")
+def _erf(node: Node, x: Any) -> Any:
+    # LiteRT has none.
+    x = tf.clip_by_value(x, -4.0, 4.0)
+    square = x * x
+    above, below = (tf.math.polyval([*p], square) for p in (_ERF_ODD, _ERF_EVEN))
+    return x * above / below
+
+
 @lowers("Erfc")
 def _erfc(node: Node, x: Any) -> Any:
-    return 1 - tf.math.erf(x)
+    return 1 - _erf(node, x)
 
 
 @lowers("Log1p")

@@ -133,41 +133,51 @@ def _slice_gradient(
     node: Node, shape: Any, begin: Any, end: Any, strides: Any, upstream: Any
 ) -> Any:
     sizes = sizes_in(shape)
-    masks = {
-        name: node.integer(f"{name}_mask")
-        for name in ("begin", "end", "shrink_axis", "ellipsis", "new_axis")
-    }
-    known = sizes is not None and all(map(is_known, (begin, end, strides)))
-    if not known or masks["ellipsis"] or masks["new_axis"]:
+    if sizes is None or not all(map(is_known, (begin, end, strides))):
         raise node.refused("slices in a way that is known only at run time.")
-    assert sizes is not None
-    paddings, dilations, axes = [], [], []
-    for axis, (first, last, stride) in enumerate(zip(begin, end, strides)):
-        size = sizes[axis]
-        from_start = bool(masks["begin"] >> axis & 1)
-        to_end = bool(masks["end"] >> axis & 1)
-        if masks["shrink_axis"] >> axis & 1:
-            axes.append(axis)
-            last, to_end = first + 1, first == -1
-        if size is None:
-            whole = from_start and to_end and stride == 1
-            if not whole:
-                raise node.refused("slices the examples, whose number is unknown.")
-            paddings.append([0, 0])
-            dilations.append(1)
+    masks = ("begin", "end", "shrink_axis", "ellipsis", "new_axis")
+    flags = [
+        {name: bool(node.integer(f"{name}_mask") >> i & 1) for name in masks}
+        for i in range(len(begin))
+    ]
+    named = sum(not (f["ellipsis"] or f["new_axis"]) for f in flags)
+    paddings: list[list[int]] = []
+    steps: dict[int, int] = {}
+    shrunk, added, place = [], [], 0
+    for flag, first, last, stride in zip(flags, begin, end, strides):
+        if flag["ellipsis"]:
+            whole = len(sizes) - named
+            paddings += [[0, 0]] * whole
+            place += whole
             continue
-        places = range(size)[
-            None if from_start else int(first) : None if to_end else int(last) : stride
-        ]
+        place += 1
+        if flag["new_axis"]:
+            added.append(place - 1)
+            continue
+        axis = len(paddings)
+        if flag["shrink_axis"]:
+            shrunk.append(axis)
+            place -= 1
+            last, flag["end"] = first + 1, flag["end"] or first == -1
+        start = None if flag["begin"] else int(first)
+        stop = None if flag["end"] else int(last)
+        size = sizes[axis]
         if stride < 0:
             raise node.refused("slices backwards.")
-        paddings.append([places[0], size - 1 - places[-1]] if places else [size, 0])
-        dilations.append(int(stride))
-    for axis in axes:
+        if size is None:
+            if (start, stop, stride) != (None, None, 1):
+                raise node.refused("slices the examples, whose number is unknown.")
+            paddings.append([0, 0])
+            continue
+        seen = range(size)[start : stop : int(stride)]
+        paddings.append([seen[0], size - 1 - seen[-1]] if seen else [size, 0])
+        steps[axis] = int(stride)
+    if added:
+        upstream = tf.squeeze(upstream, added)
+    for axis in shrunk:
         upstream = tf.expand_dims(upstream, axis)
     rest = [[0, 0]] * (len(sizes) - len(paddings))
-    spread = spaced(upstream, {i: d for i, d in enumerate(dilations) if d > 1})
-    return tf.pad(spread, paddings + rest)
+    return tf.pad(spaced(upstream, steps), paddings + rest)
 
 
 def spaced(x: Any, steps: dict[int, int]) -> Any:
