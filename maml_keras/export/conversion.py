@@ -285,6 +285,7 @@ def _converted(
     else:
         model = network = subject
     specs = _specs(model, examples)
+    _check_no_text(model.name, kind.name, specs)
     x = _random(model, specs) if examples is None else _fitting(examples, specs)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written into a temporary folder, and renamed after the comparison: a reader only
@@ -373,6 +374,18 @@ def _format(name: str | None, path: pathlib.Path) -> Format:
             f"{path}."
         )
     return kind
+
+
+def _check_no_text(name: str, format: str, specs: Any) -> None:
+    """Refuses inputs of text, which neither ONNX nor LiteRT can look up."""
+    texts = [spec.name for spec in keras.tree.flatten(specs) if spec.dtype == tf.string]
+    if texts:
+        raise ValueError(
+            f"Inputs must be numbers in the format '{format}'. Received: '{name}', "
+            f"which takes text in {', '.join(texts)}. Write a SavedModel with "
+            "`maml.export(path)` or `model.export(path)`, or train with numbers in "
+            "place of the names."
+        )
 
 
 def _specs(model: keras.Model, examples: Any) -> Any:

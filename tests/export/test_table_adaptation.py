@@ -248,6 +248,14 @@ def test_a_conversion_would_lose_the_preparation(maml, export, tmp_path):
             convert(source, tmp_path / "a.onnx")
 
 
+def test_text_has_no_form_in_onnx_and_litert(tmp_path):
+    text = keras.Input([], dtype="string", name="kind")
+    lookup = keras.layers.StringLookup(vocabulary=["flat"], output_mode="one_hot")
+    model = keras.Model({"kind": text}, keras.layers.Dense(1)(lookup(text)))
+    with pytest.raises(ValueError, match="be numbers in the format .* in x_kind. Wri"):
+        mk.convert(model, tmp_path / "a.tflite", tolerance=None)
+
+
 def test_names_that_become_one_name_are_refused():
     spec = {"a b": tf.TensorSpec([None]), "a-b": tf.TensorSpec([None])}
     with pytest.raises(ValueError, match="'a b', 'a-b', which are both 'x_a_b'"):
