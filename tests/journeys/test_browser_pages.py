@@ -5,7 +5,6 @@ import http.server
 import importlib.util
 import json
 import math
-import os
 import pathlib
 import shutil
 import subprocess
@@ -158,11 +157,11 @@ def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
     assert right >= 19
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
-)
-def test_real_drawings_are_named_as_often_as_the_card_says(address, browser):
-    test = mk.experiments.get("omniglot_small").families().test
+def test_real_drawings_are_named_as_often_as_the_card_says(
+    address, browser, omniglot_folder
+):
+    preset = mk.experiments.get("omniglot_5w1s_alone")
+    test = preset.families(data_dir=omniglot_folder).test
     task, query_y = test.resized(shots=1, queries=3).sample_many([0, 7], 200)
     browser.get(f"{address}/index.html")
     run(browser, "await demo.load()")

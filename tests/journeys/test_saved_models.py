@@ -65,14 +65,16 @@ def test_the_sinusoid_export_reaches_the_figure_of_its_card():
     assert np.mean(errors) <= 0.45
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
-)
-def test_the_omniglot_export_reaches_the_figure_of_its_card():
+@pytest.fixture(scope="module")
+def new_characters(omniglot_folder):
+    """Tasks of characters that the training of the Omniglot export did not have."""
+    return registry.get("omniglot_5w1s_alone").families(data_dir=omniglot_folder).test
+
+
+def test_the_omniglot_export_reaches_the_figure_of_its_card(new_characters):
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
-    family = registry.get("omniglot_small").families().test
     episodes = mk.data.episodes(
-        family, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
+        new_characters, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
     )
     before, after = [], []
     for task, query_y in episodes:
@@ -89,14 +91,10 @@ def test_the_omniglot_export_reaches_the_figure_of_its_card():
     assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
-)
-def test_the_omniglot_export_answers_one_query_as_it_answers_many():
+def test_the_omniglot_export_answers_one_query_as_it_answers_many(new_characters):
     assert card("omniglot")["queries"] == "alone or together"
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
-    family = registry.get("omniglot_small").families().test
-    task, _ = family.sample_many([0, runs.TEST_SEED], 1)
+    task, _ = new_characters.sample_many([0, runs.TEST_SEED], 1)
     sx, sy, qx = (task[name][0] for name in ("support_x", "support_y", "query_x"))
     weights = saved.adapt(sx, sy, steps=3)
     together = saved.predict_with(weights, qx, steps=3)
