@@ -52,6 +52,7 @@ def export(
             help="Write an ONNX or LiteRT file that learns: the functions of the "
             "SavedModel, with its card. Without this option, the file only predicts: "
             "convert a network that is adapted already.",
+            show_default="off",
         ),
     ] = False,
     out: Annotated[

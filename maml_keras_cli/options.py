@@ -104,8 +104,8 @@ Devices = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Devices of this machine that share each batch: GPUs, or without a GPU "
-        "logical processors, which are a trial and no faster.",
+        help="How many devices of this machine share each batch, a whole number: GPUs, "
+        "or without a GPU logical processors, which are a trial and no faster.",
         show_default="one",
     ),
 ]
@@ -119,7 +119,11 @@ Cluster = Annotated[
 ]
 Worker = Annotated[
     int | None,
-    typer.Option(min=0, help="Place of this process in --cluster; the first writes."),
+    typer.Option(
+        min=0,
+        help="Place of this process in --cluster, a whole number; worker 0 writes.",
+        show_default="that of TF_CONFIG, if any",
+    ),
 ]
 Quiet = Annotated[
     bool,

@@ -253,7 +253,7 @@ def test_unchanged_state_is_not_assigned(again, map_):
 
     @tf.function  # An eager `tf.cond` would run only one of its branches.
     def step(task, query_y):
-        moved = meta_step(model, task, query_y, None, seed=None, scale=1.0)[-1]
+        moved = meta_step(model, task, query_y, None, seed=None, scale=1.0).state
         counts.append(len(moved))
 
     step(*regression(tasks=7))
