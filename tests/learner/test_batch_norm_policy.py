@@ -5,6 +5,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import (
     batch_normalised,
     maml,
@@ -12,7 +13,7 @@ from helpers import (
 )
 
 from maml_keras import fine_tune, to_keras
-from maml_keras.learner import batch_norm_policies
+from maml_keras.learner import batch_norm_policies, batch_norm_policy
 
 
 def test_keras_own_call_is_restored_afterwards():
@@ -85,3 +86,11 @@ def test_an_overridden_training_false_gives_a_warning():
         maml(InInferenceMode(), batch_norm="frozen")(task)
         maml(batch_normalised()).compute_meta_gradients(regression())
         maml(batch_normalised()).predict(task, verbose=0)
+
+
+def test_padding_and_a_mask_of_positions_count_together():
+    layer = keras.layers.BatchNormalization()
+    mask = np.array([[1, 1], [1, 0], [1, 1]], bool)
+    present = tf.constant([True, True, False])
+    both = batch_norm_policy._without_padding(layer, tf.ones([3, 2, 4]), mask, present)
+    assert both.numpy().tolist() == [[True, True], [True, False], [False, False]]

@@ -277,3 +277,15 @@ def test_one_loss_for_several_outputs_applies_to_each_output():
 )
 def test_a_binary_loss_says_where_it_decides(loss, decision):
     assert PureLoss(loss).decision == decision
+
+
+def test_one_value_for_all_examples_cannot_be_weighted():
+    def mean_error(y_true, y_pred):
+        return tf.reduce_mean(tf.square(y_true - y_pred))
+
+    weighted = tf.ones([3, 1])
+    weighted._keras_mask = tf.constant([1.0, 1.0, 0.0])
+    with pytest.raises(ValueError, match="a value for each example"):
+        PureLoss(mean_error)(tf.zeros([3, 1]), weighted)
+    weighted._keras_mask = None
+    assert float(PureLoss(mean_error)(tf.zeros([3, 1]), weighted)) == 1.0
