@@ -230,8 +230,13 @@ if __name__ == "__main__":
     folder, replicas, floats, *cases = sys.argv[1:]
     keras.config.set_floatx(floats)
     chosen = strategy_of(int(replicas))
+    failed = []
     for name in cases:
         try:
             run(name, chosen, pathlib.Path(folder))
+        # The other cases are run all the same.
         except Exception:
             traceback.print_exc()
+            failed.append(name)
+    if failed:
+        sys.exit(f"These cases failed: {', '.join(failed)}.")

@@ -208,3 +208,29 @@ def test_a_stream_starts_where_the_model_stopped():
     callback.set_model(maml)
     callback.on_train_begin()
     assert int(callback.variable) == 6
+
+
+class First:
+    """The first of two replicas; `other` is what the second replica sends."""
+
+    num_replicas_in_sync = 2
+    replica_id_in_sync_group = 0
+
+    def __init__(self, other):
+        self.other = other
+
+    def all_reduce(self, operation, value):
+        assert operation == tf.distribute.ReduceOp.SUM
+        return value + tf.constant(self.other, value.dtype)
+
+
+@pytest.mark.parametrize(
+    ("own", "mean", "expected", "total"),
+    # The second replica has one task, whose value is 10.
+    [(3, 2.0, (3 * 2 + 10) / 4, 4), (0, np.nan, 10.0, 1)],
+)
+def test_a_mean_is_over_tasks_and_not_over_replicas(own, mean, expected, total):
+    place = Place(own)
+    place._context = First(other=[10.0, 1.0])
+    found, count = place.mean(tf.constant(mean))
+    assert (float(found), int(count)) == (expected, total)
