@@ -53,13 +53,8 @@ def cifar_fs(
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
     """
-    pool = from_tfds(
-        "cifar100",
-        split="train+test",
-        data_dir=data_dir,
-        download=download,
-        verbose=verbose,
-    )
+    where: dict[str, Any] = {"data_dir": data_dir, "download": download}
+    pool = from_tfds("cifar100", split="train+test", verbose=verbose, **where)
     return split_by_names(pool, CIFAR_FS_VALIDATION, CIFAR_FS_TEST)
 
 
@@ -84,13 +79,8 @@ def fc100(
 
     Reference: Oreshkin et al., 2018, https://arxiv.org/abs/1805.10123
     """
-    pool = from_tfds(
-        "cifar100",
-        split="train+test",
-        data_dir=data_dir,
-        download=download,
-        verbose=verbose,
-    )
+    where: dict[str, Any] = {"data_dir": data_dir, "download": download}
+    pool = from_tfds("cifar100", split="train+test", verbose=verbose, **where)
     return split_by_names(pool, FC100_VALIDATION, FC100_TEST)
 
 
