@@ -1,5 +1,6 @@
 """Task families, pools of examples, and `tf.data` pipelines of episodes."""
 
+from maml_keras.data.arrays import from_arrays
 from maml_keras.data.audit import audit
 from maml_keras.data.audit_report import AuditReport
 from maml_keras.data.class_numbers import ClassNumbers
@@ -16,7 +17,7 @@ from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
 from maml_keras.data.padding import check_padding
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool import Pool
 from maml_keras.data.preparation import Preparation
 from maml_keras.data.series import from_series
 from maml_keras.data.shots_draws import ImbalancedShots

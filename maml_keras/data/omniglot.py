@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
+from maml_keras.data.arrays import from_arrays
 from maml_keras.data.omniglot_alphabets import alphabets_of
 from maml_keras.data.omniglot_folders import (
     contents,
@@ -16,7 +17,7 @@ from maml_keras.data.omniglot_folders import (
     read_drawings,
 )
 from maml_keras.data.pipeline_options import untuned
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool import Pool
 from maml_keras.data.pool_cache import cached
 from maml_keras.data.tfds import length, open_tfds, resize
 

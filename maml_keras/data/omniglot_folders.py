@@ -16,9 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
+from maml_keras.data.arrays import from_arrays
 from maml_keras.data.folders import SUFFIXES, read_images
 from maml_keras.data.omniglot_alphabets import CHARACTERS, DRAWERS
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool import Pool
 from maml_keras.data.tfds import resize
 
 PARTS = ("images_background", "images_evaluation")

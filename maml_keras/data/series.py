@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.arrays import from_arrays
+from maml_keras.data.pool import Pool
 
 
 def from_series(

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.backend.progress import Bar
+from maml_keras.data.arrays import from_arrays
 from maml_keras.data.pipeline_options import untuned
-from maml_keras.data.pool import Pool, from_arrays
+from maml_keras.data.pool import Pool
 
 
 class DatasetNotFoundError(FileNotFoundError):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from maml_keras.data.pool import from_arrays
+from maml_keras.data.arrays import from_arrays
 from maml_keras.data.pool_cache import cached, cached_on_disk
 
 

@@ -49,6 +49,12 @@ def load(name):
     return module
 
 
+@pytest.fixture(autouse=True)
+def beside_their_parts(monkeypatch):
+    """Scripts import what they share from their own folder."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Turns XLA off, which compiles for longer than a few steps take."""
@@ -247,7 +253,6 @@ def test_exactness_prints_both_errors(capsys):
 def pictures(monkeypatch):
     """The script `common_point`, with films of two frames for each part."""
     pytest.importorskip("matplotlib")
-    monkeypatch.syspath_prepend(str(EXAMPLES))
     module = load("common_point")
     drawing = importlib.import_module("common_point_parts.drawing")
     monkeypatch.setattr(drawing, "pace", lambda last, frames: [0, last])
