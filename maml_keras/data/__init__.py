@@ -11,6 +11,7 @@ from maml_keras.data.few_examples import FewExamples
 from maml_keras.data.few_shot import NWayKShot
 from maml_keras.data.folders import from_folder
 from maml_keras.data.glyphs import glyphs
+from maml_keras.data.image_preparation import ImagePreparation
 from maml_keras.data.image_sets import cifar_fs, fc100, mini_imagenet
 from maml_keras.data.image_splits import cub, meta_dataset, tiered_imagenet
 from maml_keras.data.mixture import Mixture
@@ -35,6 +36,7 @@ __all__ = [
     "ClassNumbers",
     "DatasetNotFoundError",
     "FewExamples",
+    "ImagePreparation",
     "ImbalancedShots",
     "Mixture",
     "NWayKShot",

@@ -101,7 +101,14 @@ def _is_renaming(local: Any, known: Any) -> bool:
 
 
 def holds_classes(family: Any) -> bool:
-    """Whether a family names its classes, or holds a family that does, at any depth."""
+    """Whether a family names its classes, or holds a family that does, at any depth.
+
+    Where some families of a kind have classes and others have none, `has_classes` of
+    the family tells.
+    """
+    told = getattr(family, "has_classes", None)
+    if told is not None:
+        return bool(told)
     named = getattr(type(family), "class_numbers", None)
     if named is None:
         return False

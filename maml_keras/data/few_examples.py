@@ -7,9 +7,11 @@ from typing import Any, final
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.data.class_numbers import ClassNumbers
 from maml_keras.data.family import Episode, TaskFamily, first_row
 from maml_keras.data.seeds import as_seed
 from maml_keras.data.table_preparation import TablePreparation
+from maml_keras.data.target_kinds import Classes
 from maml_keras.data.task_table import TaskTable, check_task_sizes
 
 # Keys that an episode draws at once, so that tasks of many rows fit in memory.
@@ -82,6 +84,34 @@ class FewExamples(TaskFamily):
         """
         first = self.queries == "rest" and self.table.order is not None
         return self.table.num_tasks if first else None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether the target is a class."""
+        return isinstance(self.preparation.target_columns, Classes)
+
+    def class_numbers(self) -> ClassNumbers:
+        """The tasks themselves: a class of a table is the same in every task.
+
+        Raises:
+            ValueError: if the targets are no classes.
+
+        >>> from maml_keras.data import from_table, split_tasks
+        >>> shops, kinds = list("aaabbbccc"), list("xyxyxyxyx")
+        >>> data = {"shop": shops, "size": range(9), "kind": kinds}
+        >>> table = from_table(data, task="shop", inputs=["size"], target="kind")
+        >>> train, *_ = split_tasks(table, train=2, validation=0, test=1)
+        >>> FewExamples(train, shots=1, queries=1).class_numbers().num_classes
+        2
+        """
+        if not self.has_classes:
+            names = ", ".join(self.preparation.target_columns.names)
+            raise ValueError(
+                f"The target must be a column of classes. Received: {names}, without "
+                "classes. Text is a class; name a column of numbers that are classes "
+                "in `categorical` of `from_table`."
+            )
+        return ClassNumbers(self, self.preparation.num_outputs)
 
     def sample(self, seed: Any) -> Episode:
         """One task: the first of `sample_many(seed, 1)`."""

@@ -82,6 +82,7 @@ class NWayKShot(TaskFamily):
         self.queries = queries
         self.rotate_classes = rotate_classes
         self.within = within
+        self.preparation = pool.preparation
         self._asked_ways = ways
         self._classes = class_draw(within, pool, self.sizes.fewest)
         self._table = table(pool.examples, rotations=rotate_classes)
@@ -225,9 +226,15 @@ class NWayKShot(TaskFamily):
     def fill(self, plan: Any) -> Episode:
         """The tasks of a plan: replaces row numbers by examples."""
         task = {
-            "support_x": gather(self._table, plan["support_rows"]),
+            "support_x": self._examples(plan["support_rows"]),
             "support_y": plan["support_y"],
-            "query_x": gather(self._table, plan["query_rows"]),
+            "query_x": self._examples(plan["query_rows"]),
         }
         task |= {key: plan[key] for key in plan if key.endswith("_weight")}
         return task, plan["query_y"]
+
+    def _examples(self, rows: Any) -> Any:
+        examples = gather(self._table, rows)
+        # The table has scaled bytes to [0, 1].
+        own = self.preparation
+        return examples if own is None else own.normalised(examples)

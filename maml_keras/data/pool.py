@@ -1,5 +1,6 @@
 """`Pool`: labelled examples grouped by class."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -30,6 +31,10 @@ class Pool:
         groups: the group of each class (e.g. its alphabet), or None.
         example_groups: the group of each example (e.g. who drew it), or None.
 
+    Attributes:
+        preparation: an `ImagePreparation` of the images, or None. `prepared_by` sets
+            it.
+
     Raises:
         ValueError: if the arguments do not fit each other.
 
@@ -59,6 +64,7 @@ class Pool:
         self.example_groups = (
             None if example_groups is None else np.asarray(example_groups, dtype=str)
         )
+        self.preparation: Any = None
         self._check()
 
     def _check(self) -> None:
@@ -150,7 +156,7 @@ class Pool:
             for c in indices
         ]
         flat = np.concatenate(rows) if rows else np.zeros([0], np.int64)
-        return Pool(
+        chosen = Pool(
             of_each(lambda part: _selected(part, flat), self.examples),
             counts=self.counts[indices],
             class_names=[self.class_names[c] for c in indices],
@@ -159,6 +165,27 @@ class Pool:
                 None if self.example_groups is None else self.example_groups[flat]
             ),
         )
+        chosen.preparation = self.preparation
+        return chosen
+
+    def prepared_by(self, preparation: Any) -> "Pool":
+        """The same examples with a preparation that was fitted on training classes.
+
+        `NWayKShot` prepares the images of its tasks, a model that is trained on them
+        keeps the preparation, and its export takes raw images. `to_disk` keeps the raw
+        images alone.
+
+        Args:
+            preparation: an `ImagePreparation`, or None.
+
+        Raises:
+            ValueError: if the examples are no images of bytes of its shape.
+        """
+        if preparation is not None:
+            preparation.check(self)
+        other = copy.copy(self)
+        other.preparation = preparation
+        return other
 
     def drop_smaller_than(self, examples: int) -> "Pool":
         """The pool of the classes with at least `examples` examples.
@@ -204,6 +231,8 @@ class Pool:
         }
         if self.example_groups is not None:
             head["example_groups"] = self.example_groups.tolist()
+        if self.preparation is not None:
+            head["preparation"] = self.preparation.get_config()
         hashed = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
         hashed.update(digest(self.examples))
         return hashed.hexdigest()

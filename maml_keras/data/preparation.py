@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -51,6 +52,10 @@ class Preparation(abc.ABC):
         Raises:
             ValueError: naming the column and the row of what does not fit.
         """
+
+    def is_raw(self, x: Any) -> bool:
+        """Whether a user's inputs are raw data; other inputs are prepared already."""
+        return not isinstance(x, (np.ndarray, tf.Tensor))
 
     def tables(self) -> list[Any]:
         """The lookup tables that a SavedModel must hold."""
@@ -127,7 +132,8 @@ def preparation_of(source: Any) -> Preparation | None:
         source: a `TaskFamily`, a `tf.data.Dataset`, or any other data, which has none.
 
     Raises:
-        ValueError: if the source is made from several that differ.
+        ValueError: if the source is made from several that differ, or from families of
+            which only some have a preparation.
     """
     own = getattr(source, "preparation", None)
     if own is not None:
@@ -138,12 +144,15 @@ def preparation_of(source: Any) -> Preparation | None:
     elif hasattr(source, "sample_many"):
         inner = tf.nest.flatten(list(vars(source).values()))
         inner = [value for value in inner if hasattr(value, "sample_many")]
-    found = [p for p in map(preparation_of, inner) if p is not None]
-    if any(differ(p, found[0]) for p in found):
+    every = [preparation_of(each) for each in inner]
+    found = [p for p in every if p is not None]
+    partly = not isinstance(source, tf.data.Dataset) and 0 < len(found) < len(every)
+    if partly or any(differ(p, found[0]) for p in found):
         raise ValueError(
-            "All episodes must have one preparation. Received: several that differ. "
-            "Fit one on the training tasks, and pass it on with "
-            "`table.prepared_by(preparation)`."
+            "All episodes must have one preparation. Received: "
+            + ("episodes with and without one. " if partly else "several that differ. ")
+            + "Fit one on the training tasks, and pass it on with "
+            "`prepared_by(preparation)` of each table or pool."
         )
     return found[0] if found else None
 

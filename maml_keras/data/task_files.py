@@ -45,6 +45,7 @@ def read(
     ways: int | None,
     option: str = "--data",
     classes: tuple[str, ...] = (),
+    raw: bool = False,
     verbose: str | int = "auto",
 ) -> Examples:
     """The examples at a path.
@@ -55,6 +56,7 @@ def read(
         ways: the number of classes of the model; None if it predicts no classes.
         option: str, the name of the user's option, for messages.
         classes: the names of the classes 0, 1, ... if they are known already.
+        raw: bool, whether images of a folder stay bytes, for a model that scales them.
         verbose: 0 for silence, else a progress bar once two seconds have passed.
 
     Raises:
@@ -63,7 +65,7 @@ def read(
     """
     path = pathlib.Path(path)
     if path.is_dir():
-        return _images(path, shape, ways, option, classes, verbose)
+        return _images(path, shape, ways, option, classes, raw, verbose)
     return Examples(_arrays(path, option))
 
 
@@ -103,6 +105,7 @@ def _images(
     ways: int | None,
     option: str,
     classes: tuple[str, ...],
+    raw: bool,
     verbose: str | int,
 ) -> Examples:
     if len(shape) != 3 or None in shape or shape[2] not in (1, 3, 4):
@@ -142,7 +145,7 @@ def _images(
     return Examples(
         {
             # Scaled like the episodes in training.
-            "x": pool.examples.astype("float32") / 255.0,
+            "x": pool.examples if raw else pool.examples.astype("float32") / 255.0,
             "y": np.repeat(numbers, pool.counts),
         },
         found,

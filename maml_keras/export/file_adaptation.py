@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from maml_keras.backend.printable import printable
 from maml_keras.data import task_files
+from maml_keras.data.image_preparation import ImagePreparation
 from maml_keras.export import array_checks, card_file, reading, table_adaptation
 from maml_keras.learner import episode_checks
 from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
@@ -39,8 +40,9 @@ def adapt_file(
         export: folder of the export, which does not change.
         data: a folder with a folder of images for each class, or an `.npz` file with
             arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
-            `query_y`. For an export with a preparation of tables, a `.csv` or
-            `.parquet` file with the columns of training.
+            `query_y`; images of bytes if the export takes raw images. For an export
+            with a preparation of tables, a `.csv` or `.parquet` file with the columns
+            of training.
         query: None, or query examples in the same form. The rows of a table without
             its target columns are predicted.
         target: None, or the target columns of a table, if their names are not those of
@@ -67,7 +69,7 @@ def adapt_file(
         # Fails before the adaptation if Keras does not know a class of the network.
         reading.network(pathlib.Path(export) / "learner.keras")
     own = reading.preparation(export)
-    if own is None:
+    if own is None or isinstance(own, ImagePreparation):
         _check_no_target(target, export)
         sets, lines = _examples(export, saved, data, query, verbose)
     else:
@@ -130,22 +132,18 @@ def _examples(
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     ways = int(width) if y_spec.dtype.is_integer else None
     shape = tuple(x_spec.shape[1:])
+    # Such an export scales images itself.
+    raw = x_spec.dtype == tf.uint8
     for name, path in (("--data", data), ("--query", query)):
-        if path is not None and pathlib.Path(path).is_dir():
+        if path is not None and pathlib.Path(path).is_dir() and not raw:
             _check_scaling(export, name, path)
-    mine = task_files.read(data, shape=shape, ways=ways, verbose=verbose)
+    how = {"shape": shape, "ways": ways, "raw": raw, "verbose": verbose}
+    mine = task_files.read(data, **how)
     arrays = mine.arrays
     sets = {"yours": array_checks.fitting(saved, arrays["x"], arrays["y"])}
     _warn_of_bytes(export, sets["yours"][0])
     if query is not None:
-        read = task_files.read(
-            query,
-            shape=shape,
-            ways=ways,
-            option="--query",
-            classes=mine.classes,
-            verbose=verbose,
-        )
+        read = task_files.read(query, option="--query", classes=mine.classes, **how)
         sets["query"] = array_checks.fitting(saved, read.arrays["x"], read.arrays["y"])
     elif {"query_x", "query_y"} <= set(arrays):
         names = "query_x", "query_y"

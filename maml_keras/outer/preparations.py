@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import tensorflow as tf
-
+from maml_keras.data.family import TaskFamily
+from maml_keras.data.family_pools import pools_of
+from maml_keras.data.image_preparation import ImagePreparation
 from maml_keras.data.preparation import differ, preparation_of
 from maml_keras.learner import masks
 
@@ -28,6 +28,7 @@ def adopt(maml: Any, *sources: Any) -> None:
     for source in sources:
         found = preparation_of(source)
         if found is None:
+            _check_same_numbers(maml.preparation, source)
             continue
         if maml.preparation is None:
             maml.preparation = found
@@ -36,7 +37,19 @@ def adopt(maml: Any, *sources: Any) -> None:
             raise ValueError(
                 "The episodes must be prepared as those that the model was trained on. "
                 "Received: a preparation that was fitted on other data. Prepare these "
-                "tasks with `table.prepared_by(maml.preparation)`."
+                "tasks with `prepared_by(maml.preparation)` of their table or pool."
+            )
+
+
+def _check_same_numbers(preparation: Any, source: Any) -> None:
+    """Refuses episodes of images that a preparation would have changed."""
+    if isinstance(preparation, ImagePreparation) and preparation.mean is not None:
+        family = getattr(source, "tasks", source)
+        if isinstance(family, TaskFamily) and pools_of(family):
+            raise ValueError(
+                "The episodes must be prepared as those that the model was trained on. "
+                "Received: episodes of a pool without a preparation. Use the pool "
+                "`pool.prepared_by(maml.preparation)`."
             )
 
 
@@ -45,13 +58,14 @@ def prepared(maml: Any, x: Any, y: Any) -> tuple[Any, Any]:
 
     Args:
         maml: the model.
-        x: with a preparation, raw data; arrays and tensors are prepared already.
+        x: with a preparation, raw data, such as a DataFrame, or images of bytes; other
+            arrays and tensors are prepared already.
         y: targets, raw if `x` is raw; None for those in the raw data.
 
     Raises:
         ValueError: if there are no targets, or the raw data does not fit.
     """
-    if maml.preparation is None or isinstance(x, (np.ndarray, tf.Tensor)):
+    if maml.preparation is None or not maml.preparation.is_raw(x):
         found = x, y
     else:
         raw_x, raw_y = maml.preparation.raw(x, y)

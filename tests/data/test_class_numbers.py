@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
+from maml_keras.data.class_numbers import holds_classes
 
 
 def pool(classes=6):
@@ -125,3 +126,20 @@ def test_a_family_whose_classes_are_not_known_is_refused(family, came):
     kind = type(family).__name__
     with pytest.raises(ValueError, match=f"`{kind}` must tell.*Received: {came}.*Give"):
         family.class_numbers()
+
+
+def test_the_classes_of_a_table_are_the_same_in_every_task():
+    data = {"shop": list("aaabbbccc"), "size": range(9), "kind": list("xyxyxyxyx")}
+
+    def tasks(target):
+        table = mk.data.from_table(data, task="shop", inputs=["size"], target=target)
+        train, *_ = mk.data.split_tasks(table, train=2, validation=0, test=1)
+        return mk.data.FewExamples(train, shots=1, queries=1)
+
+    family = tasks("kind")
+    assert family.class_numbers() == (family, 2)
+    assert holds_classes(mk.data.Mixture([family, family]))
+    data["price"] = range(9)
+    assert not holds_classes(tasks("price"))
+    with pytest.raises(ValueError, match="column of classes. Received: price.*categor"):
+        tasks("price").class_numbers()
