@@ -178,7 +178,7 @@ class ImagePreparation(Preparation):
 
     def described(self) -> dict[str, Any]:
         """Facts for the card."""
-        if self.mean is None:
+        if self.variance is None:
             return {"images": "bytes, divided by 255"}
         return {
             "images": "bytes, divided by 255 and normalised for each channel",
