@@ -19,6 +19,7 @@ import sys
 import keras
 import numpy as np
 import pandas as pd
+from own_data_parts import tables
 
 import maml_keras as mk
 
@@ -50,41 +51,6 @@ def countries(count: int = 120, seed: int = 0) -> pd.DataFrame:
         table.insert(1, "region", f"region {number % 12:02d}")
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
-
-
-def baselines(
-    data: pd.DataFrame, train: mk.data.TaskTable, tasks: mk.data.FewExamples
-) -> dict[str, list[float]]:
-    """The mean absolute error on 300 tasks, in years, of four simple predictors."""
-    restored = train.preparation.restored
-
-    def with_one(x: np.ndarray) -> np.ndarray:
-        return np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
-
-    rows, life = train.preparation.raw(data[data.country.isin(train.names)])
-    x = with_one(train.preparation.inputs(rows).numpy())
-    y = train.preparation.targets(life).numpy()
-    pooled = np.linalg.lstsq(x, y, rcond=None)[0]
-    errors: dict[str, list[float]] = {}
-    [(task, query_y)] = mk.data.episodes(
-        tasks, batch_size=300, seed=2, num_episodes=300
-    )
-    parts = (task["support_x"], task["support_y"], task["query_x"], query_y)
-    for support_x, support_y, query_x, real in zip(*(p.numpy() for p in parts)):
-        support_x, query_x = with_one(support_x), with_one(query_x)
-        missed = support_y - support_x @ pooled
-        # The regression of all countries, drawn towards the five years of this one.
-        kernel = support_x @ support_x.T + 0.1 * np.eye(len(support_x))
-        own = pooled + support_x.T @ np.linalg.solve(kernel, missed)
-        for name, found in {
-            "mean of the five years": np.full_like(real, support_y.mean()),
-            "regression of all countries": query_x @ pooled,
-            "regression, shifted by its error": query_x @ pooled + missed.mean(),
-            "regression, fitted on to the five years": query_x @ own,
-        }.items():
-            error = np.abs(restored(found) - restored(real)).mean()
-            errors.setdefault(name, []).append(float(error))
-    return errors
 
 
 # What a server without this library does with the export and new rows.
@@ -132,33 +98,17 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     episodes = mk.data.episodes(tasks, batch_size=16, seed=1)
 
     new = mk.data.FewExamples(test, shots=5, queries=10)
-    errors = baselines(countries(), train, new)
+    errors = tables.baselines(train, new)
     for seed in range(options.seeds):
         keras.utils.set_random_seed(seed)
-        model = keras.Sequential(
-            [
-                keras.Input([train.preparation.num_features]),
-                keras.layers.Dense(40, activation="tanh"),
-                keras.layers.Dense(40, activation="tanh"),
-                keras.layers.Dense(1),
-            ]
+        maml = mk.MAML(
+            tables.network(train.preparation),
+            mk.InnerLoop("mse", mk.MetaSGD(0.05), steps=3),
         )
-        maml = mk.MAML(model, mk.InnerLoop("mse", mk.MetaSGD(0.05), steps=3))
         maml.compile(keras.optimizers.Adam(2e-3))
         maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
-        result = mk.evaluate_episodes(
-            maml,
-            mk.data.episodes(new, batch_size=100, seed=2),
-            num_tasks=300,
-            metric="mean_absolute_error",
-            verbose=0,
-        )
-        errors[f"MAML, seed {seed}"] = result.per_episode[:, -1].tolist()
-
-    print("\nmean absolute error in years, 95% CI over 300 tasks of new countries")
-    for name, values in errors.items():
-        width = 1.96 * np.std(values, ddof=1) / np.sqrt(len(values))
-        print(f"{name:>40}  {np.mean(values):5.2f} ± {width:.2f}")
+        errors[f"MAML, seed {seed}"] = tables.errors(maml, new)
+    tables.report(errors, "years, of new countries")
 
     maml.export(options.out / "export", verbose=0)
     country = countries().query(f"country == {test.names[0]!r}")

@@ -36,7 +36,10 @@ OTHERS = [
     "demo_images",
     "exactness",
     "export_and_fine_tune",
+    "own_alphabets",
     "own_folder",
+    "own_large_folder",
+    "own_stream",
     "own_table",
     "own_tfds",
 ]
@@ -138,6 +141,36 @@ def test_new_rows_of_a_table_are_answered_in_years(quick, tmp_path, capsys):
     assert len(answers) == 5
     # Life expectancies, and not numbers around zero.
     assert all(20 < float(answer) < 100 for answer in answers)
+
+
+@pytest.mark.slow
+def test_new_rows_of_a_stream_are_answered_in_kilowatts(quick, tmp_path, capsys):
+    how = ["--meta-steps", "2", "--seeds", "1", "--out", str(tmp_path)]
+    errors = load("own_stream").main(how)
+    assert len(errors) == 5
+    assert all(len(e) == 300 and np.isfinite(e).all() for e in errors.values())
+    answers = re.findall(r"^ +(-?[\d.]+) kW +[\d.]+ kW$", capsys.readouterr().out, re.M)
+    assert len(answers) == 5
+
+
+@pytest.mark.slow
+def test_a_large_folder_stays_on_disk(quick, tmp_path, capsys):
+    how = ["--classes", "30", "--images", "7", "--meta-steps", "2", "--seeds", "1"]
+    found = load("own_large_folder").main([*how, "--out", str(tmp_path)])
+    assert len(list(tmp_path.glob("images/*/*.jpg"))) == 210
+    assert list(found)[:3] == ["nearest image", "untrained", "MAML, seed 0"]
+    assert len(found["MAML, seed 0"]) == 300
+    assert len(re.findall(r"\d looks like class", capsys.readouterr().out)) == 5
+
+
+@pytest.mark.slow
+def test_the_authors_folders_of_omniglot_are_learned(
+    quick, omniglot_folder, tmp_path, capsys
+):
+    how = ["--meta-steps", "2", "--seeds", "1", "--out", str(tmp_path)]
+    found = load("own_alphabets").main(["--folder", str(omniglot_folder), *how])
+    assert len(found["MAML, seed 0"]) == 300
+    assert len(re.findall(r"looks like Angelic/char", capsys.readouterr().out)) == 5
 
 
 def test_the_export_is_used_without_the_library(quick, tmp_path, capsys):
