@@ -38,8 +38,28 @@ SAMPLERS = {
 }
 
 
+def table(order=None):
+    """Twelve tasks of 8 to 19 rows, in which each row has values of its own."""
+    task = np.repeat(np.arange(12), np.arange(8, 20))
+    columns = {"task": task, "time": np.arange(len(task)), "x": np.arange(len(task))}
+    columns["y"] = np.sin(columns["x"])
+    made = data.from_table(columns, task="task", inputs=["x"], target="y", order=order)
+    return data.split_tasks(made, train=8, validation=0, test=4)[0]
+
+
+# Samplers of tasks whose targets are numbers.
+OF_NUMBERS = {
+    "few examples": lambda: data.FewExamples(table(), shots=3, queries=4),
+    "few examples in order": lambda: data.FewExamples(
+        table(order="time"), shots=3, queries=4
+    ),
+    "the rest as queries": lambda: data.FewExamples(table(), shots=3, queries="rest"),
+    "sinusoids": lambda: data.Sinusoid(shots=3, queries=4),
+}
+EVERY = {**SAMPLERS, **OF_NUMBERS}
+
 # The samplers of the quick test.
-SOME = ("ranges", "without replacement")
+SOME = ("ranges", "without replacement", "the rest as queries")
 
 
 def fingerprint(names, count, batch_size=7, start=0):
@@ -47,7 +67,7 @@ def fingerprint(names, count, batch_size=7, start=0):
     digest = hashlib.sha256()
     for name in names:
         stream = data.episodes(
-            SAMPLERS[name](),
+            EVERY[name](),
             batch_size=batch_size,
             seed=1,
             num_episodes=count,
@@ -83,19 +103,19 @@ def elsewhere(names, count, hash_seed, threads):
 def test_ten_thousand_episodes_are_the_same_in_three_processes():
     count = 10_000
     found = {
-        elsewhere(tuple(SAMPLERS), count, hash_seed, threads)
+        elsewhere(tuple(EVERY), count, hash_seed, threads)
         for hash_seed, threads in (("0", 1), ("1", 2), ("random", 4))
     }
-    assert found == {fingerprint(tuple(SAMPLERS), count)}
+    assert found == {fingerprint(tuple(EVERY), count)}
 
 
 def test_a_few_episodes_are_the_same_in_another_process():
     assert elsewhere(SOME, 20, "1", 1) == fingerprint(SOME, 20)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_a_resumed_stream_goes_on_where_it_stopped(name):
-    family = SAMPLERS[name]()
+    family = EVERY[name]()
 
     def read(start):
         stream = data.episodes(
@@ -106,19 +126,71 @@ def test_a_resumed_stream_goes_on_where_it_stopped(name):
     np.testing.assert_array_equal(read(0)[11:], read(11))
 
 
+def stacked(family, count=10_000):
+    """Many episodes as arrays `[count, examples, ...]`."""
+    stream = data.episodes(family, batch_size=100, seed=2, num_episodes=count)
+    batches = [{**task, "query_y": query_y} for task, query_y in stream]
+    return {key: np.concatenate([b[key] for b in batches]) for key in batches[0]}
+
+
+def counted(found, part):
+    """Which examples of a part are no padding."""
+    there = found.get(f"{part}_weight")
+    return np.ones(found[f"{part}_y"].shape[:2], bool) if there is None else there > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY)
+def test_ten_thousand_tasks_share_no_example(name):
+    report = data.audit(EVERY[name](), num_tasks=10_000)
+    checks = {found.check for found in report.findings}
+    wrong = {"support in queries", "labels by position", "order"}
+    # In time, the order of the rows is meant.
+    assert not checks & (wrong - ({"order"} if "in order" in name else set()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
-def test_ten_thousand_tasks_share_no_example_and_labels_are_uniform(name):
+def test_ten_thousand_tasks_have_different_classes_and_uniform_labels(name):
     family = SAMPLERS[name]()
-    report = data.audit(family, num_tasks=10_000)
-    checks = {found.check for found in report.findings}
-    assert not checks & {"support in queries", "labels by position", "order"}
-    stream = data.episodes(family, batch_size=100, seed=2, num_episodes=10_000)
-    first = np.concatenate(
-        [query_y[:, 0] for task, query_y in stream if "query_weight" not in task]
-        or [np.zeros(0, int)]
+    found, known = stacked(family), stacked(family.class_numbers().tasks)
+    local, numbers, there = (
+        np.concatenate(parts, axis=1)
+        for parts in zip(
+            *(
+                (found[f"{p}_y"], known[f"{p}_y"], counted(found, p))
+                for p in ("support", "query")
+            )
+        )
     )
-    if len(first):
-        counts = np.bincount(first, minlength=3)
+    ways = np.where(there, local, -1).max(axis=1) + 1
+    for task in range(len(local)):
+        pairs = {*zip(local[task, there[task]], numbers[task, there[task]])}
+        # Each label is one class, and each class has one label.
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+        assert len(pairs) == ways[task]
+    first = found["query_y"][
+        np.arange(len(ways)), np.argmax(counted(found, "query"), axis=1)
+    ]
+    for size in np.unique(ways):
+        counts = np.bincount(first[ways == size], minlength=size)
         statistic = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
-        assert statistic < 27.6  # One in 10**6 with two degrees of freedom.
+        # One in 10**6 with one to three degrees of freedom.
+        assert statistic < {2: 23.9, 3: 27.6, 4: 30.7}[size]
+
+
+@pytest.mark.slow
+def test_ten_thousand_tasks_of_a_table_are_drawn_evenly():
+    # The rows of a task are its own, so a support row tells the task.
+    family = OF_NUMBERS["few examples"]()
+    row = family.preparation.restored(stacked(family)["support_y"][:, :1])
+    names, counts = np.unique(np.round(row, 4), return_counts=True)
+    sizes = family.table.counts
+    assert len(names) == sizes.sum()
+    of_row = np.repeat(sizes, sizes)
+    order = np.argsort(np.round(family.table.targets["y"].values, 4))
+    expected = 10_000 / len(sizes) / of_row[order]
+    statistic = ((counts - expected) ** 2 / expected).sum()
+    # Six standard deviations above the mean of chi-square.
+    free = len(names) - 1
+    assert statistic < free + 6 * np.sqrt(2 * free)
