@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from maml_keras.backend.finite import zero_if_finite
 from maml_keras.execution.place import Place
 from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.learner import episode_checks, input_checks, masks, target_specs
@@ -24,7 +25,7 @@ class MetaStep(NamedTuple):
         gradients: list of tensors, for each of `trainable_variables` the mean of the
             meta-gradients, times the scale of the loss.
         predictions: of the query inputs `[tasks, examples, ...]`.
-        adapted: list of tensors, the means of the adapted weights.
+        adapted: scalar, zero if the adapted weights of all tasks are finite, else NaN.
         state: dict, the new values of some of the learner's `state_variables`, by
             their index.
         episodes: int tensor, tasks of the whole batch.
@@ -33,7 +34,7 @@ class MetaStep(NamedTuple):
     loss: Any
     gradients: list[Any]
     predictions: Any
-    adapted: list[Any]
+    adapted: Any
     state: dict[int, Any]
     episodes: Any
 
@@ -90,8 +91,10 @@ def meta_step(
         moved = learner.moved(problem.state, estimate.state)
         averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
         others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
+        # One number for each task: a mean of all adapted weights would be slower.
+        adapted = zero_if_finite(estimate.adapted)
         return (
-            (estimate.loss, gradients, averaged, list(estimate.adapted)),
+            (estimate.loss, gradients, averaged, adapted),
             (estimate.predictions, masks.taken(estimate.predictions), others),
         )
 
