@@ -129,7 +129,7 @@ NETWORKS: dict[str, Callable[[], mk.MAML]] = {
     ),
     "3-D convolution": lambda: maml(volumes(layers.Conv3D(3, 2), layers.MaxPool3D())),
     "average pooling": lambda: maml(
-        images(layers.Conv2D(4, 3), layers.AveragePooling2D(), flat=layers.Flatten)
+        images(layers.Conv2D(4, 3), layers.AveragePooling2D(2), flat=layers.Flatten)
     ),
     "resizing": lambda: maml(images(layers.Conv2D(3, 3), layers.UpSampling2D())),
     "layer norm": lambda: maml(dense("relu", layers.LayerNormalization())),
@@ -227,19 +227,18 @@ def _cell(found: dict[str, Any]) -> str:
     return f"{max(found['differences'].values()):.0e}"
 
 
-def write_table() -> None:
-    """Puts the table between its two marks on the page."""
-    text = PAGE.read_text("utf-8")
-    start, end = "<!-- networks -->\n", "<!-- end of networks -->"
-    before, _, rest = text.partition(start)
+def write_between(page: pathlib.Path, mark: str, text: str) -> None:
+    """Puts text between two marks of a page, `<!-- mark -->` and its end."""
+    start, end = f"<!-- {mark} -->\n", f"<!-- end of {mark} -->"
+    before, _, rest = page.read_text("utf-8").partition(start)
     _, _, after = rest.partition(end)
-    PAGE.write_text(f"{before}{start}{table()}\n{end}{after}", "utf-8")
+    page.write_text(f"{before}{start}{text}\n{end}{after}", "utf-8")
 
 
 def main(arguments: list[str]) -> None:
     """Measures networks, or writes the table."""
     if arguments == ["--table"]:
-        write_table()
+        write_between(PAGE, "networks", table())
         return
     for name in arguments or NETWORKS:
         results = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}

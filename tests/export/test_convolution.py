@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from lowered_operation import assert_same, draw, gradient, written
@@ -20,6 +21,47 @@ def test_strides_of_odd_and_even_sizes(padding, stride):
         fixed=[1],
         replaces=[KERNEL, INPUT],
     )
+
+
+@pytest.mark.parametrize(("padding", "stride"), [("SAME", 1), ("VALID", [2, 3])])
+def test_a_convolution_is_a_product_of_patches(padding, stride):
+    assert_same(
+        lambda x, k: tf.nn.conv2d(x, k, stride, padding),
+        *(draw(2, 6, 7, 2), draw(3, 2, 2, 3)),
+        fixed=[1],
+        replaces=["Conv2D"],
+    )
+
+
+def test_a_convolution_with_large_patches_stays():
+    specs = [tf.TensorSpec([None, 90, 90, 1]), tf.TensorSpec([3, 3, 1, 1])]
+    _, _, replaced = written(lambda x, k: tf.nn.conv2d(x, k, 1, "SAME"), specs)
+    assert "Conv2D" not in replaced
+
+
+def test_layer_and_gradient_share_patches_which_are_made_before_the_loop():
+    x = draw(2, 5, 6, 2)
+
+    def function(x, kernel, steps):
+        def body(k, kernel):
+            with tf.GradientTape() as tape:
+                tape.watch(kernel)
+                loss = tf.reduce_sum(tf.tanh(tf.nn.conv2d(x, kernel, 2, "SAME")))
+            return k + 1, kernel - 0.1 * tape.gradient(loss, kernel)
+
+        return tf.while_loop(lambda k, w: k < steps, body, (0, kernel))[1]
+
+    kernel = draw(3, 3, 2, 2)
+    specs = [tf.TensorSpec([None, 5, 6, 2]), tf.TensorSpec(kernel.shape)]
+    original, again, _ = written(function, [*specs, tf.TensorSpec([], tf.int32)])
+    definition = again.graph.as_graph_def()
+    before = [node.op for node in definition.node]
+    inside = {n.op for f in definition.library.function for n in f.node_def}
+    # Nine slices of one copy of the input.
+    assert before.count("ConcatV2") == 1
+    assert not {"ConcatV2", "Conv2D", "Conv2DBackpropFilter"} & inside
+    arguments = tf.constant(x), tf.constant(kernel), tf.constant(2)
+    np.testing.assert_allclose(again(*arguments)[0], original(*arguments), rtol=1e-4)
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", [[0, 0], [2, 1], [0, 3], [0, 0]]])

@@ -12,59 +12,76 @@ from maml_keras.export.lowering.table import lowers
 from maml_keras.export.lowering.values import Node, is_known, shape_of, sizes_in
 from maml_keras.export.lowering.windows import Windows
 
+# Of this many numbers are the patches of an example at most, if only the convolution
+# needs them.
+PATCHES = 2**16
+
+
+@lowers("Conv2D", "Conv3D")
+def _convolution(node: Node, x: Any, kernel: Any) -> Any:
+    """One product of all patches, which the kernel's gradient needs, too."""
+    *places, inputs, outputs = shape_of(kernel)
+    sizes = shape_of(x)
+    plain = not node.text("data_format").startswith("NC") and None not in sizes[1:]
+    if is_known(kernel) or is_known(x) or not plain or sizes[-1] != inputs:
+        return NotImplemented
+    windows = Windows.of(node, sizes[1:-1], places)
+    if not node.in_loop and np.prod([*windows.outputs, *places, inputs]) > PATCHES:
+        return NotImplemented
+    found = tf.matmul(_patches(node, windows, x), tf.reshape(kernel, [-1, outputs]))
+    return tf.reshape(found, [-1, *windows.outputs, outputs])
+
 
 @lowers("Conv2DBackpropFilter", "Conv3DBackpropFilterV2")
 def _kernel(node: Node, x: Any, sizes: Any, upstream: Any) -> Any:
-    """One product of all windows with the upstream gradient, for each group."""
-    *kernel, inputs, outputs = _sizes(node, sizes)
-    windows = Windows.of(node, shape_of(x)[1:-1], kernel)
-    groups = shape_of(x)[-1] // inputs
-    seen = list(windows.views(x))
+    """One product of all patches with the upstream gradient, for each group."""
+    *places, inputs, outputs = _sizes(node, sizes)
+    windows = Windows.of(node, shape_of(x)[1:-1], places)
     parts = [
-        _product(
-            [view[..., g * inputs : (g + 1) * inputs] for view in seen]
-            if groups > 1
-            else seen,
-            upstream[..., g * outputs // groups : (g + 1) * outputs // groups]
-            if groups > 1
-            else upstream,
-        )
-        for g in range(groups)
+        tf.matmul(_patches(node, windows, part), _rows(gradient), transpose_a=True)
+        for part, gradient in zip(*_groups(shape_of(x)[-1] // inputs, x, upstream))
     ]
-    found = parts[0] if groups == 1 else tf.concat(parts, -1)
-    return tf.reshape(found, [*kernel, inputs, outputs])
+    found = parts[0] if len(parts) == 1 else tf.concat(parts, -1)
+    return tf.reshape(found, [*places, inputs, outputs])
 
 
-def _product(views: list[Any], upstream: Any) -> Any:
-    """`[places * inputs, outputs]`, the sum over all windows."""
-    rows = [tf.reshape(view, [-1, view.shape[-1]]) for view in views]
-    columns = tf.reshape(upstream, [-1, upstream.shape[-1]])
-    seen = rows[0] if len(rows) == 1 else tf.concat(rows, -1)
-    return tf.matmul(seen, columns, transpose_a=True)
+def _patches(node: Node, windows: Windows, x: Any) -> Any:
+    """A row for each window, the same tensor for a layer and for its gradient."""
+    return node.once(x, windows, lambda x: _rows(windows.patches(x)))
+
+
+def _rows(x: Any) -> Any:
+    """All but the channels in one axis."""
+    return tf.reshape(x, [-1, shape_of(x)[-1]])
+
+
+def _groups(count: int, *values: Any) -> list[list[Any]]:
+    """The values, cut along the channels into as many parts as there are groups."""
+    if count == 1:
+        return [[value] for value in values]
+    sizes = [shape_of(value)[-1] // count for value in values]
+    return [
+        [value[..., g * size : (g + 1) * size] for g in range(count)]
+        for value, size in zip(values, sizes)
+    ]
 
 
 @lowers("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 def _input(node: Node, sizes: Any, kernel: Any, upstream: Any) -> Any:
     """A convolution of the upstream gradient with the reversed kernel."""
-    *places, inputs, outputs = shape_of(kernel)
+    *places, inputs, _ = shape_of(kernel)
     wanted = _sizes(node, sizes)
     windows = Windows.of(node, wanted[1:-1], places)
     groups = (wanted[-1] or inputs) // inputs
-    if groups == 1:
-        return _transposed(windows, kernel, upstream)
-    size = outputs // groups
-    cuts = [slice(g * size, (g + 1) * size) for g in range(groups)]
-    parts = [_transposed(windows, kernel[..., c], upstream[..., c]) for c in cuts]
-    return tf.concat(parts, -1)
+    parts = [
+        _transposed(windows, some, gradient)
+        for some, gradient in zip(*_groups(groups, kernel, upstream))
+    ]
+    return parts[0] if groups == 1 else tf.concat(parts, -1)
 
 
 def _transposed(windows: Windows, kernel: Any, upstream: Any) -> Any:
-    strides, dilations = set(windows.strides), set(windows.dilations)
-    if (
-        len(windows.sizes) == 2
-        and len(strides) == 1 < max(strides)
-        and dilations == {1}
-    ):
+    if len(windows.sizes) == 2 and set(windows.dilations) == {1}:
         return _in_phases(windows, kernel, upstream)
     convolve = tf.nn.conv2d if len(windows.sizes) == 2 else tf.nn.conv3d
     return convolve(
@@ -77,30 +94,45 @@ def _transposed(windows: Windows, kernel: Any, upstream: Any) -> Any:
 
 
 def _in_phases(windows: Windows, kernel: Any, upstream: Any) -> Any:
-    """As one convolution without zeros between the numbers of the upstream gradient.
+    """As one product, without zeros between the numbers of the upstream gradient.
 
     With `p = q s + r` and `k = m s + r`, `dx[p] = sum_m dy[q - m] w[m s + r]`: the
-    places of one remainder `r` see a smaller kernel, and all remainders are the
-    channels of one convolution. For a stride of 2 this is under half of the products.
+    places of one remainder `r` see a part of the kernel, and all remainders are the
+    columns of one product. For a stride of 2 this is under half of the multiplications.
     """
-    stride, (*places, inputs, outputs) = windows.strides[0], shape_of(kernel)
-    reach = [-(-k // stride) for k in places]
-    filled = [[0, m * stride - k] for m, k in zip(reach, places)]
-    parts = tf.reshape(
-        tf.pad(kernel, [*filled, [0, 0], [0, 0]]),
-        [reach[0], stride, reach[1], stride, inputs, outputs],
+    (*places, inputs, outputs), (s0, s1) = shape_of(kernel), windows.strides
+    m0, m1 = (-(-k // s) for k, s in zip(places, windows.strides))
+    filled = [[0, m0 * s0 - places[0]], [0, m1 * s1 - places[1]], [0, 0], [0, 0]]
+    padded = tf.pad(kernel, filled) if np.any(filled) else kernel
+    parts = tf.reshape(padded, [m0, s0, m1, s1, inputs, outputs])
+    turned = tf.reshape(
+        tf.transpose(parts, [0, 2, 1, 3, 4, 5]), [m0 * m1, s0 * s1 * inputs, outputs]
     )
-    channels = stride * stride * inputs
-    phases = tf.reshape(
-        tf.transpose(parts, [0, 2, 1, 3, 4, 5]), [*reach, channels, outputs]
+    # Not with `transpose_b`: LiteRT makes a slower operation of that.
+    columns = tf.reshape(
+        tf.transpose(turned, [0, 2, 1]), [m0 * m1 * outputs, s0 * s1 * inputs]
     )
-    ends = [-(-(b + n) // stride) for b, n in zip(windows.before, windows.sizes)]
-    around = [[m - 1, max(q - o, 0)] for m, q, o in zip(reach, ends, windows.outputs)]
-    seen = tf.pad(upstream, [[0, 0], *around, [0, 0]])
-    found = tf.nn.conv2d(seen, _reversed(phases), 1, "VALID")
-    rows = tf.nn.depth_to_space(found, stride)
+    q0, q1 = (
+        max(-(-(b + n) // s), o)
+        for b, n, s, o in zip(
+            windows.before, windows.sizes, windows.strides, windows.outputs
+        )
+    )
+    o0, o1 = windows.outputs
+    seen = tf.pad(upstream, [[0, 0], [m0 - 1, q0 - o0], [m1 - 1, q1 - o1], [0, 0]])
+    views = [
+        seen[:, m0 - 1 - i : m0 - 1 - i + q0, m1 - 1 - j : m1 - 1 - j + q1]
+        for i in range(m0)
+        for j in range(m1)
+    ]
+    patches = views[0] if len(views) == 1 else tf.concat(views, -1)
+    found = tf.matmul(_rows(patches), columns)
+    if s0 * s1 > 1:
+        apart = tf.reshape(found, [-1, q1, s0, s1 * inputs])
+        found = tf.transpose(apart, [0, 2, 1, 3])
+    found = tf.reshape(found, [-1, q0 * s0, q1 * s1, inputs])
     cut = [slice(b, b + n) for b, n in zip(windows.before, windows.sizes)]
-    return rows[(slice(None), *cut, slice(None))]
+    return found[(slice(None), *cut, slice(None))]
 
 
 def _around(windows: Windows, upstream: Any) -> Any:

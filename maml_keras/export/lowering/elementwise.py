@@ -154,11 +154,17 @@ def _add(node: Node, *parts: Any) -> Any:
 
 
 @lowers("IsFinite")
-def is_finite(node: Node | None, x: Any) -> Any:
-    """True for each number that is neither infinite nor NaN."""
+def _is_finite(node: Node, x: Any) -> Any:
     # Not with `logical_not`: TensorFlow's optimiser turns `not a <= b` into `a > b`,
     # which NaN makes false, too.
     return tf.abs(x) <= x.dtype.max
+
+
+def all_finite(x: Any) -> Any:
+    """A scalar: whether no number, and not their sum, is infinite or NaN."""
+    # A sum is NaN or infinite if one of its numbers is. Runtimes add numbers faster
+    # than they compare and count them.
+    return tf.abs(tf.reduce_sum(x)) <= x.dtype.max
 
 
 @lowers("IsInf")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import tensor_util
+from tensorflow.python.framework import ops, tensor_util
 
 
 class NotLoweredError(ValueError):
@@ -19,10 +21,16 @@ class Node:
 
     Args:
         definition: a `NodeDef`.
+        in_loop: bool, whether the node is in the body of a loop.
+        made: what `once` has made already, shared by all nodes of a walk.
     """
 
-    def __init__(self, definition: Any) -> None:
+    def __init__(
+        self, definition: Any, *, in_loop: bool = False, made: dict[Any, Any]
+    ) -> None:
         self.definition = definition
+        self.in_loop = in_loop
+        self._made = made
         self.name: str = definition.name
         self.operation: str = definition.op
         self._attributes = definition.attr
@@ -56,6 +64,14 @@ class Node:
     def function(self, name: str) -> str:
         """The name of a function in the graph's library."""
         return str(self._attributes[name].func.name)
+
+    def once(self, x: Any, key: Any, make: Callable[[Any], Any]) -> Any:
+        """`make(x)`, computed once for all nodes, in the graph of the tensor `x`."""
+        place = x.ref(), key
+        if place not in self._made:
+            with where_known([x]):
+                self._made[place] = make(x)
+        return self._made[place]
 
     def refused(self, reason: str) -> NotLoweredError:
         """The error that names this operation and its layer."""
@@ -103,3 +119,23 @@ def sizes_in(value: Any) -> list[Any] | None:
         return None
     shape = tensor_util.constant_value_as_shape(value)
     return None if shape.rank is None else list(shape.as_list())
+
+
+@contextlib.contextmanager
+def where_known(inputs: list[Any]) -> Iterator[None]:
+    """Writes into the outermost graph that knows the inputs.
+
+    So what does not change in a loop is computed once, before it.
+    """
+    here = ops.get_default_graph()
+    around = [here]
+    while getattr(around[-1], "outer_graph", None) is not None:
+        around.append(around[-1].outer_graph)
+    graphs = {id(v.graph) for v in inputs if isinstance(v, tf.Tensor)}
+    inner = next((g for g in around if id(g) in graphs), here)
+    if inner is here:
+        yield
+    else:
+        # A scope of its own: converters want names that differ from those in the loop.
+        with inner.as_default(), tf.name_scope("before_loop/"):
+            yield

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,6 +23,7 @@ from maml_keras.export.lowering.values import (
     is_known,
     shape_of,
     tensor,
+    where_known,
 )
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -62,6 +61,7 @@ class Walk:
     assigned: dict[int, Any] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
     _in_loop: int = 0
+    _made: dict[Any, Any] = field(default_factory=dict)
 
     def outputs(
         self, nodes: Any, given: dict[str, Any], wanted: list[str]
@@ -92,7 +92,7 @@ class Walk:
 
     def written(self, definition: Any, inputs: list[Any]) -> list[Any]:
         """The outputs of a node."""
-        node = Node(definition)
+        node = Node(definition, in_loop=bool(self._in_loop), made=self._made)
         operation = node.operation
         if operation == "Const":
             return [tf.make_ndarray(definition.attr["value"].tensor)]
@@ -108,9 +108,7 @@ class Walk:
             return inputs
         if operation.startswith("CheckNumerics") and not is_known(inputs[0]):
             if not self._in_loop:
-                self.checks.append(
-                    tf.reduce_all(elementwise.is_finite(None, inputs[0]))
-                )
+                self.checks.append(elementwise.all_finite(inputs[0]))
             return inputs
         if any(isinstance(v, Resource) for v in inputs):
             raise node.refused(
@@ -121,7 +119,7 @@ class Walk:
             found = _computed(node, inputs)
             if found is not None:
                 return found
-        with _where_known(inputs):
+        with where_known(inputs):
             return self._replaced(node, inputs)
 
     def _replaced(self, node: Node, inputs: list[Any]) -> list[Any]:
@@ -298,26 +296,6 @@ def _emitted(node: Node, inputs: list[Any]) -> list[Any]:
         name=node.name.rpartition("/")[2],
     )
     return list(made.outputs)
-
-
-@contextlib.contextmanager
-def _where_known(inputs: list[Any]) -> Iterator[None]:
-    """Writes into the outermost graph that knows the inputs.
-
-    So what does not change in a loop is computed once, before it.
-    """
-    here = ops.get_default_graph()
-    around = [here]
-    while getattr(around[-1], "outer_graph", None) is not None:
-        around.append(around[-1].outer_graph)
-    graphs = {id(v.graph) for v in inputs if isinstance(v, tf.Tensor)}
-    inner = next((g for g in around if id(g) in graphs), here)
-    if inner is here:
-        yield
-    else:
-        # A scope of its own: converters want names that differ from those in the loop.
-        with inner.as_default(), tf.name_scope("before_loop/"):
-            yield
 
 
 def _without_effect(node: Node, inputs: list[Any]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.export.lowering.shapes import spaced
-from maml_keras.export.lowering.values import Node
+from maml_keras.export.lowering.values import Node, shape_of
 
 
 @dataclass(frozen=True)
@@ -84,13 +84,6 @@ class Windows:
             sizes, kernel, strides, dilations, *map(tuple, (outputs, before, after))
         )
 
-    def padded(self, x: Any, value: float = 0.0) -> Any:
-        """The input `[examples, ..., channels]` with its padding."""
-        if not any((*self.before, *self.after)):
-            return x
-        paddings = [[0, 0], *zip(self.before, self.after), [0, 0]]
-        return tf.pad(x, paddings, constant_values=value)
-
     def offsets(self) -> list[tuple[int, ...]]:
         """The places of a window, in the order of a kernel."""
         places = itertools.product(*map(range, self.kernel))
@@ -101,13 +94,41 @@ class Windows:
 
         Yields tensors `[examples, *outputs, channels]`.
         """
-        x = self.padded(x, value)
+        rows = self._by_phases(x, value)
+        lengths = shape_of(rows)[1:]
         for offset in self.offsets():
-            spatial = [
-                slice(start, start + (o - 1) * s + 1, s)
-                for start, o, s in zip(offset, self.outputs, self.strides)
-            ]
-            yield x[(slice(None), *spatial, slice(None))]
+            cut, first = [slice(None)], 0
+            for i, (start, stride) in enumerate(zip(offset, self.strides)):
+                begin = first + start // stride
+                cut.append(slice(begin, begin + self.outputs[i]))
+                first = start % stride * (lengths[i + 1] // stride)
+            channels = slice(first, first + lengths[-1] // self.strides[-1])
+            yield rows[(*cut, channels)]
+
+    def _by_phases(self, x: Any, value: float) -> Any:
+        """The padded input, in whose rows every `stride`-th place are neighbours.
+
+        An axis of size `places * stride` gives its `stride` to the next axis, which is
+        a reshape: `[examples, a, 2 * b, 2 * channels]` for images `[2 a, 2 b]` and a
+        stride of 2. So windows are slices of whole rows, where runtimes would copy the
+        numbers of a strided slice one by one.
+        """
+        sizes = [n + b + a for n, b, a in zip(self.sizes, self.before, self.after)]
+        more = [-n % s for n, s in zip(sizes, self.strides)]
+        behind = [a + m for a, m in zip(self.after, more)]
+        if any((*self.before, *behind)):
+            paddings = [[0, 0], *zip(self.before, behind), [0, 0]]
+            x = tf.pad(x, paddings, constant_values=value)
+        if set(self.strides) == {1}:
+            return x
+        counts = [(n + m) // s for n, m, s in zip(sizes, more, self.strides)]
+        ahead = zip([1, *self.strides], [*counts, shape_of(x)[-1]])
+        return tf.reshape(x, [-1, *(s * n for s, n in ahead)])
+
+    def patches(self, x: Any) -> Any:
+        """What each window sees, `[examples, *outputs, places * channels]`."""
+        seen = list(self.views(x))
+        return seen[0] if len(seen) == 1 else tf.concat(seen, -1)
 
     def scattered(self, parts: Iterator[Any]) -> Any:
         """The sum of what the windows put to their places, without the padding.
