@@ -14,6 +14,7 @@ from maml_keras.data.glyphs import glyphs
 from maml_keras.data.image_preparation import ImagePreparation
 from maml_keras.data.image_sets import cifar_fs, fc100, mini_imagenet
 from maml_keras.data.image_splits import cub, meta_dataset, tiered_imagenet
+from maml_keras.data.meta_album import meta_album
 from maml_keras.data.mixture import Mixture
 from maml_keras.data.omniglot import omniglot
 from maml_keras.data.omniglot_splits import split_omniglot
@@ -62,6 +63,7 @@ __all__ = [
     "from_table",
     "from_tfds",
     "glyphs",
+    "meta_album",
     "meta_dataset",
     "mini_imagenet",
     "omniglot",

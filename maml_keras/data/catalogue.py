@@ -9,6 +9,7 @@ from typing import Any
 
 from maml_keras.data.image_sets import mini_imagenet_folders
 from maml_keras.data.image_splits import tiered_imagenet_folder
+from maml_keras.data.meta_album import meta_album_folder
 from maml_keras.data.omniglot_folders import holds_drawings
 from maml_keras.data.tfds import prepared_splits
 
@@ -59,6 +60,12 @@ def _find_mini_imagenet(data_dir: Any) -> str:
 def _find_tiered_imagenet(data_dir: Any) -> str:
     folder = tiered_imagenet_folder(data_dir)
     return str(folder) if folder.is_dir() else ""
+
+
+def _find_meta_album(data_dir: Any) -> str:
+    folder = meta_album_folder("", data_dir)
+    found = sorted(path.parent.name for path in folder.glob("*/labels.csv"))
+    return f"{', '.join(found)} in {folder}" if found else ""
 
 
 FUNCTION_REMEDY = (
@@ -135,6 +142,14 @@ CATALOGUE = {
             "102 flowers, 8,189 images; `mk.data.meta_dataset('vgg_flower')`, 71/15/16",
             FUNCTION_REMEDY,
             _from_tfds("oxford_flowers102"),
+        ),
+        DataSet(
+            "meta_album",
+            "40 data sets of ten domains, each Micro, Mini or Extended; "
+            "`mk.data.meta_album('BRD_Mini')` is one of birds",
+            "Download an archive from meta-album.github.io or OpenML, and unzip it to "
+            "meta_album/NAME below `data_dir` or TFDS_DATA_DIR.",
+            _find_meta_album,
         ),
     )
 }
