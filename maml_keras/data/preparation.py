@@ -53,6 +53,10 @@ class Preparation(abc.ABC):
             ValueError: naming the column and the row of what does not fit.
         """
 
+    def labelled(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """The raw examples that have a target, of those that `raw` returned."""
+        return x, y
+
     def is_raw(self, x: Any) -> bool:
         """Whether a user's inputs are raw data; other inputs are prepared already."""
         return not isinstance(x, (np.ndarray, tf.Tensor))

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.data.columns import Column, no_text
+from maml_keras.data.columns import NO_TEXT, Column, no_text
 from maml_keras.data.preparation import Preparation, check_rows
 from maml_keras.data.table_sources import check_no_missing, read_columns, title
 from maml_keras.data.target_kinds import (
@@ -48,6 +48,7 @@ class TablePreparation(Preparation):
         targets: the target columns: `Numbers`, `Labels` or `Classes`.
         missing: `"refuse"` or `"mean"`, for missing inputs.
         unknown: `"refuse"` or `"zeros"`, for unknown categories.
+        missing_target: `"refuse"` or `"leave_out"`, for rows without a target.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class TablePreparation(Preparation):
         targets: Targets,
         missing: str,
         unknown: str,
+        missing_target: str = "refuse",
     ) -> None:
         self.numbers = {name: tuple(m) for name, m in numbers.items()}
         self.indicators = list(indicators)
         self.categories = {name: list(v) for name, v in categories.items()}
         self.target_columns = targets
         self.missing, self.unknown = missing, unknown
+        self.missing_target = missing_target
         moments = np.array(list(self.numbers.values()) or [(0.0, 1.0)])
         self._means = moments[:, 0].astype(np.float32)
         with tf.init_scope(), tf.device("CPU:0"):
@@ -123,6 +126,7 @@ class TablePreparation(Preparation):
             targets=_targets(train),
             missing=train.missing,
             unknown=train.unknown,
+            missing_target=train.missing_target,
         )
 
     @property
@@ -210,7 +214,9 @@ class TablePreparation(Preparation):
 
         Returns:
             A dict of arrays `[examples]`, float32 or of strings, and the targets in
-            the form of `y_spec`; None if `x` has no target column and `y` is None.
+            the form of `y_spec`; None if `x` has no target column and `y` is None. If
+            `missing_target` is `"leave_out"`, a missing target is NaN or an empty
+            text, and `labelled` leaves its row out.
 
         Raises:
             ValueError: if a column is missing, or a value is missing or unknown.
@@ -237,10 +243,35 @@ class TablePreparation(Preparation):
             own, found = self.target_columns.names, self.target_columns.columns_of(y)
         elif not set(own) <= set(found):
             return raw_x, None
-        for name in own:
-            check_no_missing(found[name], name, source)
-        self.target_columns.check(found, place)
+        known = ~np.any([found[name].missing for name in own], axis=0)
+        if self.missing_target == "refuse":
+            for name in own:
+                check_no_missing(found[name], name, source)
+        if known.any():
+            rows = np.flatnonzero(known)
+            self.target_columns.check(
+                {name: found[name].take(rows) for name in own},
+                lambda row: place(int(rows[row])),
+            )
+        elif "text" in self.target_columns.kinds:
+            found = {name: no_text(len(known)) for name in own}
         return raw_x, self.target_columns.raw(found)
+
+    def labelled(self, x: Any, y: Any) -> tuple[Any, Any]:
+        """The rows with all of their targets, of those that `raw` returned.
+
+        Raises:
+            ValueError: if no row has them.
+        """
+        if y is None:
+            return x, y
+        known = y != NO_TEXT if y.dtype == object else ~np.isnan(y).any(axis=-1)
+        if not known.any():
+            raise ValueError(
+                f"A row must have the target {', '.join(self.target_columns.names)}. "
+                "Received: none in any row. Adaptation needs rows with targets."
+            )
+        return {name: column[known] for name, column in x.items()}, y[known]
 
     def check(self, table: TaskTable) -> None:
         """Refuses a table that this preparation cannot prepare.
@@ -306,6 +337,7 @@ class TablePreparation(Preparation):
             "categories": self.categories,
             "missing": self.missing,
             "unknown": self.unknown,
+            "missing_target": self.missing_target,
             **self.target_columns.described(),
         }
 
@@ -318,6 +350,7 @@ class TablePreparation(Preparation):
             "targets": keras.saving.serialize_keras_object(self.target_columns),
             "missing": self.missing,
             "unknown": self.unknown,
+            "missing_target": self.missing_target,
         }
 
     @classmethod

@@ -13,6 +13,7 @@ from maml_keras.data.task_table import TaskTable
 
 MISSING = ("refuse", "mean")
 UNKNOWN = ("refuse", "zeros")
+MISSING_TARGET = ("refuse", "leave_out")
 
 
 def from_table(
@@ -26,6 +27,7 @@ def from_table(
     groups: str | None = None,
     missing: str = "refuse",
     unknown: str = "refuse",
+    missing_target: str = "refuse",
     at_least: int = 2,
 ) -> TaskTable:
     """Tasks from a table: each row is an example, and a column tells its task.
@@ -52,6 +54,9 @@ def from_table(
             1 if the value is missing. A missing category is a category of its own.
         unknown: what becomes of a category that training does not have: `"refuse"`, or
             `"zeros"`: none of the known categories.
+        missing_target: what becomes of a row without a target, or without one of
+            several: `"refuse"`, or `"leave_out"`: no task has the row, and
+            `table.unlabelled` counts such rows.
         at_least: int, tasks with fewer rows are left out; `table.too_small` and
             `print(table)` name them.
 
@@ -78,6 +83,7 @@ def from_table(
     chosen = _inputs(inputs, categorical, targets)
     _check_option("missing", missing, MISSING)
     _check_option("unknown", unknown, UNKNOWN)
+    _check_option("missing_target", missing_target, MISSING_TARGET)
     roles = [task, *chosen, *targets, *([groups] if groups else [])]
     names = list(dict.fromkeys([*roles, *([order] if order else [])]))
     _check_roles(names, task, targets, chosen)
@@ -85,11 +91,18 @@ def from_table(
     found = read_columns(data, names, text=names_alone)
     if not len(found[task].values):
         raise ValueError(f"`data` must hold a row. Received: {source} without rows.")
-    for name in dict.fromkeys([task, *targets, *([groups] if groups else [])]):
+    whole = [task, *([groups] if groups else [])]
+    for name in whole if missing_target == "leave_out" else [*whole, *targets]:
         check_no_missing(found[name], name, source)
     for name in chosen:
         _check_input(found[name], name, source, missing)
-    rows, labels, counts = _sorted_rows(found, task, order, source)
+    known = ~np.any([found[name].missing for name in targets], axis=0)
+    if not known.any():
+        raise ValueError(
+            f"{source} must have a row with all of {', '.join(targets)}. Received: "
+            "none. Name the columns that hold the targets."
+        )
+    rows, labels, counts, empty = _sorted_rows(found, task, order, source, known)
     firsts = rows[np.cumsum(counts) - counts]
     table = TaskTable(
         source=source,
@@ -104,6 +117,9 @@ def from_table(
         groups=tuple(found[groups].values[firsts]) if groups else None,
         missing=missing,
         unknown=unknown,
+        missing_target=missing_target,
+        unlabelled=int((~known).sum()),
+        too_small=empty,
     )
     if groups:
         _check_one_group(table, found[groups].take(rows))
@@ -173,15 +189,30 @@ def _check_input(column: Column, name: str, source: str, missing: str) -> None:
 
 
 def _sorted_rows(
-    found: dict[str, Column], task: str, order: str | None, source: str
-) -> tuple[Any, list[str], Any]:
-    """Row numbers sorted by task and order; the tasks' names and numbers of rows."""
+    found: dict[str, Column],
+    task: str,
+    order: str | None,
+    source: str,
+    known: Any,
+) -> tuple[Any, list[str], Any, dict[str, int]]:
+    """Rows sorted by task and order, names and sizes of tasks, and tasks without rows.
+
+    Args:
+        found: the columns by name.
+        task: the column that tells the task.
+        order: None, or the column to sort by.
+        source: the table's name for messages.
+        known: bool `[rows]`, the rows that have a target.
+    """
     # Sorting integers is much faster than sorting strings.
     labels, codes = np.unique(found[task].values, return_inverse=True)
     keys = [codes] if order is None else [_times(found[order], order, source), codes]
     rows = np.lexsort(keys)  # By the last key first; stable.
-    counts = np.bincount(codes, minlength=len(labels)).astype(np.int64)
-    return rows.astype(np.int64), labels.tolist(), counts
+    rows = rows[known[rows]]
+    counts = np.bincount(codes[rows], minlength=len(labels)).astype(np.int64)
+    there = counts > 0
+    empty = dict.fromkeys(labels[~there].tolist(), 0)
+    return rows.astype(np.int64), labels[there].tolist(), counts[there], empty
 
 
 def _times(column: Column, name: str, source: str) -> Any:

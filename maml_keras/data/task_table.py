@@ -36,6 +36,9 @@ class TaskTable:
         missing: `"refuse"` or `"mean"`, what becomes of missing inputs.
         unknown: `"refuse"` or `"zeros"`, what becomes of categories that training
             does not have.
+        missing_target: `"refuse"` or `"leave_out"`, what becomes of rows without a
+            target.
+        unlabelled: int, the rows of the source that were left out for this reason.
         too_small: dict of tasks that were left out and their numbers of rows.
         preparation: None, or the `TablePreparation` that was fitted on training tasks.
     """
@@ -52,6 +55,8 @@ class TaskTable:
     groups: tuple[str, ...] | None = None
     missing: str = "refuse"
     unknown: str = "refuse"
+    missing_target: str = "refuse"
+    unlabelled: int = 0
     too_small: Mapping[str, int] = dataclasses.field(default_factory=dict)
     preparation: Any = None
 
@@ -67,6 +72,8 @@ class TaskTable:
 
     def __repr__(self) -> str:
         lines = [f"TaskTable({self._size()} from {self.source}"]
+        if self.unlabelled:
+            lines.append(f"left out without a target: {self.unlabelled} rows")
         if self.too_small:
             lines.append(f"left out as too small: {_named(self.too_small)}")
         return "; ".join(lines) + ")"

@@ -69,11 +69,12 @@ def adapt_file(
         # Fails before the adaptation if Keras does not know a class of the network.
         reading.network(pathlib.Path(export) / "learner.keras")
     own = reading.preparation(export)
+    rows: Any = ()
     if own is None or isinstance(own, ImagePreparation):
         _check_no_target(target, export)
         sets, lines = _examples(export, saved, data, query, verbose)
     else:
-        sets, lines = table_adaptation.examples(own, data, query, target), []
+        (sets, rows), lines = table_adaptation.examples(own, data, query, target), []
     # Rows without a target are predicted, the others are measured.
     asked = {label: x for label, (x, y) in sets.items() if y is None}
     yours = sets["yours"]
@@ -105,7 +106,7 @@ def adapt_file(
         for (label, name), value in after.items()
     ]
     for x in asked.values():
-        lines += table_adaptation.answers(own, saved.serve(x))
+        lines += table_adaptation.answers(own, saved.serve(x), rows)
     if out is not None:
         model = reading.ordinary(export, saved, yours[0])
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ def examples(path: str | pathlib.Path, saved: Any, x: Any, y: Any) -> tuple[Any,
     """
     own = preparation(path)
     if own is not None:
-        x, y = own.raw(x, y)
+        x, y = own.labelled(*own.raw(x, y))
     if y is None:
         raise ValueError(
             "`y` must hold the targets of the examples. Received: none"

@@ -21,7 +21,7 @@ def examples(
     data: str | pathlib.Path,
     query: str | pathlib.Path | None,
     target: Sequence[str] | None,
-) -> Sets:
+) -> tuple[Sets, Any]:
     """The rows of one or two tables, as an export with a preparation takes them.
 
     Args:
@@ -31,7 +31,9 @@ def examples(
         target: None, or the target columns, if they have other names than in training.
 
     Returns:
-        Raw inputs and targets under `"yours"` and `"query"`.
+        Raw inputs and targets under `"yours"` and `"query"`, and the row numbers in
+        the files of rows that are to be predicted. Rows of `data` without a target,
+        which an export may allow, are such rows if there is no `query`.
 
     Raises:
         ValueError: if a file is no table, or does not fit, with the option's name.
@@ -48,10 +50,29 @@ def examples(
             f"`--data` must have the target {names}. Received: {data} without it. "
             "Name the column with `--target`."
         )
-    found = {"yours": yours}
+    known, unknown = _parts(own, *yours)
+    found = {"yours": known}
+    asked = unknown if query is None else np.zeros(0, int)
+    if len(asked):
+        found["query"] = _rows(yours[0], asked), None
     if query is not None:
         found["query"] = _read(own, "--query", query, target)
-    return found
+        if found["query"][1] is None:
+            asked = np.arange(len(next(iter(found["query"][0].values()))))
+        else:
+            found["query"], _ = _parts(own, *found["query"])
+    return found, asked
+
+
+def _rows(x: Any, rows: Any) -> Any:
+    return {name: column[rows] for name, column in x.items()}
+
+
+def _parts(own: TablePreparation, x: Any, y: Any) -> tuple[Any, Any]:
+    """The rows with a target, and the numbers of the others."""
+    numbers = {"row": np.arange(len(y))}
+    kept = own.labelled(numbers, y)[0]["row"]
+    return (_rows(x, kept), y[kept]), np.setdiff1d(numbers["row"], kept)
 
 
 def _read(
@@ -90,16 +111,17 @@ def _targets(own: TablePreparation, path: pathlib.Path, names: list[str]) -> Any
     return np.stack([found[name].values for name in names], axis=-1)
 
 
-def answers(own: Any, predictions: Any) -> list[str]:
+def answers(own: Any, predictions: Any, rows: Any) -> list[str]:
     """Lines with the prediction of each row, in the unit of the target.
 
     Args:
         own: the export's `TablePreparation`.
         predictions: array `[rows, outputs]`, what the export returned.
+        rows: ints, the number of each row in its file.
     """
     columns = own.answers(predictions)
     lines = ["  ".join(["row".rjust(6), *(name.rjust(12) for name in columns)])]
-    for row, values in enumerate(zip(*columns.values())):
+    for row, values in zip(rows, zip(*columns.values())):
         shown = [str(v) if isinstance(v, str) else f"{float(v):.6g}" for v in values]
         lines.append("  ".join([f"{row:>6}", *(text.rjust(12) for text in shown)]))
     return lines

@@ -68,7 +68,8 @@ def prepared(maml: Any, x: Any, y: Any) -> tuple[Any, Any]:
     if maml.preparation is None or not maml.preparation.is_raw(x):
         found = x, y
     else:
-        raw_x, raw_y = maml.preparation.raw(x, y)
+        own = maml.preparation
+        raw_x, raw_y = own.labelled(*own.raw(x, y))
         targets = None if raw_y is None else maml.preparation.targets(raw_y)
         found = maml.preparation.inputs(raw_x), targets
     if found[1] is None:

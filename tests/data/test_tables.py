@@ -99,6 +99,30 @@ def test_columns_that_cannot_be_inputs():
         made(frame().rename(columns={"gdp": 7}), inputs=["year", 7])
 
 
+def test_rows_without_a_target_are_left_out_and_counted():
+    data = {
+        "shop": list("ccaabbb"),
+        "area": list("uuvvwww"),
+        "size": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+        "sales": [None, None, 1.0, None, 2.0, 3.0, 4.0],
+    }
+    how = {"task": "shop", "inputs": ["size"], "target": "sales", "groups": "area"}
+    with pytest.raises(ValueError, match="3 missing, the first in row 0.*dropna"):
+        from_table(data, **how)
+    made = from_table(data, **how, missing_target="leave_out", at_least=1)
+    assert made.names == ("a", "b")
+    assert made.groups == ("v", "w")
+    assert made.targets["sales"].values.tolist() == [1.0, 2.0, 3.0, 4.0]
+    assert made.rows.tolist() == [2, 4, 5, 6]
+    assert made.place(1) == "row 4 of the dict (shop 'b')"
+    assert "left out without a target: 3 rows; left out as too small: 'c' (0)" in repr(
+        made
+    )
+    data["sales"] = [None] * 7
+    with pytest.raises(ValueError, match="must have a row with all of sales"):
+        from_table(data, **how, missing_target="leave_out")
+
+
 def test_missing_tasks_are_refused():
     with pytest.raises(ValueError, match="'country' .*1 missing, the first in row 1"):
         made(frame().assign(country=["x", None, "x", "z", "y", "x"]))

@@ -32,13 +32,14 @@ def frame():
     )
 
 
-def made(target, loss):
+def made(target, loss, **options):
     table = mk.data.from_table(
         frame().assign(dear=lambda d: np.where(d.price > 780, "yes", "no")),
         task="town",
         inputs=COLUMNS,
         target=target,
         missing="mean",
+        **options,
     )
     train, _, _ = mk.data.split_tasks(table, train=8, validation=0, test=4)
     preparation = train.preparation
@@ -260,3 +261,34 @@ def test_names_that_become_one_name_are_refused():
     spec = {"a b": tf.TensorSpec([None]), "a-b": tf.TensorSpec([None])}
     with pytest.raises(ValueError, match="'a b', 'a-b', which are both 'x_a_b'"):
         mk.export.signature.named(spec, "x")
+
+
+def test_rows_of_the_data_without_a_target_are_predicted(rows, tmp_path):
+    export = made("price", "mse", missing_target="leave_out").export(
+        tmp_path / "saved", verbose=0
+    )
+    data = rows.reset_index(drop=True)
+    data.loc[[2, 7], "price"] = np.nan
+    data.to_csv(tmp_path / "rows.csv", index=False)
+    done = run(
+        "adapt", export, "--data", tmp_path / "rows.csv", "--steps", 2, "--quiet"
+    )
+    assert done.exit_code == 0, done.output
+    known, asked = data.drop(index=[2, 7]), data.loc[[2, 7]]
+    tuned = mk.fine_tune(export, data, steps=2, verbose=0)
+    other = mk.fine_tune(export, known, steps=2, verbose=0)
+    own = mk.export.preparation(export)
+    x, y = own.raw(asked.drop(columns="price"))
+    assert y is None
+    expected = other.predict(x, verbose=0)
+    np.testing.assert_array_equal(tuned.predict(x, verbose=0), expected)
+    lines = done.output.splitlines()
+    shown = [line.split() for line in lines[lines.index("   row         price") + 1 :]]
+    assert [int(row) for row, _ in shown[:2]] == [2, 7]
+    np.testing.assert_allclose(
+        [float(price) for _, price in shown[:2]], expected[:, 0], rtol=1e-5
+    )
+    # Such rows of a query file do not count in the measurement.
+    few = run(*given, "--query", tmp_path / "rows.csv")
+    yours, query = (line.split()[1:] for line in few.output.splitlines()[2:4])
+    assert yours == query

@@ -158,6 +158,32 @@ def test_files_keep_the_preparation(maml, parts, tmp_path):
     assert maml.with_batch_norm("support").preparation is maml.preparation
 
 
+@pytest.mark.parametrize("target", ["price", "kind"])
+def test_a_model_adapts_to_the_rows_that_have_a_target(target):
+    inputs = ["size"] if target == "kind" else ["size", "kind"]
+    data = frame()
+    data.loc[[0, 11], target] = None
+    how = {"inputs": inputs, "target": target, "missing_target": "leave_out"}
+    own = split(data, **how)[0].preparation
+    loss = "mse"
+    if target == "kind":
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    maml = model(own, loss=loss)
+    maml.preparation = own
+    mine = data[data.town == 3].copy()
+    mine.loc[mine.index[[1, 4]], target] = None
+    x, y = own.raw(mine)
+    assert len(y) == len(x["size"]) == 9
+    # The rows without a target change nothing.
+    known = mine.drop(index=mine.index[[1, 4]])
+    for one, other in zip(
+        maml.adapt(mine).get_weights(), maml.adapt(known).get_weights()
+    ):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=f"must have the target {target}.*none in any"):
+        maml.adapt(mine.assign(**{target: None}))
+
+
 def test_padded_queries_count_nowhere(maml):
     """Towns of 6 to 9 rows, all rows but four as queries: each town as by itself."""
     data = frame()
