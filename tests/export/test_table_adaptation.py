@@ -270,9 +270,8 @@ def test_rows_of_the_data_without_a_target_are_predicted(rows, tmp_path):
     data = rows.reset_index(drop=True)
     data.loc[[2, 7], "price"] = np.nan
     data.to_csv(tmp_path / "rows.csv", index=False)
-    done = run(
-        "adapt", export, "--data", tmp_path / "rows.csv", "--steps", 2, "--quiet"
-    )
+    given = "adapt", export, "--data", tmp_path / "rows.csv", "--steps", 2, "--quiet"
+    done = run(*given)
     assert done.exit_code == 0, done.output
     known, asked = data.drop(index=[2, 7]), data.loc[[2, 7]]
     tuned = mk.fine_tune(export, data, steps=2, verbose=0)
