@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import pathlib
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -55,6 +55,23 @@ def export(
             show_default="off",
         ),
     ] = False,
+    support: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of support examples that a file that learns takes, for "
+            "runtimes which want fixed sizes.",
+            show_default="any number",
+        ),
+    ] = None,
+    query: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of queries that a file that learns takes.",
+            show_default="any number",
+        ),
+    ] = None,
     out: Annotated[
         pathlib.Path | None,
         typer.Option(
@@ -76,8 +93,20 @@ def export(
     figures. An ONNX or LiteRT file is run once by its own runtime, and refused if the
     predictions differ from Keras's.
     """
+    if not adapt and (support is not None or query is not None):
+        raise ValueError(
+            "`--support` and `--query` are sizes of a file that learns. Add `--adapt`."
+        )
     if format is not Format.savedmodel:
-        _convert(path, format.value, out, adapt, 0 if quiet else 1)
+        _convert(
+            path,
+            format.value,
+            out,
+            0 if quiet else 1,
+            adapt=adapt,
+            support=support,
+            query=query,
+        )
         return
     if adapt:
         raise ValueError(
@@ -119,8 +148,8 @@ def _convert(
     path: pathlib.Path,
     name: str,
     out: pathlib.Path | None,
-    adapt: bool,
     verbose: int,
+    **learner: Any,
 ) -> None:
     from maml_keras.experiments import run_folder
     from maml_keras.export import conversion
@@ -129,13 +158,13 @@ def _convert(
     suffix = FORMATS[name].suffix
     # The file of a run goes into the run folder, as its SavedModel does.
     target = path / "export" if (path / "maml.keras").exists() else path.resolve()
-    stem = f"{target.stem}.learner" if adapt else target.stem
+    stem = f"{target.stem}.learner" if learner["adapt"] else target.stem
     written = (
         run_folder.first_free(target.with_name(f"{stem}{suffix}"))
         if out is None
         else new_path(out)
     )
     done = conversion.convert_file(
-        path, written, format=name, adapt=adapt, verbose=verbose
+        path, written, format=name, verbose=verbose, **learner
     )
     typer.echo(done)

@@ -45,6 +45,8 @@ ELSEWHERE = {
     "export/lowering/table": "export/test_walk",
     "export/lowering/values": "export/test_walk",
     "export/lowering/windows": "export/test_convolution",
+    "export/predictor_files": "export/test_conversion",
+    "export/predictor_inputs": "export/test_conversion",
     "export/runtimes": "export/test_conversion",
     "learner/graph_survey": "execution/test_auto_task_map",
     "learner/target_specs": "export/test_saved_model",

@@ -1,87 +1,19 @@
-"""Writes a network as ONNX or LiteRT, and compares that runtime with Keras."""
+"""Converts networks to ONNX and LiteRT: files that predict, and files that learn."""
 
 from __future__ import annotations
 
 import pathlib
-import tempfile
-from dataclasses import dataclass
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 
-from maml_keras.backend.progress import Bar
-from maml_keras.backend.tensorflow_log import without_announcements
 from maml_keras.export import card_file, reading
 from maml_keras.export.learner_files import LearnerConversion, convert_learner
 from maml_keras.export.learner_formats import LEARNER_FORMATS
+from maml_keras.export.predictor_files import Conversion, convert_predictor
 from maml_keras.export.runtimes import FORMATS, Format
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_copies import settle
-
-# Random examples on which runtime and Keras are compared.
-EXAMPLES = 8
-
-
-@dataclass(frozen=True)
-class Conversion:
-    """A written file, and how its runtime's predictions compare with Keras's.
-
-    Attributes:
-        path: `pathlib.Path` of the file.
-        format: str, `"onnx"` or `"litert"`.
-        runtime: str, the runtime and its version; None if nothing was compared.
-        examples: int, number of compared examples.
-        difference: float, the largest `|runtime - keras| / max |keras|` of an output.
-        tolerance: float, the largest difference that was allowed; None if nothing was
-            compared.
-    """
-
-    path: pathlib.Path
-    format: str
-    runtime: str | None
-    examples: int
-    difference: float
-    tolerance: float | None
-
-    def __str__(self) -> str:
-        size = f"{self.path.stat().st_size:,} bytes"
-        if self.runtime is None:
-            return f"{self.path}: {size}; not compared with any runtime"
-        return (
-            f"{self.path}: {size}; {self.runtime} differs from Keras by "
-            f"{self.difference:.1e} of the largest output, on {self.examples} examples "
-            f"and on one (at most {self.tolerance:.0e})"
-        )
-
-
-class Initialisation(keras.Model):
-    """A learner before its first step, with the learner's batch-norm policy.
-
-    Under the transductive policy nothing updates the moving statistics, so an ordinary
-    network would normalise by their initial values. This model follows the policy and
-    normalises by its input batch.
-
-    Args:
-        learner: the learner, whose variables this model shares.
-    """
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__(name=learner.model.name)
-        self.network = learner.model
-        self.policy_variables = [
-            *learner.batch_norm.learned(),
-            *learner.batch_norm.statistics(),
-        ]
-        self._answer = learner.answer
-        self._values = learner.weights, learner.state
-        self.built = True
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        """Predictions on inputs `[examples, ...]`."""
-        weights, state = (read() for read in self._values)
-        return self._answer(weights, state, x, training=False, step=0).predictions
 
 
 def convert(
@@ -152,21 +84,9 @@ def convert(
                 "`examples` with `adapt=True`, which compares on random tasks. Leave "
                 "one of them out."
             )
-        path = pathlib.Path(path)
-        return convert_learner(
-            model,
-            path,
-            LEARNER_FORMATS[_format(format, path).name],
-            support=support,
-            query=query,
-            tolerance=tolerance,
-            verbose=verbose,
-        )
-    if support is not None or query is not None:
-        raise ValueError(
-            "`support` and `query` are sizes of a file that adapts. Received: "
-            f"support={support}, query={query} without `adapt=True`."
-        )
+        sizes = {"support": support, "query": query}
+        return _learner(model, path, format, sizes, tolerance, verbose)
+    _check_no_sizes({"support": support, "query": query})
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"`model` must be a keras.Model. Received: {type(model).__name__}. To "
@@ -176,7 +96,9 @@ def convert(
     _check_not_prepared(model.name, getattr(model, "preparation", None))
     # A `MAML` has a learner; this wing does not know the class.
     subject = getattr(model, "learner", model)
-    return _converted(subject, path, format, examples, tolerance, verbose)
+    path = pathlib.Path(path)
+    kind = _format(format, path)
+    return convert_predictor(subject, path, kind, examples, tolerance, verbose)
 
 
 def convert_file(
@@ -188,6 +110,8 @@ def convert_file(
     verbose: str | int = "auto",
     custom_objects: dict[str, Any] | None = None,
     adapt: bool = False,
+    support: int | None = None,
+    query: int | None = None,
 ) -> Conversion | LearnerConversion:
     """Converts a saved network; see `convert`.
 
@@ -200,24 +124,18 @@ def convert_file(
         verbose: as for `convert`.
         custom_objects: as in `keras.saving.load_model`.
         adapt: as for `convert`.
+        support: as for `convert`.
+        query: as for `convert`.
 
     Raises:
         FileNotFoundError: if `source` holds no network.
         ValueError: as for `convert`, or if a SavedModel is not an export.
     """
     source = pathlib.Path(source)
+    sizes = {"support": support, "query": query}
     if adapt:
-        path = pathlib.Path(path)
-        return convert_learner(
-            source,
-            path,
-            LEARNER_FORMATS[_format(format, path).name],
-            support=None,
-            query=None,
-            tolerance=tolerance,
-            verbose=verbose,
-            custom_objects=custom_objects,
-        )
+        return _learner(source, path, format, sizes, tolerance, verbose, custom_objects)
+    _check_no_sizes(sizes)
     if (source / "maml.keras").exists():
         source = source / "maml.keras"
     if source.suffix == ".keras" and source.exists():
@@ -231,9 +149,40 @@ def convert_file(
             f"Received: {source}. Make a run with `maml-keras train PRESET`, or adapt "
             "a run with `maml-keras adapt RUN --data FILE --out adapted.keras`."
         )
-    return _converted(
-        _exported(source, custom_objects), path, format, None, tolerance, verbose
+    path = pathlib.Path(path)
+    kind = _format(format, path)
+    learner = _exported(source, custom_objects)
+    return convert_predictor(learner, path, kind, None, tolerance, verbose)
+
+
+def _learner(
+    source: Any,
+    path: str | pathlib.Path,
+    format: str | None,
+    sizes: dict[str, int | None],
+    tolerance: float | None,
+    verbose: str | int,
+    custom_objects: dict[str, Any] | None = None,
+) -> LearnerConversion:
+    path = pathlib.Path(path)
+    return convert_learner(
+        source,
+        path,
+        LEARNER_FORMATS[_format(format, path).name],
+        **sizes,
+        tolerance=tolerance,
+        verbose=verbose,
+        custom_objects=custom_objects,
     )
+
+
+def _check_no_sizes(sizes: dict[str, int | None]) -> None:
+    if any(size is not None for size in sizes.values()):
+        given = ", ".join(f"{name}={size}" for name, size in sizes.items())
+        raise ValueError(
+            "`support` and `query` are sizes of a file that adapts. Received: "
+            f"{given} without `adapt=True`."
+        )
 
 
 def _check_not_prepared(name: str, preparation: Any) -> None:
@@ -268,93 +217,6 @@ def _exported(folder: pathlib.Path, custom_objects: dict[str, Any] | None) -> Le
     return learner
 
 
-def _converted(
-    subject: keras.Model | Learner,
-    path: str | pathlib.Path,
-    format: str | None,
-    examples: Any,
-    tolerance: float | None,
-    verbose: str | int,
-) -> Conversion:
-    path = pathlib.Path(path)
-    bar = Bar(2, unit="part", verbose=verbose)  # Two parts: writing and comparing.
-    kind = _format(format, path)
-    kind.require(runtime=tolerance is not None)
-    if isinstance(subject, Learner):
-        model, network = subject.model, Initialisation(subject)
-    else:
-        model = network = subject
-    specs = _specs(model, examples)
-    _check_no_text(model.name, kind.name, specs)
-    x = _random(model, specs) if examples is None else _fitting(examples, specs)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Written into a temporary folder, and renamed after the comparison: a reader only
-    # finds a file that was compared.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".convert-") as folder:
-        new = pathlib.Path(folder) / path.name
-        try:
-            with without_announcements():
-                kind.write(network, specs, new)
-        except Exception as error:
-            raise ValueError(
-                f"Model '{model.name}' could not be written in the format "
-                f"'{kind.name}'. {kind.limits} "
-                f"({type(error).__name__}: {_first_line(error)})"
-            ) from error
-        bar.update(1)
-        difference = float("nan")
-        if tolerance is not None:
-            try:
-                difference = _difference(network, kind, new, specs, x)
-            except Exception as error:
-                raise ValueError(
-                    f"{kind.version} must be able to run the file of model "
-                    f"'{model.name}', and failed. {kind.limits} "
-                    f"({type(error).__name__}: {_first_line(error)})"
-                ) from error
-            if not difference <= tolerance:
-                raise ValueError(
-                    f"{kind.version} must predict as Keras does, within "
-                    f"{tolerance:.0e} of the largest output. Received: a difference "
-                    f"of {difference:.1e} for model '{model.name}'. Choose another "
-                    "format, pass your own `examples` if random inputs do not suit the "
-                    "model, or raise `tolerance`."
-                )
-        new.replace(path)
-    bar.update(2)
-    return Conversion(
-        path=path,
-        format=kind.name,
-        runtime=None if tolerance is None else kind.version,
-        examples=0 if tolerance is None else len(keras.tree.flatten(x)[0]),
-        difference=difference,
-        tolerance=tolerance,
-    )
-
-
-def _difference(
-    network: keras.Model, kind: Format, path: pathlib.Path, specs: Any, x: Any
-) -> float:
-    """The largest difference of an output, for all examples and for the first alone."""
-    flat, worst = keras.tree.flatten(specs), []
-    for some in (x, keras.tree.map_structure(lambda a: a[:1], x)):
-        expected = network(some, training=False)
-        outputs = keras.tree.flatten_with_path(expected)
-        names = ["_".join(map(str, place)) for place, _ in outputs]
-        inputs = {s.name: x for s, x in zip(flat, keras.tree.flatten(some))}
-        found = kind.run(path, inputs, names)
-        for a, (_, b) in zip(found, outputs, strict=True):
-            worst.append(_relative(a, np.asarray(b)))
-    return float(np.max(worst))
-
-
-def _relative(found: Any, expected: Any) -> float:
-    if np.shape(found) != expected.shape:
-        return float("inf")
-    scale = np.abs(expected).max() or 1.0
-    return float(np.abs(found - expected).max() / scale)
-
-
 def _format(name: str | None, path: pathlib.Path) -> Format:
     by_suffix = {f.suffix: f.name for f in FORMATS.values()}
     name = by_suffix.get(path.suffix) if name is None else name
@@ -374,86 +236,3 @@ def _format(name: str | None, path: pathlib.Path) -> Format:
             f"{path}."
         )
     return kind
-
-
-def _check_no_text(name: str, format: str, specs: Any) -> None:
-    """Refuses inputs of text, which neither ONNX nor LiteRT can look up."""
-    texts = [spec.name for spec in keras.tree.flatten(specs) if spec.dtype == tf.string]
-    if texts:
-        raise ValueError(
-            f"Inputs must be numbers in the format '{format}'. Received: '{name}', "
-            f"which takes text in {', '.join(texts)}. Write a SavedModel with "
-            "`maml.export(path)` or `model.export(path)`, or train with numbers in "
-            "place of the names."
-        )
-
-
-def _specs(model: keras.Model, examples: Any) -> Any:
-    """Specs of the inputs for any number of examples, named as in the file."""
-    try:
-        # A Sequential model has no `input` before it is called.
-        sequential = isinstance(model, keras.Sequential)
-        inputs = model.inputs[0] if sequential else model.input
-    except (AttributeError, TypeError, ValueError) as error:
-        if examples is None:
-            raise ValueError(
-                f"Model '{model.name}' does not tell the shape of its inputs. Pass "
-                "`examples`: inputs [examples, ...] on which to compare."
-            ) from error
-        inputs = keras.tree.map_structure(keras.ops.convert_to_tensor, examples)
-    leaves = keras.tree.flatten_with_path(inputs)
-    named = [
-        tf.TensorSpec([None, *leaf.shape[1:]], leaf.dtype, _input_name(path))
-        for path, leaf in leaves
-    ]
-    return keras.tree.pack_sequence_as(inputs, named)
-
-
-def _input_name(path: tuple[Any, ...]) -> str:
-    """`x` for a single input, `x_` with the key or number for several.
-
-    >>> [_input_name(path) for path in [(), ("picture",), (0,)]]
-    ['x', 'x_picture', 'x_0']
-    """
-    return "_".join(["x", *map(str, path)])
-
-
-def _random(model: keras.Model, specs: Any) -> Any:
-    """Random inputs for these specs, the same in every call."""
-    generator = np.random.default_rng(0)
-
-    def draw(spec: tf.TensorSpec) -> Any:
-        if None in spec.shape[1:]:
-            raise ValueError(
-                f"Model '{model.name}' takes inputs of any size along an axis: "
-                f"{spec.shape}. Pass `examples` of a size that the model meets in use."
-            )
-        shape = [EXAMPLES, *spec.shape[1:]]
-        if spec.dtype.is_floating:
-            return generator.normal(size=shape).astype(spec.dtype.as_numpy_dtype)
-        return generator.integers(0, 2, shape).astype(spec.dtype.as_numpy_dtype)
-
-    return keras.tree.map_structure(draw, specs)
-
-
-def _fitting(examples: Any, specs: Any) -> Any:
-    keras.tree.assert_same_structure(specs, examples)
-
-    def fit(spec: tf.TensorSpec, array: Any) -> Any:
-        array = np.asarray(array)
-        if not spec.shape.is_compatible_with(array.shape):
-            raise ValueError(
-                f"`examples` must have shape {spec.shape} for the input '{spec.name}', "
-                f"with any number of examples for None. Received: {array.shape}."
-            )
-        if not len(array):
-            raise ValueError(
-                "`examples` must hold at least one example. Received: none."
-            )
-        return array.astype(spec.dtype.as_numpy_dtype)
-
-    return keras.tree.map_structure(fit, specs, examples)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]

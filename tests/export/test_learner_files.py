@@ -202,15 +202,21 @@ def test_the_program_writes_a_file_that_learns(tmp_path, task):
     out = tmp_path / "learner.tflite"
     ended = run(
         *("export", FOLDER / "sinusoid", "--format", "litert", "--adapt"),
-        *("--out", out),
+        *("--out", out, "--support", 5, "--query", 7),
     )
     assert ended.exit_code == 0, ended.output
     assert "differs from the SavedModel" in ended.output
+    with zipfile.ZipFile(out) as archive:
+        about = json.loads(archive.read("card.json"))["file"]
+    assert (about["support"], about["query"]) == (5, 7)
     found = LEARNER_FORMATS["litert"].open(out)("adapt_and_predict", **task, **HOW)
     assert np.isfinite(found["predictions"]).all()
     ended = run("export", tmp_path, "--adapt")
     assert ended.exit_code == 1
     assert "a SavedModel always adapts" in ended.output
+    ended = run("export", FOLDER / "sinusoid", "--format", "onnx", "--query", 1)
+    assert ended.exit_code == 1
+    assert "are sizes of a file that learns" in ended.output
 
 
 # Adapts the sinusoid with one runtime and NumPy alone.

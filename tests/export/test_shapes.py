@@ -17,6 +17,14 @@ def test_the_derivative_of_broadcasting(a, b):
     )
 
 
+def test_the_derivative_of_a_concatenation():
+    assert_same(
+        gradient(lambda x, y: tf.concat([x, y, x], 1), [0, 1]),
+        *(draw(3, 4, 2), draw(3, 1, 2, seed=1)),
+        replaces=["ConcatOffset"],
+    )
+
+
 @pytest.mark.parametrize("axis", [None, [0], [1], [0, 2]])
 def test_the_derivative_of_a_mean(axis):
     x = draw(3, 4, 5)

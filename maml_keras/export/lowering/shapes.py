@@ -87,6 +87,19 @@ def _reshape(node: Node, x: Any, shape: Any) -> Any:
     return tf.reshape(x, [-1 if size is None else size for size in sizes])
 
 
+@lowers("ConcatOffset")
+def _offsets(node: Node, axis: Any, *shapes: Any) -> list[Any]:
+    """Where each part begins in a concatenation."""
+    sizes = [sizes_in(shape) for shape in shapes]
+    if not is_known(axis) or any(s is None or s[int(axis)] is None for s in sizes):
+        raise node.refused("concatenates along an axis whose size is unknown.")
+    begins, begin = [], np.zeros(len(sizes[0] or []), np.int32)
+    for part in sizes:
+        begins.append(begin.copy())
+        begin[int(axis)] += part[int(axis)]  # type: ignore[index]
+    return begins
+
+
 @lowers("BroadcastGradientArgs")
 def _broadcast_axes(node: Node, a: Any, b: Any) -> list[Any]:
     """The axes over which each of two broadcast values is summed.
