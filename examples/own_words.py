@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     words = keras.layers.TextVectorization()
     words.adapt(texts[: 24 * 30])  # The training senders alone.
     pool = mk.data.from_series(texts, senders, lookup=words)
+    pool = pool.prepared_by(mk.data.TextPreparation(words))
     train, _, test = mk.data.split_classes(
         pool, train=list(dict.fromkeys(senders))[:24], validation=0, test=None
     )
@@ -105,11 +106,15 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     print(f"\nnearest counts of words: {nearest_mean(new, words.vocabulary_size())}")
 
     maml.export(options.out / "export", verbose=0)
-    task, query_y = new_tasks.sample([0, 1])
-    known = task["support_x"], task["support_y"]
-    answers = alone.classes(options.out / "export", *known, task["query_x"][:5])
-    print(f"\nsenders of five new messages, by TensorFlow alone: {answers}")
-    print(f"the true ones: {query_y[:5].numpy().tolist()}")
+    new_senders = test.class_names[:WAYS]
+    mine = [[t for t, s in zip(texts, senders) if s == name] for name in new_senders]
+    known = [text for own in mine for text in own[:SHOTS]]
+    labels = np.repeat(np.arange(WAYS, dtype=np.int32), SHOTS)
+    asked = [own[SHOTS + i] for i in range(2) for own in mine][:5]
+    answers = alone.classes(options.out / "export", known, labels, asked)
+    print("\nfive new messages, as text, answered by TensorFlow alone:")
+    for text, answer, truth in zip(asked, answers, [0, 1, 2, 0, 1]):
+        print(f"{text[:40]:40} {new_senders[answer]}, in truth {new_senders[truth]}")
     return results
 
 

@@ -28,6 +28,7 @@ from maml_keras.data.split import split_classes, split_tasks
 from maml_keras.data.table_preparation import TablePreparation
 from maml_keras.data.tables import from_table
 from maml_keras.data.task_table import TaskTable
+from maml_keras.data.text_preparation import TextPreparation
 from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 from maml_keras.data.transformed import Rotated, Transformed
 from maml_keras.data.without_replacement import WithoutReplacement
@@ -49,6 +50,7 @@ __all__ = [
     "TablePreparation",
     "TaskFamily",
     "TaskTable",
+    "TextPreparation",
     "Transformed",
     "WithoutReplacement",
     "audit",

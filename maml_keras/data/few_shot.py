@@ -235,6 +235,5 @@ class NWayKShot(TaskFamily):
 
     def _examples(self, rows: Any) -> Any:
         examples = gather(self._table, rows)
-        # The table has scaled bytes to [0, 1].
         own = self.preparation
-        return examples if own is None else own.normalised(examples)
+        return examples if own is None else own.of_pool(examples)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.data.preparation import Preparation
+from maml_keras.data.pool_preparation import PoolPreparation, class_numbers
 
 # Images that `fit` reads at once.
 AT_ONCE = 1_000
@@ -17,7 +17,7 @@ AT_ONCE = 1_000
 
 @final
 @keras.saving.register_keras_serializable(package="maml_keras")
-class ImagePreparation(Preparation):
+class ImagePreparation(PoolPreparation):
     """Scales images of bytes, so that the model and its export take raw images.
 
     `x = (bytes / 255 - mean) / sqrt(variance)`, for each channel
@@ -63,7 +63,6 @@ class ImagePreparation(Preparation):
                 f"variance={variance}. Let `ImagePreparation.fit` compute them."
             )
         self.x_spec = tf.TensorSpec([None, *self.shape], tf.uint8)
-        self.y_spec = tf.TensorSpec([None], tf.int32)
         self._normalise: Any = None
         with tf.init_scope(), tf.device("CPU:0"):
             self._rescale = keras.layers.Rescaling(1 / 255, dtype="float32")
@@ -117,9 +116,9 @@ class ImagePreparation(Preparation):
         Args:
             x: uint8 tensor `[examples, height, width, channels]`.
         """
-        return self.normalised(self._rescale(tf.cast(x, tf.float32)))
+        return self.of_pool(self._rescale(tf.cast(x, tf.float32)))
 
-    def normalised(self, x: Any) -> Any:
+    def of_pool(self, x: Any) -> Any:
         """The network's inputs of images that are scaled to [0, 1] already.
 
         Args:
@@ -131,13 +130,10 @@ class ImagePreparation(Preparation):
         images = self._normalise(tf.reshape(x, [-1, *self.shape]))
         return tf.ensure_shape(tf.reshape(images, shape), x.shape)
 
-    def targets(self, y: Any) -> Any:
-        """Class numbers, as they are."""
-        return y
-
-    def restored(self, values: Any) -> Any:
-        """Scores of classes, as they are."""
-        return values
+    @property
+    def changes_the_pool(self) -> bool:
+        """Whether there is a mean: a plain pool scales to [0, 1], too."""
+        return self.mean is not None
 
     def is_raw(self, x: Any) -> bool:
         """Whether an array has bytes, as `raw` takes them."""
@@ -160,7 +156,7 @@ class ImagePreparation(Preparation):
                 f"{', '.join(map(str, self.shape))}]. Received: {x.dtype} of shape "
                 f"{x.shape}. Pass the raw images: the model scales them itself."
             )
-        return x, None if y is None else np.asarray(y).astype(np.int32)
+        return x, class_numbers(y)
 
     def check(self, pool: Any) -> None:
         """Refuses a pool that this preparation cannot prepare.

@@ -32,8 +32,8 @@ class Pool:
         example_groups: the group of each example (e.g. who drew it), or None.
 
     Attributes:
-        preparation: an `ImagePreparation` of the images, or None. `prepared_by` sets
-            it.
+        preparation: an `ImagePreparation` or a `TextPreparation`, or None.
+            `prepared_by` sets it.
 
     Raises:
         ValueError: if the arguments do not fit each other.
@@ -171,15 +171,15 @@ class Pool:
     def prepared_by(self, preparation: Any) -> "Pool":
         """The same examples with a preparation that was fitted on training classes.
 
-        `NWayKShot` prepares the images of its tasks, a model that is trained on them
-        keeps the preparation, and its export takes raw images. `to_disk` keeps the raw
-        images alone.
+        `NWayKShot` prepares the examples of its tasks, a model that is trained on them
+        keeps the preparation, and its export takes raw images or texts. `to_disk` keeps
+        the examples without their preparation.
 
         Args:
-            preparation: an `ImagePreparation`, or None.
+            preparation: an `ImagePreparation` or a `TextPreparation`, or None.
 
         Raises:
-            ValueError: if the examples are no images of bytes of its shape.
+            ValueError: if the examples are not of its kind.
         """
         if preparation is not None:
             preparation.check(self)

@@ -172,6 +172,7 @@ def _run(
     card = json.loads((pathlib.Path(path) / "card.json").read_text("utf-8"))
     preparation = card.get("preparation") or {}
     names = {**preparation.get("categories", {}), "y": preparation.get("classes")}
+    names[""] = preparation.get("words")
 
     def draw(spec: Any, count: int, below: int = 2, name: str = "") -> Any:
         shape = [count, *spec.shape[1:]]

@@ -6,7 +6,7 @@ from typing import Any
 
 from maml_keras.data.family import TaskFamily
 from maml_keras.data.family_pools import pools_of
-from maml_keras.data.image_preparation import ImagePreparation
+from maml_keras.data.pool_preparation import PoolPreparation
 from maml_keras.data.preparation import differ, preparation_of
 from maml_keras.learner import masks
 
@@ -42,8 +42,8 @@ def adopt(maml: Any, *sources: Any) -> None:
 
 
 def _check_same_numbers(preparation: Any, source: Any) -> None:
-    """Refuses episodes of images that a preparation would have changed."""
-    if isinstance(preparation, ImagePreparation) and preparation.mean is not None:
+    """Refuses episodes of a pool that a preparation would have changed."""
+    if isinstance(preparation, PoolPreparation) and preparation.changes_the_pool:
         family = getattr(source, "tasks", source)
         if isinstance(family, TaskFamily) and pools_of(family):
             raise ValueError(
