@@ -24,6 +24,7 @@ ELSEWHERE = {
     "data/near_copies": "data/test_audit",
     "data/pipeline_options": "data/test_episodes",
     "data/plain_errors": "data/test_image_files",
+    "data/pool_preparation": "data/test_image_preparation",
     "data/preparation": "data/test_table_preparation",
     "data/rankings": "data/test_few_shot",
     "data/shots_draws": "data/test_task_sizes",

@@ -10,7 +10,7 @@ from own_data_parts import alone
 
 import maml_keras as mk
 
-WAYS, SHOTS, QUERIES, TASKS = 5, 1, 5, 300
+WAYS, SHOTS, QUERIES, TASKS = 5, 1, 5, 100
 
 
 def with_interval(each: Any) -> str:
@@ -56,7 +56,7 @@ def run(train: Any, test: Any, options: Any, *, filters: int = 32) -> dict[str, 
         filters: int, of each convolution.
 
     Returns:
-        The accuracy on each of 300 tasks of new classes, by method.
+        The accuracy on each of 100 tasks of new classes, by method.
     """
     sizes = {"ways": WAYS, "shots": SHOTS, "queries": QUERIES}
     episodes = mk.data.episodes(mk.data.NWayKShot(train, **sizes), batch_size=4, seed=1)
