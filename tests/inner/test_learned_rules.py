@@ -128,6 +128,35 @@ def test_meta_curvature_multiplies_along_every_axis():
     np.testing.assert_allclose(updated[1], -gradients[1], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ([4], [4]),
+        ([2, 4], [2, 4]),
+        ([3, 2, 4], [3, 2, 4]),
+        ([2, 3, 1, 4, 5], [6, 4, 5]),
+    ],
+)
+def test_meta_curvature_joins_the_axes_before_the_last_two(shape, sizes):
+    rule = MetaCurvature(1.0)
+    rule.prepare([keras.Variable(np.zeros(shape, "float32"))], 1)
+    assert [m.shape[0] for m in rule.matrices[0]] == sizes
+    ones = tf.ones(shape)
+    updated, _ = rule.update([ones], [ones], (), step=0)
+    np.testing.assert_array_equal(updated[0], tf.zeros(shape))  # Identity matrices.
+
+
+def test_layers_with_the_same_name_have_rates_of_their_own():
+    variables = []
+    for _ in range(3):
+        with keras.name_scope("head"):
+            for name in ("kernel", "bias"):
+                variables.append(keras.Variable(np.zeros([2], "float32"), name=name))
+    rule = PerStepSGD(0.1)
+    rule.prepare(variables, 1)
+    assert list(rule.layers) == ["head", "head-2", "head-3"]
+
+
 def test_meta_curvature_has_no_matrix_for_a_vocabulary():
     rule = MetaCurvature()
     rule.prepare([keras.Variable(np.zeros([5000, 4], "float32"))], 1)

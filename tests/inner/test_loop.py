@@ -7,6 +7,7 @@ import tensorflow as tf
 from helpers import (
     RATE,
     Momentum,
+    classification,
     dense,
     family,
     plain_adapt,
@@ -16,7 +17,7 @@ from helpers import (
     with_dropout,
 )
 
-from maml_keras import SGD, Adam, InnerLoop, last_layer
+from maml_keras import SGD, Adam, InnerLoop, PrototypicalHead, last_layer
 from maml_keras.learner.learner import Learner
 
 
@@ -61,6 +62,22 @@ def test_loop_in_the_graph_ends_at_the_weights_of_the_trajectory(rule):
     loop = InnerLoop("mse", rule)
     unrolled = loop.trajectory(learner, *arguments, steps=3)[-1]
     looped = loop.adapt(learner, *arguments, steps=tf.constant(3))
+    for a, b in zip(unrolled.weights, looped.weights):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32
+
+
+SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.mark.parametrize("start", [None, PrototypicalHead()])
+def test_the_loop_in_the_graph_drops_nothing_out(start):
+    inputs = keras.Input([3])
+    h = keras.layers.Dropout(0.5, seed=1)(keras.layers.Dense(4)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(3)(h))
+    learner, arguments = started(model, classification())
+    loop = InnerLoop(SCCE, SGD(RATE), start=start)
+    unrolled = loop.trajectory(learner, *arguments, steps=2)[-1]
+    looped = loop.adapt(learner, *arguments, steps=tf.constant(2))
     for a, b in zip(unrolled.weights, looped.weights):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)  # float32
 

@@ -255,6 +255,14 @@ def test_two_embeddings_of_one_input_take_what_both_know():
     assert vocabularies(model)[id(model.inputs[0])].input_dim == WORDS
 
 
+@pytest.mark.parametrize("sizes", [(9, WORDS, 7), (WORDS, 7, 9), (7, 9, WORDS)])
+def test_the_smallest_vocabulary_counts_in_any_order(sizes):
+    words = keras.Input([3], dtype="int32")
+    each = [layers.Embedding(n, 2)(words) for n in sizes]
+    model = keras.Model(words, layers.Add()(each))
+    assert vocabularies(model)[id(model.inputs[0])].input_dim == WORDS
+
+
 def test_inputs_that_are_no_words_have_no_vocabulary():
     assert not vocabularies(dense())
     other, words = keras.Input([2]), keras.Input([3], dtype="int32")

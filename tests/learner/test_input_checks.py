@@ -48,6 +48,28 @@ def test_scaled_inputs_are_not_scaled_again_in_silence():
 
 
 @pytest.mark.parametrize(
+    ("largest", "scale", "warned"),
+    [(1.0, 1 / 255, True), (1.5, 1 / 255, False), (1.0, 2.0, False)],
+)
+def test_a_warning_of_scaling_twice_needs_small_inputs_and_a_small_scale(
+    largest, scale, warned
+):
+    layer = keras.layers.Rescaling(scale, name="to_one")
+    model = keras.Sequential([keras.Input([2]), layer, keras.layers.Dense(1)])
+    expected = pytest.warns(UserWarning, match=r"'to_one' scales them by 0\.0039")
+    with expected if warned else warnings.catch_warnings(action="error"):
+        input_checks.warn_of_scaling_twice(
+            model, np.array([[largest, -0.5]], "float32")
+        )
+
+
+def test_whole_numbers_are_not_scaled_twice():
+    model = keras.Sequential([keras.Input([2]), keras.layers.Rescaling(1 / 255)])
+    with warnings.catch_warnings(action="error"):
+        input_checks.warn_of_scaling_twice(model, np.array([[0, 1]], "uint8"))
+
+
+@pytest.mark.parametrize(
     ("images", "layer"),
     [
         (lambda draw: draw.integers(0, 256, [2, 5, 4, 4, 1]), keras.layers.Flatten()),

@@ -262,6 +262,15 @@ def test_a_mean_that_overflows_is_no_step(policy):
     assert_after(maml, 0)
 
 
+def test_an_evaluation_reports_what_it_found_and_changes_nothing():
+    maml = untrained()
+    before = numbers(maml)
+    found = maml.evaluate(dataset(batches(spoil("query_y", np.nan))), verbose=0)
+    assert np.isnan(found[0])
+    assert np.isfinite(maml.evaluate(dataset(batches(good)), verbose=0)).all()
+    assert_identical(before, numbers(maml))
+
+
 def test_a_metric_and_an_epoch_count_anew():
     maml = untrained(bad_tasks="skip")
     history = maml.fit(dataset(batches(diverge)), epochs=2, verbose=0).history

@@ -1,5 +1,6 @@
 """`check_meta_gradient` finds wrong gradients and blames no undecided variable."""
 
+import itertools
 import random
 
 import keras
@@ -27,6 +28,7 @@ from maml_keras import (
     rate_of,
     satisfying,
 )
+from maml_keras.outer.gradient_check import _PRECISIONS
 
 layers = keras.layers
 
@@ -108,6 +110,20 @@ def test_first_order_fails_and_the_message_says_why():
         MetaGradientError, match="'Backprop, first order' is by design not the"
     ):
         check_meta_gradient(maml(dense(), second_order=False), regression())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_steps_of_the_differences_shrink(dtype):
+    # Differences converge as the step shrinks; a step of size one would leave the
+    # neighbourhood in which the loss is nearly a parabola.
+    precision = _PRECISIONS[dtype]
+    steps = precision.sizes
+    assert steps[0] < 0.05
+    assert steps[-1] > 0
+    assert all(after < before for before, after in itertools.pairwise(steps))
+    bounds = precision.tolerance, precision.agreement, precision.floor
+    assert all(0 < bound <= 1e-2 for bound in bounds)
+    assert 0 < precision.repeats < precision.tolerance
 
 
 def test_tolerance_is_respected():

@@ -27,6 +27,7 @@ from maml_keras import MAML, SGD, FirstOrder, InnerLoop, last_layer
 from maml_keras.data import Sinusoid, episodes
 from maml_keras.execution import task_maps
 from maml_keras.outer.automatic_settings import steps_of_epoch
+from maml_keras.outer.meta_step import meta_step
 
 SCCE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -167,6 +168,18 @@ def test_logged_loss_is_the_mean_query_loss():
     expected = plain_query_loss(model, batch, start, steps=1)
     np.testing.assert_allclose(logged, expected, rtol=1e-5)  # float32
     np.testing.assert_allclose(wrapped.evaluate(*batch, verbose=0), expected, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("without_graphs")
+def test_the_scale_of_the_loss_is_in_the_gradients_alone():
+    model, (task, query_y) = maml(dense()), regression()
+    plain, scaled = (
+        meta_step(model, task, query_y, None, seed=None, scale=tf.constant(scale))
+        for scale in (1.0, 8.0)
+    )
+    np.testing.assert_allclose(scaled.loss, plain.loss, rtol=1e-6)  # float32
+    for a, b in zip(scaled.gradients, plain.gradients):
+        np.testing.assert_allclose(a, 8.0 * b, rtol=1e-5, atol=1e-6)
 
 
 def test_outer_loss_may_differ_from_the_inner_one():
