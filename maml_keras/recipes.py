@@ -305,6 +305,12 @@ def proto_maml(
     """ProtoMAML: the head starts at the prototypes of the classes.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+
+    >>> import maml_keras as mk
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> maml = mk.recipes.proto_maml(mk.models.mlp(outputs=5), loss, 0.01)
+    >>> maml.inner.start_from.frees_ways
+    True
     """
     start = PrototypicalHead()
     inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)

@@ -21,6 +21,11 @@ def use_one_thread_per_task() -> None:
 
     Raises:
         RuntimeError: if TensorFlow has already run an operation.
+
+    >>> ran = tf.constant(1.0) + 1.0
+    >>> use_one_thread_per_task()  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    RuntimeError: `use_one_thread_per_task` must be called before TensorFlow runs ...
     """
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)

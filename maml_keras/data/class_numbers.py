@@ -22,6 +22,12 @@ class ClassNumbers(NamedTuple):
         tasks: a `TaskFamily`; its labels are class numbers in
             `[0, num_classes)`.
         num_classes: int, the number of classes of all tasks.
+
+    >>> import maml_keras as mk
+    >>> pool = mk.data.from_arrays(np.zeros([6, 2, 2, 1]), [0, 0, 1, 1, 2, 2])
+    >>> tasks = mk.data.NWayKShot(pool, ways=2, shots=1, queries=1)
+    >>> tasks.class_numbers().num_classes
+    3
     """
 
     tasks: Any

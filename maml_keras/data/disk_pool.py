@@ -107,6 +107,14 @@ def open_pool(path: str | os.PathLike[str]) -> Pool:
     Raises:
         FileNotFoundError: if there is no pool at `path`.
         ValueError: if the pool is damaged or of a later version.
+
+    >>> import tempfile
+    >>> from maml_keras.data import from_arrays
+    >>> pool = from_arrays(np.zeros([4, 2, 2, 1]), [0, 0, 1, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "pool")
+    ...     to_disk(pool, path).fingerprint() == open_pool(path).fingerprint()
+    True
     """
     path = pathlib.Path(path)
     head = path / "pool.json"

@@ -65,6 +65,16 @@ def from_folder(
         FileNotFoundError: if the folder does not exist, or no class has an image.
         ValueError: if an image cannot be read or has an unsupported format, a class
             has no image, images differ in size, or an argument is wrong.
+
+    >>> import pathlib, tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     for name in "ab":
+    ...         pathlib.Path(place, name).mkdir()
+    ...         file = pathlib.Path(place, name, "0.png")
+    ...         keras.utils.save_img(file, np.zeros([9, 9, 1]), scale=False)
+    ...     pool = from_folder(place, channels=1)
+    >>> pool.examples.shape
+    (2, 9, 9, 1)
     """
     root = pathlib.Path(path)
     if not root.is_dir():

@@ -71,6 +71,10 @@ def glyphs(
         FileNotFoundError: if `fonts` holds no font.
         ValueError: if a number is out of range, a script is unknown, a font cannot be
             read, or no class is left.
+
+    >>> greek = glyphs(scripts=["Greek"], drawings=2, verbose=0)
+    >>> greek.examples.shape[1:]
+    (28, 28, 1)
     """
     for name, value, least in (("drawings", drawings, 2), ("size", size, 8)):
         _check_whole(name, value, least)

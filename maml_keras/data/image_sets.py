@@ -52,6 +52,10 @@ def cifar_fs(
         DatasetNotFoundError: if the data is missing.
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
+
+    >>> cifar_fs(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: TFDS data set 'cifar100' was ...
     """
     where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     pool = from_tfds("cifar100", split="train+test", verbose=verbose, **where)
@@ -78,6 +82,10 @@ def fc100(
         DatasetNotFoundError: if the data is missing.
 
     Reference: Oreshkin et al., 2018, https://arxiv.org/abs/1805.10123
+
+    >>> fc100(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: TFDS data set 'cifar100' was ...
     """
     where: dict[str, Any] = {"data_dir": data_dir, "download": download}
     pool = from_tfds("cifar100", split="train+test", verbose=verbose, **where)
@@ -128,6 +136,10 @@ def mini_imagenet(
 
     Reference: Vinyals et al., 2016, https://arxiv.org/abs/1606.04080, with the split of
     Ravi and Larochelle, 2017.
+
+    >>> mini_imagenet(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: mini-ImageNet was not found in ...
     """
     folders = mini_imagenet_folders(data_dir)
     root = folders[0].parent

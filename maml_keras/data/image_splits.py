@@ -99,6 +99,10 @@ def meta_dataset(
         ValueError: if the name is another one.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
+
+    >>> meta_dataset("fungi")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: `name` must be one of 'cu_birds', 'dtd', 'vgg_flower'. Received: ...
     """
     if name not in DOMAINS:
         raise ValueError(
@@ -144,6 +148,10 @@ def cub(
         DatasetNotFoundError: if the data is missing.
 
     Reference: Chen et al., 2019, https://arxiv.org/abs/1904.04232
+
+    >>> cub(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: TFDS data set 'caltech_birds2011' ...
     """
     pool = from_tfds(
         "caltech_birds2011",
@@ -176,6 +184,10 @@ def tiered_imagenet(*, data_dir: Any = None, lazy: bool = True) -> Parts:
         DatasetNotFoundError: if a class is missing; the message says what to do.
 
     Reference: Ren et al., 2018, https://arxiv.org/abs/1803.00676
+
+    >>> tiered_imagenet(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: 608 of the 608 classes of ...
     """
     root = tiered_imagenet_folder(data_dir)
     superclasses = {

@@ -72,6 +72,10 @@ def omniglot(
             in the folders is there twice, or a name is not one of Omniglot's.
 
     Reference: Lake et al., 2015, https://github.com/brendenlake/omniglot
+
+    >>> omniglot(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: TFDS data set 'omniglot' was not ...
     """
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ValueError(

@@ -17,6 +17,20 @@ class Preparation(abc.ABC):
     and receives predictions in the unit of the data.
 
     All methods take and return tensors and run in TensorFlow's graph.
+
+    >>> class Percent(Preparation):
+    ...     x_spec = y_spec = tf.TensorSpec([None, 1])
+    ...     def inputs(self, x):
+    ...         return x / 100.0
+    ...     targets = inputs
+    ...     def restored(self, values):
+    ...         return 100.0 * values
+    ...     def raw(self, x, y=None):
+    ...         return x, y
+    ...     def get_config(self):
+    ...         return {}
+    >>> Percent().restored(tf.constant([0.5])).numpy().tolist()
+    [50.0]
     """
 
     # Specs `[examples, ...]` of the raw inputs and of the raw targets.

@@ -112,6 +112,11 @@ class SinusoidOracle(TaskFamily):
         sinusoid: the family. Episode i is the same wave at the same points.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
+
+    >>> from maml_keras.data import Sinusoid
+    >>> task, query_y = SinusoidOracle(Sinusoid(shots=5)).sample([0, 1])
+    >>> tuple(task["support_x"].shape)
+    (5, 3)
     """
 
     chunk = Sinusoid.chunk

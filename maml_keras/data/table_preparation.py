@@ -49,6 +49,13 @@ class TablePreparation(Preparation):
         missing: `"refuse"` or `"mean"`, for missing inputs.
         unknown: `"refuse"` or `"zeros"`, for unknown categories.
         missing_target: `"refuse"` or `"leave_out"`, for rows without a target.
+
+    >>> from maml_keras.data import from_table
+    >>> data = {"shop": list("aabb"), "size": [1.0, 3.0, 1.0, 3.0],
+    ...         "sales": [10.0, 30.0, 10.0, 30.0]}
+    >>> table = from_table(data, task="shop", inputs=["size"], target="sales")
+    >>> TablePreparation.fit(table).feature_names
+    ['size']
     """
 
     def __init__(

@@ -41,6 +41,13 @@ class TaskTable:
         unlabelled: int, the rows of the source that were left out for this reason.
         too_small: dict of tasks that were left out and their numbers of rows.
         preparation: None, or the `TablePreparation` that was fitted on training tasks.
+
+    >>> from maml_keras.data import from_table
+    >>> data = {"shop": list("abab"), "size": [1.0, 3.0, 1.0, 3.0],
+    ...         "sales": [10.0, 30.0, 10.0, 30.0]}
+    >>> table = from_table(data, task="shop", inputs=["size"], target="sales")
+    >>> table.names, table.counts.tolist()
+    (('a', 'b'), [2, 2])
     """
 
     source: str

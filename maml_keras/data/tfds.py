@@ -16,7 +16,13 @@ from maml_keras.data.pool import Pool
 
 
 class DatasetNotFoundError(FileNotFoundError):
-    """A data set is not prepared on this machine and was not downloaded."""
+    """A data set is not prepared on this machine and was not downloaded.
+
+    >>> import maml_keras as mk
+    >>> mk.data.mini_imagenet(data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: mini-ImageNet was not found in ...
+    """
 
 
 def open_tfds(
@@ -169,6 +175,10 @@ def from_tfds(
         DatasetNotFoundError: if the data is missing.
         ValueError: if a name, split or key is unknown, images differ in size, or no
             label is below `class_limit`.
+
+    >>> from_tfds("cifar10", data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: TFDS data set 'cifar10' was not found ...
     """
     builder, dataset = open_tfds(
         name, split=split, data_dir=data_dir, download=download, verbose=verbose

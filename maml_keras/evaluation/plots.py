@@ -24,6 +24,14 @@ def plot_curves(
 
     Returns:
         The path.
+
+    >>> import tempfile
+    >>> from maml_keras import Evaluation
+    >>> curve, diverged = np.array([[2.0, 0.5], [1.0, 0.3]]), np.zeros([2, 2], bool)
+    >>> result = Evaluation("loss", curve, diverged, "transductive", 5, False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_curves({"maml": result}, pathlib.Path(folder, "a.png")).name
+    'a.png'
     """
     figure, axes = _subplots(figsize=(6.4, 4.2))
     _adaptation(axes, results, log=log)
@@ -116,6 +124,13 @@ def plot_fits(
 
     Returns:
         The path.
+
+    >>> import tempfile
+    >>> x = np.linspace(-1, 1, 5)
+    >>> fits = {"maml": [(0, 0 * x), (1, 0.9 * x)]}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_fits((x, x), (x, x), fits, pathlib.Path(folder, "a.png")).name
+    'a.png'
     """
     size = 4.2 * len(fits), 3.6
     figure, panels = _subplots(1, len(fits), figsize=size, sharey=True, squeeze=False)
@@ -150,6 +165,13 @@ def plot_task(
 
     Returns:
         The path.
+
+    >>> import tempfile
+    >>> from maml_keras.data import Sinusoid
+    >>> task, query_y = Sinusoid(shots=5).sample([0, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     plot_task(task, query_y, pathlib.Path(folder, "a.png")).name
+    'a.png'
     """
     if not is_images(task["support_x"]) and not is_curve(
         task["support_x"], task["support_y"]

@@ -65,6 +65,14 @@ class InnerTrace:
             and `predictions` `[tasks, K + 1, query examples, ...]`, targets and
             predictions in the original unit.
         higher_is_better: as in `Evaluation`, for `query_metric`.
+
+    >>> curve = np.array([[2.0, 0.5], [1.0, 0.3]])  # Two tasks and one step.
+    >>> norms = np.ones([2, 1, 1])
+    >>> trace = InnerTrace(
+    ...     "loss", curve, curve, curve, curve, norms, norms, ("head",), None, 5,
+    ...     "transductive", {}, False)
+    >>> trace.steps, trace.query("loss").mean
+    (1, 0.4)
     """
 
     metric: str

@@ -48,6 +48,10 @@ class MemoryEstimate:
         program_bytes: TensorFlow's own memory for the traced step.
         available_bytes: free memory of the machine.
         advice: what to change if the training does not fit, the cheapest first.
+
+    >>> estimate = MemoryEstimate(10**6, 2, 2 * 10**6, 10**5, 10**4, 10**7, 10**9)
+    >>> estimate.total_bytes, estimate.fits
+    (12110000, True)
     """
 
     task_bytes: int

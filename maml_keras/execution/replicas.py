@@ -20,7 +20,11 @@ from maml_keras.execution.keras_replicas import (
 
 
 class LostWorkerError(ConnectionError):
-    """Another worker of the cluster has ended, or does not answer."""
+    """Another worker of the cluster has ended, or does not answer.
+
+    >>> issubclass(LostWorkerError, ConnectionError)
+    True
+    """
 
 
 # Types that every engine gathers from other processes.

@@ -25,6 +25,11 @@ class TaskMap(Configured, abc.ABC):
     """Applies `task -> (averaged, stacked)` to each task of a batch.
 
     All maps give the same numbers, up to the order of float additions.
+
+    >>> from maml_keras.execution import sequential
+    >>> mean, squares = sequential()(lambda x: (x, x * x), tf.constant([1.0, 3.0]))
+    >>> float(mean), squares.numpy().tolist()
+    (2.0, [1.0, 9.0])
     """
 
     name: str

@@ -100,6 +100,9 @@ def of_images(
 
     Returns:
         The changes by the algorithm's name, for `Preset.variations`.
+
+    >>> of_images(reptile_shots=10)["reptile"].protocol
+    'Reptile trains 10-shot with one query a class'
     """
     found = {
         "cavia": replace(

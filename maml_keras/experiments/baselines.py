@@ -140,6 +140,11 @@ def nearest_class_mean(
             their numbers, or if the network does not end in a dense layer.
 
     Reference: Snell et al., 2017, https://arxiv.org/abs/1703.05175
+
+    >>> from maml_keras.experiments import get
+    >>> nearest_class_mean(get("sinusoid"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: The baseline 'prototypes' needs tasks of classes: class numbers as ...
     """
     _check_prototypes(preset)
     trained, families = _pretrained(
@@ -183,6 +188,11 @@ def sinusoid_oracle(
             argument `inputs`.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400, section 5.1
+
+    >>> from maml_keras.experiments import get
+    >>> sinusoid_oracle(get("omniglot_small"))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: The baseline 'oracle' needs a preset of sinusoids, whose parameters ...
     """
     families = _oracle_families(preset, **where)
     keras.utils.set_random_seed(seed)

@@ -36,6 +36,15 @@ class Comparison:
         choices: the inner rate and the steps that a baseline chose on validation
             tasks, by name. Its result has at least that many steps.
         grid: the rates and steps among which baselines chose; None without choices.
+
+    >>> diverged = np.zeros([2, 2], bool)
+    >>> far, near = (
+    ...     Evaluation("loss", np.array([[2.0, end], [1.0, end]]), diverged,
+    ...                "transductive", 5, False) for end in (0.5, 0.25))
+    >>> trained, seconds = {"maml": 70, "anil": 70}, {"maml": 2.0, "anil": 1.0}
+    >>> comparison = Comparison({"maml": far, "anil": near}, trained, seconds)
+    >>> comparison.difference("anil")  # The mean and its 95% half-width.
+    (-0.25, 0.0)
     """
 
     results: dict[str, Evaluation]

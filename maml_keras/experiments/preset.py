@@ -15,7 +15,12 @@ from maml_keras.outer.maml import MAML
 
 
 class Families(NamedTuple):
-    """Task families whose classes are disjoint."""
+    """Task families whose classes are disjoint.
+
+    >>> from maml_keras.experiments import get
+    >>> get("sinusoid").families().train.shots
+    10
+    """
 
     train: data.TaskFamily
     validation: data.TaskFamily
@@ -50,6 +55,11 @@ class Preset:
     Raises:
         TypeError: if `model`, `loss` or `families` is not a function that can be
             called without arguments.
+
+    >>> from maml_keras.experiments import get
+    >>> preset = get("sinusoid")
+    >>> preset.inner_rate, preset.tasks
+    (0.01, 25)
     """
 
     name: str
@@ -166,5 +176,9 @@ def _callable_without_arguments(value: Any) -> bool:
 
 
 def cross_entropy() -> keras.losses.Loss:
-    """Cross-entropy of logits and class numbers, averaged over the examples."""
+    """Cross-entropy of logits and class numbers, averaged over the examples.
+
+    >>> float(cross_entropy()(np.array([1]), np.array([[0.0, 100.0]])))
+    0.0
+    """
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -269,6 +269,10 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
     Raises:
         FileNotFoundError: if the folder holds no finished run.
         ValueError: if the model's file is damaged.
+
+    >>> load("nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: A run must have a config.toml. Received: nowhere, which has ...
     """
     folder = pathlib.Path(folder)
     config = run_folder.read_config(folder, "preset", "algorithm", "seed")

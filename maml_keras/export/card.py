@@ -29,6 +29,10 @@ class ModelCard:
         files: dict, the size in bytes of each file of the export.
         adapting: int, number of parameters that adaptation changes.
         latency: dict of latencies measured on this machine; None if not measured.
+
+    >>> card = ModelCard(pathlib.Path("export"), {"title": "Waves"}, {}, 1761, None)
+    >>> card.title
+    'Waves'
     """
 
     path: pathlib.Path
@@ -122,6 +126,9 @@ def model_card(
         FileNotFoundError: if the folder holds no export.
         ValueError: if the card or the SavedModel is damaged, or the export cannot be
             timed, because it does not run on random inputs or takes too long.
+
+    >>> model_card("saved_models/sinusoid", latency=False).title
+    '10-shot regression of random sinusoids'
     """
     path = pathlib.Path(path)
     if (path / "export" / "saved_model.pb").exists():

@@ -130,6 +130,10 @@ def convert_file(
     Raises:
         FileNotFoundError: if `source` holds no network.
         ValueError: as for `convert`, or if a SavedModel is not an export.
+
+    >>> convert_file("nowhere", "a.onnx")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: `source` must be a .keras file, or the folder of an export ...
     """
     source = pathlib.Path(source)
     sizes = {"support": support, "query": query}

@@ -61,6 +61,15 @@ def adapt_file(
     Raises:
         FileNotFoundError: if `export`, `data` or `query` does not exist.
         ValueError: if the examples do not fit the export, or adaptation diverges.
+
+    >>> import tempfile
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     data = pathlib.Path(folder, "wave.npz")
+    ...     np.savez(data, x=x, y=np.sin(x))
+    ...     text = adapt_file("saved_models/sinusoid", data, steps=1, verbose=0)
+    >>> print(text.splitlines()[0])
+    batch norm: transductive
     """
     if out is not None and pathlib.Path(out).suffix != ".keras":
         raise ValueError(f"`--out` must end in .keras. Received: {out}.")

@@ -41,6 +41,12 @@ class LearnerConversion:
             number of steps; empty if nothing was compared.
         learning_rate: float, the rate at which files and SavedModel were compared.
         tolerance: float, the largest difference that was allowed, or None.
+
+    >>> done = LearnerConversion(
+    ...     (pathlib.Path("a.onnx"),), "onnx", "ONNX Runtime 1.20", {1: 1e-7}, 0.01,
+    ...     1e-4)
+    >>> max(done.differences.values()) < done.tolerance
+    True
     """
 
     paths: tuple[pathlib.Path, ...]

@@ -43,6 +43,9 @@ def to_keras(
     Raises:
         FileNotFoundError: if the folder holds no SavedModel.
         ValueError: if the SavedModel is not an export of this version.
+
+    >>> to_keras("saved_models/sinusoid").count_params()
+    1761
     """
     return ordinary(path, load(path), custom_objects=custom_objects)
 
@@ -84,6 +87,11 @@ def fine_tune(
         FileNotFoundError: if the folder holds no SavedModel.
         ValueError: if the SavedModel is not an export of this version, the examples do
             not fit it, or adaptation diverges.
+
+    >>> x = np.array([[0.0], [1.0], [2.0]])
+    >>> network = fine_tune("saved_models/sinusoid", x, np.sin(x), steps=10, verbose=0)
+    >>> network(x).shape
+    TensorShape([3, 1])
     """
     saved = load(path)
     x, y = examples(path, saved, x, y)
@@ -105,6 +113,9 @@ def preparation(path: str | pathlib.Path) -> Preparation | None:
 
     Raises:
         ValueError: if the card is damaged, or holds a class that Keras does not know.
+
+    >>> preparation("saved_models/sinusoid") is None
+    True
     """
     found = card_file.read_complete(path).get("preparation")
     if not found:
@@ -164,6 +175,10 @@ def warm_start(
     Raises:
         FileNotFoundError: if the folder holds no SavedModel.
         ValueError: if a weight does not fit; the message names the first one.
+
+    >>> from maml_keras import models
+    >>> network = models.mlp()
+    >>> warm_start(network, "saved_models/sinusoid")
     """
     if not model.built:
         raise ValueError(

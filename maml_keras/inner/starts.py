@@ -16,7 +16,17 @@ ABSENT = -1e9
 
 
 class Start(Configured, abc.ABC):
-    """Turns the initialisation and a task's support set into `phi_0`."""
+    """Turns the initialisation and a task's support set into `phi_0`.
+
+    >>> class Halved(Start):
+    ...     def __call__(
+    ...         self, learner, weights, state, x, y, weight=None, *, training
+    ...     ):
+    ...         return [0.5 * w for w in weights], state
+    >>> import maml_keras as mk
+    >>> type(mk.InnerLoop("mse", mk.SGD(0.1), start=Halved()).start_from).__name__
+    'Halved'
+    """
 
     @abc.abstractmethod
     def __call__(

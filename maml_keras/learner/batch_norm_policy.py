@@ -24,6 +24,10 @@ class BatchNormPolicy(Configured, abc.ABC):
 
     Attributes:
         name: str, the name in `MAML(batch_norm=...)` and beside reported figures.
+
+    >>> from maml_keras.learner import Running
+    >>> isinstance(Running(), BatchNormPolicy), Running().name
+    (True, 'running')
     """
 
     name: str

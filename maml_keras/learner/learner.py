@@ -36,6 +36,9 @@ class Output(NamedTuple):
         predictions: the model's output.
         penalty: scalar, the sum of the model's own losses (regularisers, `add_loss`).
         state: list of tensors, the non-trainable variables after the pass.
+
+    >>> Output(tf.ones([3, 1]), tf.constant(0.0), []).predictions.shape
+    TensorShape([3, 1])
     """
 
     predictions: Any

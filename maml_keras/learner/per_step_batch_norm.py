@@ -165,6 +165,9 @@ class PerStep(PerStepPolicy):
     queries of its task. A frozen layer normalises by its moving statistics.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> PerStep().uses_batch_statistics(training=False)
+    True
     """
 
     name = "per_step"
@@ -199,6 +202,9 @@ class PerStepRunning(PerStepPolicy):
     diverge in evaluation.
 
     Reference: Antoniou et al., 2019, https://arxiv.org/abs/1810.09502
+
+    >>> PerStepRunning().uses_batch_statistics(training=False)
+    False
     """
 
     name = "per_step_running"

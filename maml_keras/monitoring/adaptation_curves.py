@@ -30,6 +30,11 @@ class AdaptationCurves(keras.callbacks.Callback):
 
     Raises:
         ValueError: if `every` is not positive, or the episodes can be drawn only once.
+
+    >>> import maml_keras as mk
+    >>> tasks = mk.data.Sinusoid()
+    >>> episodes = mk.data.episodes(tasks, batch_size=4, seed=0, num_episodes=8)
+    >>> callbacks = [AdaptationCurves(episodes, "logs", every=5)]  # For `maml.fit`.
     """
 
     def __init__(
@@ -79,7 +84,16 @@ class AdaptationCurves(keras.callbacks.Callback):
 
 
 def write_curve(writer: Any, result: Evaluation, *, step: int) -> None:
-    """Writes one evaluation's curve and its diverged tasks as scalars."""
+    """Writes one evaluation's curve and its diverged tasks as scalars.
+
+    >>> import os, tempfile
+    >>> curve, diverged = np.array([[2.0, 0.5], [1.0, 0.3]]), np.zeros([2, 2], bool)
+    >>> result = Evaluation("loss", curve, diverged, "transductive", 5, False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_curve(tf.summary.create_file_writer(folder), result, step=0)
+    ...     len(os.listdir(folder))
+    1
+    """
     with writer.as_default(step=step):
         curve_scalars(result)
         tf.summary.scalar(

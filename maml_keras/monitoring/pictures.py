@@ -26,6 +26,9 @@ class Fits(View):
     The tasks must map one number to one number, as sinusoids do. The curve between the
     examples is drawn, too, unless the model has batch norm: then the prediction for
     one input depends on the others.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], pictures=[Fits()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -50,6 +53,9 @@ class Episodes(View):
     The tasks must hold images with class numbers or one-hot rows. Each class has a
     row. A green frame marks a right prediction; a red frame marks a wrong one and
     shows the predicted class.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], pictures=[Episodes()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -70,7 +76,11 @@ class Episodes(View):
 
 @final
 class NormMap(View):
-    """Gradient and update norms, layers by inner steps: the image `inner_norms`."""
+    """Gradient and update norms, layers by inner steps: the image `inner_norms`.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], pictures=[NormMap()])
+    """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
         trace = look.traces[look.main]
@@ -88,7 +98,11 @@ class NormMap(View):
 
 @final
 class RateMap(View):
-    """Learned rates, layers by inner steps: the image `inner_rates`."""
+    """Learned rates, layers by inner steps: the image `inner_rates`.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], pictures=[RateMap()])
+    """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
         if look.rates is None:

@@ -17,6 +17,9 @@ class Layout(View):
 
     The charts select scalars by tag, so they show all runs in TensorBoard's folder. The
     layout is written once.
+
+    >>> import maml_keras as mk
+    >>> watch = mk.Watch("logs", [], views=[Layout(), mk.views.Curves()])
     """
 
     def __init__(self) -> None:

@@ -22,6 +22,15 @@ class Board:
 
     Args:
         folder: TensorBoard's folder.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     board = Board(folder)
+    ...     with board.part("validation"):
+    ...         written = tf.summary.scalar("temperature", 20.0)
+    ...     board.close()
+    ...     os.listdir(folder)
+    ['validation']
     """
 
     def __init__(self, folder: str | pathlib.Path) -> None:
@@ -69,7 +78,15 @@ def main_steps(steps: int) -> list[int]:
 
 
 class View(abc.ABC):
-    """Writes one aspect of a look."""
+    """Writes one aspect of a look.
+
+    >>> class Progress(View):
+    ...     def write(self, look, board, maml):
+    ...         with board.part():
+    ...             tf.summary.scalar("progress", look.progress)
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], views=[Progress(), Curves()])
+    """
 
     @abc.abstractmethod
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -92,6 +109,9 @@ class Curves(View):
     `interval/<metric>/step_0/lower` and `upper` bound the 95% confidence interval of
     the mean over tasks, and `mean` is this mean again. Intervals are written before
     adaptation, after the first step and after the last step.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], views=[Curves()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -124,6 +144,9 @@ class SupportGap(View):
     Writes `support/<metric>/step_0`, ... and `gap/<metric>`, which is query minus
     support after the last step. A growing gap means that the steps overfit the support
     set.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], views=[SupportGap()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -142,6 +165,9 @@ class Norms(View):
 
     Writes `inner_gradient/<layer>` and `inner_update/<layer>`. Diverged tasks are left
     out.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], views=[Norms()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:
@@ -166,6 +192,9 @@ class Rates(View):
     Writes the mean of a layer's rates as `inner_rate/<layer>`; if each step has its own
     rates, as `inner_rate/<layer>/step_1`, ... instead. If each weight has its own rate,
     `inner_rates/<layer>` is their histogram.
+
+    >>> from maml_keras import Watch
+    >>> watch = Watch("logs", [], views=[Rates()])
     """
 
     def write(self, look: Look, board: Board, maml: MAML) -> None:

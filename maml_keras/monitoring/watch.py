@@ -74,6 +74,11 @@ class Watch(keras.callbacks.Callback):
         TypeError: if `log_dir` is not a path.
         ValueError: if there are no episodes, they can be drawn only once, `every` is
             not positive, or `share` is negative.
+
+    >>> import maml_keras as mk
+    >>> tasks = mk.data.Sinusoid()
+    >>> episodes = mk.data.episodes(tasks, batch_size=4, seed=0, num_episodes=8)
+    >>> callbacks = [Watch("logs", episodes, num_tasks=8)]  # For `maml.fit`.
     """
 
     def __init__(

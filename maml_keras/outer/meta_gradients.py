@@ -26,6 +26,11 @@ class Estimate(NamedTuple):
         state: list of tensors, the non-trainable variables after the query pass.
         adapted: list of tensors, the last weights of those that adapt. `MAML` refuses
             a step in which one of them is not finite; empty for no such check.
+
+    >>> gradients, predictions = [tf.zeros([2])], tf.zeros([3, 1])
+    >>> estimate = Estimate(tf.constant(0.5), gradients, predictions, [])
+    >>> float(estimate.loss), estimate.adapted
+    (0.5, ())
     """
 
     loss: Any
@@ -43,6 +48,15 @@ class MetaGradient(Configured, abc.ABC):
             doubles, as a derivative of the query loss does. If not, `MAML` scales the
             gradient, because an optimizer for float16 divides all gradients by the
             scale of the loss.
+
+    >>> class Doubled(MetaGradient):
+    ...     def __call__(self, problem):
+    ...         estimate = Backprop()(problem)
+    ...         gradients = [2.0 * g for g in estimate.gradients]
+    ...         return estimate._replace(gradients=gradients)
+    >>> import maml_keras as mk
+    >>> Doubled().title(mk.InnerLoop("mse", mk.SGD(0.1)))
+    'Doubled'
     """
 
     scales_with_loss = True

@@ -29,6 +29,12 @@ class TaskProblem(NamedTuple):
         task: `support_x`, `support_y` and `query_x` of one task.
         query_loss: maps a query pass to the task's scalar loss.
         iteration: int tensor, meta-steps taken so far.
+
+    >>> import maml_keras as mk
+    >>> inner = mk.InnerLoop("mse", mk.SGD(0.1))
+    >>> problem = TaskProblem(None, inner, [], [], {}, lambda output: 0.0, 0)
+    >>> problem.first_order().inner.second_order
+    False
     """
 
     learner: Learner

@@ -27,6 +27,9 @@ class Finding:
         text: str, a sentence with the numbers that show the problem.
         remedy: str, what to do.
         section: str, the section of the page Troubleshooting about this problem.
+
+    >>> print(Finding("Slow", "Only 20 meta-steps were taken.", "Wait.", ""))
+    Slow. Only 20 meta-steps were taken. Wait.
     """
 
     title: str
@@ -48,6 +51,14 @@ class Diagnosis(abc.ABC):
         title: str, the problem in a few words.
         remedy: str, what to do.
         section: str, the section of the page Troubleshooting about this problem.
+
+    >>> class Slow(Diagnosis):
+    ...     title, remedy, section = "Slow", "Wait.", ""
+    ...     def found(self, looks):
+    ...         last = looks[-1].iteration
+    ...         return None if last >= 1_000 else f"Only {last} meta-steps were taken."
+    >>> print(Slow()([Look(20, {})]))
+    Slow. Only 20 meta-steps were taken. Wait.
     """
 
     title: str

@@ -24,6 +24,9 @@ class LabelLeak(Diagnosis):
     condition: at step 0, the mean accuracy exceeds the accuracy of a guess by 4
     standard errors over tasks, and by 2 points. Only tasks of classes are judged. A
     start that uses the support set, such as `PrototypicalHead`, is not judged.
+
+    >>> LabelLeak().title
+    'Labels leak'
     """
 
     title = "Labels leak"
@@ -58,6 +61,9 @@ class NoGain(Diagnosis):
     The condition: in three consecutive looks, the query loss after every inner step is
     less than 1% below that before adaptation, even at the upper end of the 95%
     interval over tasks.
+
+    >>> NoGain().title
+    'Adaptation does not help'
     """
 
     title = "Adaptation does not help"
@@ -93,6 +99,9 @@ class IdleSteps(Diagnosis):
     The condition: in three consecutive looks, the first step lowers the query loss by
     more than 1%, even at the lower end of the 95% interval over tasks, and the further
     steps of training lower it by less than 1%, even at the upper end.
+
+    >>> IdleSteps().title
+    'Steps after the first do nothing'
     """
 
     title = "Steps after the first do nothing"

@@ -23,6 +23,9 @@ class BadTasks(Diagnosis):
     """Training tasks are left out, because their numbers are not finite.
 
     The condition: `MAML(bad_tasks="skip")` left out a task since the last look.
+
+    >>> BadTasks().title
+    'Training tasks are left out'
     """
 
     title = "Training tasks are left out"
@@ -50,6 +53,9 @@ class RateTooLarge(Diagnosis):
     2% of the tasks diverge, or the support loss after the last step exceeds that before
     the first by 4 standard errors over tasks and by 1%. If half of the tasks
     diverge, one look is enough.
+
+    >>> RateTooLarge().title
+    'The inner rate is too large'
     """
 
     title = "The inner rate is too large"
@@ -107,6 +113,9 @@ class RunawayRate(Diagnosis):
     times its initial value and more than 1.5 times its value two looks ago, and the
     median query loss after the steps of training has not fallen since then. A rate that
     began too small may rise a hundredfold while the loss falls, which is no problem.
+
+    >>> RunawayRate().title
+    'A learned inner rate runs away'
     """
 
     title = "A learned inner rate runs away"
@@ -156,6 +165,9 @@ class VanishedGradient(Diagnosis):
 
     The condition: in two consecutive looks and at every inner step, a layer's mean
     gradient norm is at most a millionth of the largest layer's.
+
+    >>> VanishedGradient().title
+    'An inner gradient vanished'
     """
 
     title = "An inner gradient vanished"

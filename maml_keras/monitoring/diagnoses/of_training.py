@@ -28,6 +28,9 @@ class NoBetterThanUntrained(Diagnosis):
     query loss nor the metric is better than the bar, and neither has become better over
     these looks. Better means: by 1%, and at the lower end of the 95% interval over
     tasks.
+
+    >>> NoBetterThanUntrained().title
+    'No better than without meta-training'
     """
 
     title = "No better than without meta-training"
