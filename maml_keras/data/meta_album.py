@@ -54,6 +54,10 @@ def meta_album(
         ValueError: if `labels.csv` does not fit the folder.
 
     Reference: Ullah et al., 2022, https://arxiv.org/abs/2302.08909
+
+    >>> meta_album("BRD_Mini", data_dir="nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    maml_keras.data.tfds.DatasetNotFoundError: BRD_Mini of Meta-Album was not ...
     """
     root = meta_album_folder(name, data_dir)
     if not (root / "labels.csv").is_file():
