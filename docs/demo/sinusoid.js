@@ -10,7 +10,7 @@ const say = text => ($("said").textContent = text);
 
 let learner = null;
 let points = [];
-let busy = false;
+let running = null;
 let waiting = false;
 
 function make(kind, attributes) {
@@ -52,36 +52,40 @@ function show() {
 const line = values => GRID.map((x, i) => `${x},${-values[i]}`).join(" ");
 
 /** Adapts to the points; while a fit runs, only the newest wish waits. */
-async function fit() {
-  if (!learner) return;
-  if (busy) return void (waiting = true);
-  busy = true;
-  try {
-    const steps = Number($("steps").value);
-    const x = learner.tensor(points.map(([value]) => value), [1]);
-    const y = learner.tensor(points.map(([, value]) => value), [1]);
-    const grid = learner.tensor(GRID, [1]);
-    const began = performance.now();
-    const weights = await learner.adapt(x, y, steps, RATE);
-    const took = performance.now() - began;
-    const fitted = (await learner.predict(weights, grid)).data;
-    const at = (await learner.predict(weights, x)).data;
-    const start = await learner.adapt(x, y, 0, RATE);
-    before.setAttribute("points", line((await learner.predict(start, grid)).data));
-    after.setAttribute("points", line(fitted));
-    const error = points.reduce((sum, [, value], i) => sum + (value - at[i]) ** 2, 0) / points.length;
-    $("count").textContent = steps;
-    $("happened").textContent =
-      `${steps} gradient steps on ${points.length} points in ${took.toFixed(1)} ms; ` +
-      `mean squared error of the points: ${error.toFixed(3)}. Grey: before the first step.`;
-    window.demo.error = error;
-  } finally {
-    busy = false;
-  }
-  if (waiting) {
+function fit() {
+  if (!learner) return Promise.resolve();
+  waiting = true;
+  running ??= follow().finally(() => (running = null));
+  return running;
+}
+
+async function follow() {
+  while (waiting) {
     waiting = false;
-    await fit();
+    await fitOnce();
   }
+}
+
+async function fitOnce() {
+  const steps = Number($("steps").value);
+  const x = learner.tensor(points.map(([value]) => value), [1]);
+  const y = learner.tensor(points.map(([, value]) => value), [1]);
+  const grid = learner.tensor(GRID, [1]);
+  const shown = points.map(([, value]) => value);
+  const began = performance.now();
+  const weights = await learner.adapt(x, y, steps, RATE);
+  const took = performance.now() - began;
+  const fitted = (await learner.predict(weights, grid)).data;
+  const at = (await learner.predict(weights, x)).data;
+  const start = await learner.adapt(x, y, 0, RATE);
+  before.setAttribute("points", line((await learner.predict(start, grid)).data));
+  after.setAttribute("points", line(fitted));
+  const error = shown.reduce((sum, value, i) => sum + (value - at[i]) ** 2, 0) / shown.length;
+  $("count").textContent = steps;
+  $("happened").textContent =
+    `${steps} gradient steps on ${shown.length} points in ${took.toFixed(1)} ms; ` +
+    `mean squared error of the points: ${error.toFixed(3)}. Grey: before the first step.`;
+  window.demo.error = error;
 }
 
 function place(event) {

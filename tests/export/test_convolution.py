@@ -7,6 +7,8 @@ import pytest
 import tensorflow as tf
 from lowered_operation import assert_same, draw, gradient, written
 
+from maml_keras.export.lowering import NotLoweredError
+
 KERNEL, INPUT = "Conv2DBackpropFilter", "Conv2DBackpropInput"
 
 
@@ -138,6 +140,17 @@ def test_groups():
     _, again, replaced = written(grouped, [spec])
     assert replaced[KERNEL] == 1
     assert abs(again(tf.constant(x))[0] - apart(tf.constant(x))).numpy().max() < 1e-4
+
+
+def test_channels_first_are_refused_by_name():
+    def convolve(x, kernel):
+        with tf.name_scope("model"), tf.name_scope("first"):
+            return tf.nn.conv2d(x, kernel, 1, "SAME", data_format="NCHW")
+
+    specs = [tf.TensorSpec([None, 2, 5, 6]), tf.TensorSpec([3, 3, 2, 3])]
+    message = r"Conv2DBackprop\w+ of 'model/first' has channels first. Build the model"
+    with pytest.raises(NotLoweredError, match=message):
+        written(gradient(convolve, [0, 1]), specs)
 
 
 def test_a_transposed_convolution():

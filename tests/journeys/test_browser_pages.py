@@ -1,15 +1,15 @@
 """The pages that learn in a browser: drawn strokes and real drawings in Chromium."""
 
 import functools
-import http.server
 import importlib.util
 import json
 import math
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
-import threading
+import types
 
 import numpy as np
 import pytest
@@ -28,20 +28,11 @@ pytestmark = [
 ]
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Five symbols, as lines of points between 0 and 1.
-SYMBOLS = [
-    [[(0.2, 0.8), (0.5, 0.2), (0.8, 0.8)], [(0.35, 0.6), (0.65, 0.6)]],
-    [[(0.5 + 0.3 * math.cos(t / 3), 0.5 + 0.3 * math.sin(t / 3)) for t in range(20)]],
-    [[(0.2, 0.25), (0.8, 0.25)], [(0.5, 0.25), (0.5, 0.85)]],
-    [[(0.25, 0.2), (0.25, 0.8), (0.75, 0.8)]],
-    [[(0.2, 0.2), (0.8, 0.8)], [(0.8, 0.2), (0.2, 0.8)]],
-]
-
-
-SCREENS = {"desktop": (1400, 1000), "phone": (390, 844)}
-on_every_screen = pytest.mark.parametrize(
-    "browser", SCREENS.values(), ids=SCREENS, indirect=True
+pages = types.SimpleNamespace(
+    **runpy.run_path(str(ROOT / "scripts/browser_screens.py"))
 )
+SYMBOLS, SCREENS, run = pages.SYMBOLS, pages.SCREENS, pages.run
+on_every_screen = pytest.mark.parametrize("screen", SCREENS)
 
 
 @pytest.fixture(scope="module")
@@ -50,45 +41,19 @@ def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser") / "demo"
     script = [sys.executable, ROOT / "scripts/browser_pages.py", folder]
     subprocess.run(script, check=True, cwd=ROOT)
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with pages.served(folder) as found:
+        yield found
 
 
 @pytest.fixture
-def browser(request):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for option in ("--headless", "--no-sandbox", "--disable-gpu"):
-        options.add_argument(option)
-    width, height = getattr(request, "param", SCREENS["desktop"])
-    size = {"width": width, "height": height, "pixelRatio": 1.0}
-    options.add_experimental_option("mobileEmulation", {"deviceMetrics": size})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    driver.set_script_timeout(900)
-    yield driver
-    driver.quit()
+def screen():
+    return "desktop"
 
 
-def draw(driver, canvas, lines):
-    """Draws with pointer events, as a finger or a mouse does."""
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    width = canvas.size["width"]
-    actions = ActionChains(driver, duration=0)
-    for line in lines:
-        offsets = [
-            (round(width * (x - 0.5)), round(width * (y - 0.5))) for x, y in line
-        ]
-        actions.move_to_element_with_offset(canvas, *offsets[0]).click_and_hold()
-        for offset in offsets[1:]:
-            actions.move_to_element_with_offset(canvas, *offset)
-        actions.release()
-    actions.perform()
+@pytest.fixture
+def browser(screen):
+    with pages.opened(screen) as driver:
+        yield driver
 
 
 def redrawn(lines, generator):
@@ -113,17 +78,11 @@ def cells(driver):
     return driver.find_elements(By.CSS_SELECTOR, "#symbols .pad canvas")
 
 
-def run(driver, script):
-    """The value of an asynchronous JavaScript expression."""
-    return driver.execute_async_script(
-        f"const done = arguments[arguments.length - 1];"
-        f"(async () => ({script}))().then(done, error => done(String(error)));"
-    )
-
-
 @on_every_screen
-def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
+def test_five_drawn_symbols_are_learned_and_told_apart(address, screen, browser):
     from selenium.webdriver.common.by import By
+
+    draw = functools.partial(pages.draw, touch=SCREENS[screen][-1])
 
     browser.get(f"{address}/index.html")
     assert browser.execute_script(
@@ -157,6 +116,32 @@ def test_five_drawn_symbols_are_learned_and_told_apart(address, browser):
     assert right >= 19
 
 
+def test_the_keyboard_draws_takes_back_and_clears(address, browser):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(f"{address}/index.html")
+    first = cells(browser)[0]
+    while browser.switch_to.active_element != first:
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+    lines = "return demo.symbols[0].pad.lines.map(line => line.length)"
+    first.send_keys(Keys.ARROW_LEFT * 3, " ", Keys.ARROW_DOWN * 5, " ")
+    first.send_keys(Keys.ARROW_UP * 2, " ", Keys.ARROW_RIGHT * 4, " ")
+    assert browser.execute_script(lines) == [6, 5]
+    first.send_keys("u")
+    assert browser.execute_script(lines) == [6]
+    first.send_keys(Keys.DELETE)
+    assert browser.execute_script(lines) == []
+    pages.draw(browser, first, SYMBOLS[0])
+    one_more = browser.find_element(By.XPATH, "//button[text()='one more']")
+    one_more.click()
+    pages.draw(browser, first, SYMBOLS[0])
+    images = "return demo.symbols[0].images().length"
+    assert browser.execute_script(images) == 2
+    browser.find_element(By.XPATH, "//button[text()='clear']").click()
+    assert browser.execute_script(images) == 0
+
+
 def test_real_drawings_are_named_as_often_as_the_card_says(
     address, browser, omniglot_folder
 ):
@@ -182,7 +167,7 @@ def test_real_drawings_are_named_as_often_as_the_card_says(
 
 
 @on_every_screen
-def test_a_sinusoid_is_fitted_step_by_step(address, browser):
+def test_a_sinusoid_is_fitted_step_by_step(address, screen, browser):
     browser.get(f"{address}/sinusoid.html")
     run(browser, "await demo.start()")
     points = [[x, 3 * math.sin(x - 1)] for x in np.linspace(-4.5, 4.5, 10)]
