@@ -6,7 +6,9 @@ from maml_keras.backend.versions import __version__ as __version__
 from maml_keras.evaluation import (
     Evaluation,
     InnerTrace,
+    RateCurve,
     evaluate_episodes,
+    rate_curve,
     trace_inner_loop,
 )
 from maml_keras.execution import Chunked, TaskMap
@@ -102,6 +104,7 @@ __all__ = [
     "PerStepSGD",
     "Phases",
     "PrototypicalHead",
+    "RateCurve",
     "Reptile",
     "Selector",
     "Start",
@@ -126,6 +129,7 @@ __all__ = [
     "models",
     "monitoring",
     "pictures",
+    "rate_curve",
     "rate_of",
     "recipes",
     "satisfying",

@@ -3,6 +3,7 @@ intervals, tables and plots."""
 
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.plots import plot_curves, plot_fits, plot_task
+from maml_keras.evaluation.rate_curve import RateCurve, rate_curve
 from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.evaluation.task_tables import task_text
 from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
@@ -10,11 +11,13 @@ from maml_keras.evaluation.trace import InnerTrace, trace_inner_loop
 __all__ = [
     "Evaluation",
     "InnerTrace",
+    "RateCurve",
     "evaluate_episodes",
     "half_width",
     "plot_curves",
     "plot_fits",
     "plot_task",
+    "rate_curve",
     "task_text",
     "trace_inner_loop",
 ]

@@ -26,6 +26,7 @@ from maml_keras.evaluation.result import (
     queries_of,
 )
 from maml_keras.inner.loop import check_steps
+from maml_keras.inner.rules import checked_rate
 from maml_keras.learner import episode_checks, masks
 from maml_keras.learner.weights import QUERY, queries_there, support_of
 from maml_keras.outer import fit_checks
@@ -42,6 +43,7 @@ def evaluate_episodes(
     metric: Named = None,
     higher_is_better: bool | None = None,
     queries: str = "together",
+    learning_rate: float | None = None,
     verbose: str | int = "auto",
 ) -> Evaluation:
     """The metric on `num_tasks` tasks at every adaptation step from 0 to `steps`.
@@ -64,6 +66,7 @@ def evaluate_episodes(
             query has its own pass, as in a product that gets one query at a time. The
             two differ only under a batch-norm policy that normalises queries together,
             such as `"transductive"`.
+        learning_rate: float, the inner rate of all weights in place of the rule's own.
         verbose: 0 for silence, else a progress bar.
 
     Returns:
@@ -89,6 +92,8 @@ def evaluate_episodes(
     maml._renew()
     name, function = named_metric(maml._outer_loss, metric)
     compiled = _compiled_curve(maml, steps, name, function, queries)
+    # As a tensor, so that one trace serves all rates.
+    rate = None if learning_rate is None else tf.constant(checked_rate(learning_rate))
     bar = keras.utils.Progbar(
         num_tasks,
         unit_name="task",
@@ -105,7 +110,7 @@ def evaluate_episodes(
         fit_checks.check_evaluated(
             maml.learner, maml.inner.loss, maml._outer_loss, task, query_y
         )
-        value, loss = compiled(task, query_y)
+        value, loss = compiled(task, query_y, rate)
         values.append(value.numpy())
         losses.append(loss.numpy())
         counts += queries_there(task, query_y).sum(axis=1).tolist()
@@ -132,20 +137,21 @@ def evaluate_episodes(
         queries=queries_of(counts),
         higher_is_better=direction(name, higher_is_better),
         asked=queries,
+        learning_rate=None if learning_rate is None else float(learning_rate),
     )
 
 
 def _compiled_curve(
     maml: MAML, steps: int, name: str, function: Metric | None, queries: str
 ) -> Any:
-    """`(task, query_y) -> metric, loss`, each `[tasks, steps + 1]`, traced once."""
+    """`(task, query_y, rate) -> metric, loss`, both `[tasks, steps + 1]`."""
     cache = maml.__dict__.setdefault("_curves", {})
     key = (steps, function or name, maml._outer_loss, queries)
     predict = query_passes.get(queries)
     if key not in cache:
         learner = maml.learner
 
-        def one(element: dict[str, Any]) -> tuple[Any, Any]:
+        def one(rate: Any, element: dict[str, Any]) -> tuple[Any, Any]:
             task, query_y = element["task"], element["query_y"]
             points = maml.inner.trajectory(
                 learner,
@@ -153,6 +159,7 @@ def _compiled_curve(
                 learner.state(),
                 *support_of(task),
                 steps=steps,
+                learning_rate=rate,
             )
             outputs = [
                 predict(
@@ -167,11 +174,12 @@ def _compiled_curve(
             known = [masks.taken(output) for output in outputs]
             return (), (tf.stack(losses), outputs, known)
 
-        def curve(task: Any, query_y: Any) -> Any:
+        def curve(task: Any, query_y: Any, rate: Any) -> Any:
             # Losses and metrics are in the original unit.
             query_y = in_unit(maml, query_y)
             task_map = maml.task_map.fitted(learner, task)
-            mapped = task_map(one, {"task": task, "query_y": query_y})
+            elements = {"task": task, "query_y": query_y}
+            mapped = task_map(functools.partial(one, rate), elements)
             losses, outputs, known = mapped[1]
             if function is None:
                 return losses, losses

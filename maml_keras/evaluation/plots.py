@@ -108,6 +108,59 @@ def _adaptation(axes: Any, results: Mapping[str, Evaluation], *, log: bool) -> N
     axes.grid(alpha=0.3)
 
 
+def plot_rates(
+    results: Mapping[float, Evaluation],
+    path: str | pathlib.Path,
+    *,
+    own_rate: float | None = None,
+) -> pathlib.Path:
+    """The metric over the inner rate, a line for each step, and diverged tasks below.
+
+    Args:
+        results: an `Evaluation` by rate, on the same tasks.
+        path: the PNG to write.
+        own_rate: float, the rule's own rate, which a vertical line marks.
+
+    Returns:
+        The path.
+    """
+    first = next(iter(results.values()))
+    rates = np.array(list(results))
+    figure, (above, below) = _subplots(
+        2, 1, figsize=(6.8, 5.2), sharex=True, height_ratios=[4, 1]
+    )
+    # At most six lines, the first and the last step among them.
+    shown = np.unique(np.linspace(0, first.steps, 6).round().astype(int))
+    for line, k in enumerate(shown.tolist()):
+        means = np.array([result.curve[k] for result in results.values()])
+        label = "before adaptation" if k == 0 else f"after {k} step{'s' * (k > 1)}"
+        color = "0.5" if k == 0 else f"C{line - 1}"
+        above.plot(
+            rates, means, ":" if k == 0 else "o-", ms=3, color=color, label=label
+        )
+    half = np.array([result.half_width for result in results.values()])
+    above.fill_between(rates, means - half, means + half, alpha=0.2, color=color)
+    share = [result.diverged[-1] / result.num_tasks for result in results.values()]
+    below.fill_between(rates, 0, share, step="mid", color="0.6")
+    below.set_ylim(0, 1)
+    below.set_ylabel("share diverged")
+    below.set_xlabel("inner learning rate")
+    above.set_xscale("log")
+    if first.higher_is_better is False:
+        above.set_yscale("log")
+        # A rate that diverges leaves the panel, or nothing else could be told apart.
+        lowest = min(np.nanmin(result.curve) for result in results.values())
+        above.set_ylim(0.8 * lowest, 2.0 * float(first.curve[0]))
+    above.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} tasks")
+    above.set_title("One initialisation at many inner rates\nband: 95% CI, last step")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+        if own_rate:
+            axes.axvline(own_rate, color="black", linewidth=0.8, label="the rule's own")
+    above.legend()
+    return _saved(figure, path)
+
+
 def plot_fits(
     support: tuple[Any, Any],
     truth: tuple[Any, Any],

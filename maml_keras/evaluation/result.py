@@ -49,6 +49,8 @@ class Evaluation:
             step where a task diverged.
         asked: str, `"together"` if one pass predicted all queries of a task,
             `"alone"` if each query had its own pass.
+        learning_rate: float, the inner rate in place of the rule's own; None for the
+            rule's own.
 
     >>> result = Evaluation(
     ...     metric="accuracy",
@@ -70,6 +72,7 @@ class Evaluation:
     queries: int | tuple[int, int]
     higher_is_better: bool | None
     asked: str = "together"
+    learning_rate: float | None = None
 
     @property
     def steps(self) -> int:
@@ -115,7 +118,7 @@ class Evaluation:
     @property
     def caption(self) -> str:
         """The conditions of every figure, for the info button of its plot."""
-        return f"{self.queries_text}; batch norm: {self.batch_norm}"
+        return f"{self.queries_text}; batch norm: {self.batch_norm}{self._rate}"
 
     @property
     def mean(self) -> float:
@@ -145,6 +148,7 @@ class Evaluation:
             ),
             "queries": self.asked,
             "batch_norm": self.batch_norm,
+            **({} if self.learning_rate is None else {"rate": self.learning_rate}),
             "steps": list(range(self.steps + 1)),
             "mean": _plain(self.curve),
             "half_width_95": _plain(self.half_widths),
@@ -173,8 +177,13 @@ class Evaluation:
             f"(95% CI over {self.num_tasks} tasks, {self.queries_text}, "
             f"after {self.steps} steps; median {self._form(self.medians[-1])}; "
             f"{self.diverged[-1]} of {self.num_tasks} tasks diverged and are left out "
-            f"of the mean; batch norm: {self.batch_norm})"
+            f"of the mean; batch norm: {self.batch_norm}{self._rate})"
         )
+
+    @property
+    def _rate(self) -> str:
+        own = self.learning_rate is None
+        return "" if own else f"; inner rate: {self.learning_rate:g}"
 
     def _kept(self, step: int) -> Any:
         return self.per_episode[~self.diverged_tasks[:, step], step]

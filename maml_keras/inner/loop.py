@@ -282,26 +282,44 @@ class InnerLoop:
         *,
         steps: int | None = None,
         training: bool = False,
+        learning_rate: Any = None,
     ) -> list[Point]:
-        """The points `phi_0 .. phi_K`, each differentiable in the initialisation."""
+        """The points `phi_0 .. phi_K`, each differentiable in the initialisation.
+
+        Args:
+            learner: the model as a pure function.
+            weights: list of tensors, the initialisation theta.
+            state: list of tensors, the non-trainable variables.
+            x: support inputs `[examples, ...]`.
+            y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples `[examples]`; zero for
+                padding.
+            steps: int, K; None for as many as in training.
+            training: bool, whether dropout is active.
+            learning_rate: None, or a scalar that overrides the rule's rate. Nothing is
+                differentiated in this scalar.
+        """
         steps = self.steps if steps is None else steps
         support = (x, y) if weight is None else (x, y, weight)
         first = self.start(learner, weights, state, *support, training=training)
         if not steps:
             return [first]
         variables = self.rule.trainable_variables
+        given = [] if learning_rate is None else [learning_rate]
 
-        def step(k: Any, point: Point, learned: list[Any], support: Any) -> Point:
+        def step(k: Any, point: Point, learned: list[Any], fixed: Any) -> Point:
+            support, given = fixed
+            how = {"training": training, "learning_rate": given[0] if given else None}
             # This step may be traced and differentiated outside the current scope, so
             # it opens its own scope.
             with keras.StatelessScope(list(zip(variables, learned))):
-                return self.step(learner, point, *support, step=k, training=training)
+                return self.step(learner, point, *support, step=k, **how)
 
         learned = [tf.convert_to_tensor(v.value) for v in variables]
         points = (
             rematerialized_loop.points if self.rematerialize else traced_steps.points
         )
-        return points(step, first, learned, support, steps=steps)
+        return points(step, first, learned, (support, given), steps=steps)
 
     @as_written
     def adapt(
