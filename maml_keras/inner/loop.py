@@ -309,7 +309,8 @@ class InnerLoop:
 
         def step(k: Any, point: Point, learned: list[Any], fixed: Any) -> Point:
             support, given = fixed
-            how = {"training": training, "learning_rate": given[0] if given else None}
+            rate = given[0] if given else None
+            how: dict[str, Any] = {"training": training, "learning_rate": rate}
             # This step may be traced and differentiated outside the current scope, so
             # it opens its own scope.
             with keras.StatelessScope(list(zip(variables, learned))):
