@@ -35,6 +35,17 @@ def _same_numbers_every_time(request):
         keras.utils.set_random_seed(7)
 
 
+@pytest.fixture(autouse=True)
+def _graphs_run_as_traced(request):
+    """Leaves TensorFlow's optimisation of graphs to the tests that need it.
+
+    The optimisation takes an eighth of the suite's time. Journeys, slow tests and tests
+    marked `optimized` have it, as a user's program does.
+    """
+    wanted = any(map(request.node.get_closest_marker, ["optimized", "journey", "slow"]))
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not wanted})
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _what_is_kept_is_not_searched_again():
     """Freezes traced functions, which stay, so that no collection visits them again."""

@@ -12,6 +12,8 @@ from maml_keras.backend import graph_passes
 from maml_keras.backend.graph_passes import without_idle_passes
 from maml_keras.outer import keras_functions
 
+pytestmark = pytest.mark.optimized
+
 
 def passes():
     """The optimiser's settings for functions that are called now."""

@@ -12,6 +12,8 @@ from maml_keras.backend.rematerialized_loop import points
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.learner.graph_survey import nodes_of
 
+pytestmark = pytest.mark.optimized
+
 
 class LearnedRate(UpdateRule):
     """A rule with a meta-learned rate, and with momentum."""

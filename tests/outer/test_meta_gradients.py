@@ -132,6 +132,7 @@ def test_family_matches_plain_keras_differences(name):
     assert_matches_differences(name, steps=steps, tasks=1, **how)
 
 
+@pytest.mark.optimized
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "steps", "task_map", "mode"),
