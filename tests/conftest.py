@@ -10,6 +10,7 @@ from helpers import precision
 
 from maml_keras.backend import progress
 from maml_keras.execution import auto_task_map, task_maps
+from maml_keras.experiments import own_settings
 
 
 def pytest_addoption(parser):
@@ -86,6 +87,12 @@ def without_graphs(request):
     )
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def few_validation_tasks(monkeypatch):
+    """Lets baselines choose their settings on 5 validation tasks in place of 100."""
+    monkeypatch.setattr(own_settings, "VALIDATION_TASKS", 5)
 
 
 @pytest.fixture

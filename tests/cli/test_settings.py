@@ -13,19 +13,30 @@ import pytest
 import tensorflow as tf
 from typer.testing import CliRunner
 
+from maml_keras import MAML
 from maml_keras.experiments import registry, run_folder, runs
 from maml_keras.monitoring.watch import Watch
 from maml_keras_cli import app
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = [
+    pytest.mark.journey,
+    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks"),
+]
 
 SMALL = dataclasses.replace(
     registry.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=1
 )
 
 
+@pytest.fixture
+def exports():
+    """Lets `train` write its export, which takes a third of the time of such a run."""
+
+
 @pytest.fixture(autouse=True)
-def small_preset(monkeypatch, tmp_path):
+def small_preset(request, monkeypatch, tmp_path):
+    if "exports" not in request.fixturenames:
+        monkeypatch.setattr(MAML, "export", lambda self, path, **_: path)
     # Pictures take longer than these runs; test_watch.py tests them.
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
@@ -141,7 +152,7 @@ def test_a_run_that_never_began_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs/sinusoid").exists()
 
 
-def test_existing_files_are_not_overwritten(tmp_path):
+def test_existing_files_are_not_overwritten(exports, tmp_path):
     assert run("train", "sinusoid", "--out", "mine").exit_code == 0
     kept = {p: p.stat().st_mtime_ns for p in (tmp_path / "mine").rglob("*")}
     refused = [
@@ -269,7 +280,7 @@ def test_verbose_keeps_the_traceback_of_an_error():
     assert isinstance(result.exception, FileNotFoundError)
 
 
-def test_a_resumed_run_keeps_its_number_of_tasks_and_its_command(tmp_path):
+def test_a_resumed_run_keeps_its_number_of_tasks_and_its_command(exports, tmp_path):
     arguments = ["train", "sinusoid", "--out", str(tmp_path / "run"), "--quiet"]
     assert CliRunner().invoke(app, [*arguments, "--tasks", "4"]).exit_code == 0
     begun = run_folder.read_config(tmp_path / "run")

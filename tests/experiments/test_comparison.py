@@ -16,7 +16,10 @@ from maml_keras.experiments.own_settings import Choice, Grid
 from maml_keras.experiments.preset import Families
 from maml_keras_cli import app
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = [
+    pytest.mark.journey,
+    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks"),
+]
 
 SMALL = dataclasses.replace(
     registry.get("sinusoid"), iterations=20, epoch=10, evaluation_steps=2

@@ -46,9 +46,10 @@ def code(path):
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def small(monkeypatch, tmp_path, few_validation_tasks):
     """Shortens training and evaluation, so that pages run quickly."""
     fit, evaluate = mk.MAML.fit, mk.evaluate_episodes
+    compare = mk.experiments.compare
     compiled = mk.MAML.compile
 
     @functools.wraps(compiled)
@@ -68,6 +69,11 @@ def small(monkeypatch, tmp_path):
         tasks = min(kwargs.get("num_tasks", 50), 50)
         return evaluate(maml, episodes, **{**kwargs, "num_tasks": tasks, "verbose": 0})
 
+    @functools.wraps(compare)
+    def short_compare(*args, **kwargs):
+        return compare(*args, **{**kwargs, "num_tasks": 10})
+
+    monkeypatch.setattr(mk.experiments, "compare", short_compare)
     monkeypatch.setattr(mk.MAML, "compile", quick_compile)
     monkeypatch.setattr(mk.MAML, "fit", short_fit)
     monkeypatch.setattr(mk, "evaluate_episodes", short_evaluate)
