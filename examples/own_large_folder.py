@@ -1,7 +1,7 @@
 """A folder of 20,000 images, which stay on disk: few-shot classes in colour.
 
-First writes the images: 200 classes of 100 JPEG files of 84x84 pixels, stripes and
-blots in the colours of the class. Training reads the files that a batch needs, ahead
+First writes the images: 200 classes of 100 JPEG files of 84x84 pixels, with the stripes
+and about the colours of the class. Training reads the files that a batch needs, ahead
 of the network. Classes of the test tasks are not in the training. The script ends with
 the memory that it took, and with five new images, as bytes, that TensorFlow alone
 answers from the export.
@@ -31,17 +31,16 @@ def write(folder: pathlib.Path, classes: int, each: int) -> None:
     for number in range(classes):
         place = folder / f"class_{number:03d}"
         place.mkdir(parents=True, exist_ok=True)
-        angle, waves, blots = generator.uniform([0, 2, 1], [np.pi, 9, 4])
+        angle, waves = generator.uniform([0, 2], [np.pi, 9])
         colours = generator.uniform(0, 1, [2, 3])
         for i in range(each):
-            turned = angle + generator.normal(0, 0.1)
+            turned = angle + generator.normal(0, 0.05)
             along = np.cos(turned) * u + np.sin(turned) * v
-            shift = generator.uniform(0, 2 * np.pi, 3)
-            ink = np.sin(2 * np.pi * waves * along + shift[0])
-            ink *= np.cos(2 * np.pi * blots * u + shift[1])
-            ink *= np.cos(2 * np.pi * blots * v + shift[2])
-            share = 1 / (1 + np.exp(-6 * ink[..., None]))
-            image = share * colours[0] + (1 - share) * colours[1]
+            ink = np.sin(2 * np.pi * (waves * along + generator.uniform()))
+            share = 1 / (1 + np.exp(-4 * ink[..., None]))
+            # The colours of the class, in the light of the day.
+            seen = colours + generator.normal(0, 0.4, [2, 3])
+            image = share * seen[0] + (1 - share) * seen[1]
             image = image * generator.uniform(0.5, 1) + generator.uniform(0, 0.3)
             image = image + generator.normal(0, 0.15, image.shape)
             pixels = (np.clip(image, 0, 1) * 255).astype(np.uint8)

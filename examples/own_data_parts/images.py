@@ -61,7 +61,7 @@ def run(train: Any, test: Any, options: Any, *, filters: int = 32) -> dict[str, 
     sizes = {"ways": WAYS, "shots": SHOTS, "queries": QUERIES}
     episodes = mk.data.episodes(mk.data.NWayKShot(train, **sizes), batch_size=4, seed=1)
     new = mk.data.episodes(
-        mk.data.NWayKShot(test, **sizes), batch_size=20, seed=2, num_episodes=TASKS
+        mk.data.NWayKShot(test, **sizes), batch_size=4, seed=2, num_episodes=TASKS
     )
     found: dict[str, Any] = {"nearest image": nearest(new)}
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
