@@ -64,7 +64,11 @@ POLICIES = [
     "per_step_running",
     "frozen",
 ]
-LOOPS = {"kept": {}, "rematerialized": {"rematerialize": True}}
+LOOPS = {
+    "kept": {},
+    "rematerialized": {"rematerialize": True},
+    "parts": {"batch_size": 2},
+}
 
 
 @contextlib.contextmanager

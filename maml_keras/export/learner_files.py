@@ -113,6 +113,13 @@ def convert_learner(
         new = pathlib.Path(temporary) / "files" / path.name
         new.parent.mkdir()
         card = _card(folder, kind, support, query)
+        if card.get("inner_loop", {}).get("batch_size"):
+            raise ValueError(
+                f"{folder.name} cannot learn in the format '{kind.kind.name}': its "
+                "inner steps draw parts of the support set at random, and the runtime "
+                "has no such random numbers. Serve the SavedModel, or export a model "
+                "whose inner loop has no `batch_size`."
+            )
         try:
             with _quiet():
                 written = kind.write(

@@ -160,6 +160,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "rule": rule.title,
             "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
             "steps": inner.steps,
+            **({"batch_size": inner.batch_size} if inner.batch_size else {}),
             "adapt": repr(inner.adapt_selector),
             "second_order": inner.second_order,
         },

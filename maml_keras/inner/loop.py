@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from maml_keras.backend import rematerialized_loop
 from maml_keras.backend.autograph import as_written
-from maml_keras.inner import traced_steps
+from maml_keras.inner import mini_batches, traced_steps
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.inner.selectors import Selector, all_weights
 from maml_keras.inner.starts import Initialisation, Start
@@ -58,11 +58,16 @@ class InnerLoop:
             of keeping its activations. The numbers stay the same, memory hardly grows
             with the steps, and time grows by about a third. This pays from about five
             steps on.
+        batch_size: int, how many support examples each inner step sees, as in Reptile;
+            None for all of them. The support set is shuffled and dealt out in parts,
+            in training, adaptation, evaluation and exports alike. The start and the
+            statistics of batch norm for the queries still see the whole support set.
+        batch_seed: int, draws the parts.
 
     Raises:
         TypeError: if `rule`, `adapt` or `start` is of another kind.
-        ValueError: if `steps` is negative or not an integer, or if `proximal` is
-            negative or not finite.
+        ValueError: if `steps` is negative or not an integer, if `batch_size` is not a
+            whole number above 0, or if `proximal` is negative or not finite.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -82,6 +87,8 @@ class InnerLoop:
         proximal: float = 0.0,
         start: Start | None = None,
         rematerialize: bool = False,
+        batch_size: int | None = None,
+        batch_seed: int = 0,
     ) -> None:
         if not isinstance(rule, UpdateRule):
             keras_own = isinstance(rule, keras.optimizers.Optimizer)
@@ -105,6 +112,15 @@ class InnerLoop:
                 "`proximal` must be a finite number, not negative. Received: "
                 f"proximal={proximal}."
             )
+        if batch_size is not None and (
+            isinstance(batch_size, bool)
+            or int(batch_size) != batch_size
+            or batch_size < 1
+        ):
+            raise ValueError(
+                "`batch_size` must be a whole number of support examples above 0, or "
+                f"None for all of them. Received: batch_size={batch_size!r}."
+            )
         check_steps(steps)
         self.loss = loss if isinstance(loss, PureLoss) else PureLoss(loss)
         self.rule = rule
@@ -114,6 +130,8 @@ class InnerLoop:
         self.proximal = float(proximal)
         self.start_from = start or Initialisation()
         self.rematerialize = bool(rematerialize)
+        self.batch_size = None if batch_size is None else int(batch_size)
+        self.batch_seed = int(batch_seed)
 
     def prepare(self, learner: Learner) -> None:
         """Creates the learned variables of the rule; refuses a model that does not fit.
@@ -235,6 +253,10 @@ class InnerLoop:
         learning_rate: Any,
     ) -> tuple[Point, Any]:
         """The point after a step, and the support loss before it."""
+        if self.batch_size is not None:
+            support = mini_batches.part(
+                support, step, size=self.batch_size, seed=self.batch_seed
+            )
         chosen = self.selected(learner, point.weights)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(chosen)
@@ -382,6 +404,8 @@ class InnerLoop:
             "proximal": self.proximal,
             "start": keras.saving.serialize_keras_object(self.start_from),
             "rematerialize": self.rematerialize,
+            "batch_size": self.batch_size,
+            "batch_seed": self.batch_seed,
         }
 
     @classmethod
@@ -396,6 +420,9 @@ class InnerLoop:
             proximal=config["proximal"],
             start=keras.saving.deserialize_keras_object(config["start"]),
             rematerialize=config["rematerialize"],
+            # Files of earlier versions have no parts.
+            batch_size=config.get("batch_size"),
+            batch_seed=config.get("batch_seed", 0),
         )
 
     def selected(self, learner: Learner, weights: list[Any]) -> list[Any]:

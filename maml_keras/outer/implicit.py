@@ -65,6 +65,12 @@ class Implicit(MetaGradient):
                 f"and the default `start`. Received: proximal={inner.proximal}, "
                 f"start={type(inner.start_from).__name__}."
             )
+        if inner.batch_size is not None:
+            raise ValueError(
+                "Implicit needs the solution of one inner problem, and each part of a "
+                f"support set is another one. Received: batch_size={inner.batch_size}. "
+                "Leave out `batch_size`."
+            )
 
     def __call__(self, problem: TaskProblem) -> Estimate:
         learner, inner, task = problem.learner, problem.inner, problem.task

@@ -27,9 +27,10 @@ PRODUCT = [
     for combination in itertools.product(
         RULES, SELECTORS, OBJECTIVES, ESTIMATORS, MAPS, STARTS, POLICIES, LOOPS
     )
-    # Implicit gradients need the plain initialisation as start. Reptile and implicit
-    # gradients only have the final objective.
+    # Implicit gradients need the plain initialisation as start and the whole support
+    # set. Reptile and implicit gradients only have the final objective.
     if not (combination[3] == "implicit" and combination[5] == "prototypes")
+    and not (combination[3] == "implicit" and combination[7] == "parts")
     and not (combination[3] in ("reptile", "implicit") and combination[2] != "final")
 ]
 

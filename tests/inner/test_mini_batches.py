@@ -1,0 +1,153 @@
+"""Inner steps on parts of the support set, against plain Keras on the same parts."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from helpers import RATE, batch_normalised, dense, mse, regression, task_of, tensors
+
+import maml_keras as mk
+from maml_keras.inner import mini_batches
+
+STEPS, SIZE, SEED = 5, 2, 3
+
+
+def learner(model=None, task_map="parallel", meta_gradient=None, **kwargs):
+    keras.utils.set_random_seed(0)
+    options = {"steps": STEPS, "batch_size": SIZE, "batch_seed": SEED, **kwargs}
+    inner = mk.InnerLoop("mse", mk.SGD(RATE), **options)
+    return mk.MAML(
+        model or dense(), inner, task_map=task_map, meta_gradient=meta_gradient, seed=0
+    )
+
+
+def parts(examples, size, steps, seed=SEED):
+    return [
+        mini_batches.positions(k, examples, size=size, seed=seed).numpy().tolist()
+        for k in range(steps)
+    ]
+
+
+@pytest.mark.parametrize(("examples", "size"), [(6, 2), (5, 2), (7, 3), (4, 4), (3, 8)])
+def test_each_pass_over_the_support_set_has_each_example_once(examples, size):
+    dealt = parts(examples, size, steps=4 * examples)
+    assert {len(part) for part in dealt} == {min(size, examples)}
+    passes = np.reshape(np.concatenate(dealt)[: 4 * examples], [4, examples])
+    np.testing.assert_array_equal(np.sort(passes), [range(examples)] * 4)
+    assert len({tuple(order) for order in passes.tolist()}) > 1
+
+
+def test_parts_are_drawn_from_the_seed():
+    assert parts(20, 4, 5) == parts(20, 4, 5) != parts(20, 4, 5, seed=SEED + 1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"task_map": "sequential"},
+        {"task_map": "vectorized"},
+        {"rematerialize": True},
+        {"xla": True, "task_map": "vectorized"},
+    ],
+    ids=str,
+)
+def test_steps_are_plain_gradient_steps_on_the_parts(options):
+    options = dict(options)
+    xla = options.pop("xla", False)
+    batch = regression(tasks=3, seed=1)
+    examples = batch[0]["support_x"].shape[1]
+    maml = learner(**options)
+    step = tf.function(maml.compute_meta_gradients, jit_compile=xla, autograph=False)
+    loss, _ = step(tensors(batch))
+    start = maml.model.get_weights()
+    losses = []
+    for index in range(3):
+        task, query_y = task_of(batch, index)
+        maml.model.set_weights(start)
+        for rows in parts(examples, SIZE, STEPS):
+            with tf.GradientTape() as tape:
+                x, y = (
+                    tf.gather(task[key], rows) for key in ("support_x", "support_y")
+                )
+                value = mse(y, maml.model(x, training=True))
+            variables = maml.model.trainable_variables
+            for v, g in zip(variables, tape.gradient(value, variables)):
+                v.assign_sub(RATE * g)
+        losses.append(mse(query_y, maml.model(task["query_x"], training=True)))
+    np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)  # float32
+
+
+def test_the_meta_gradient_is_exact():
+    maml = learner(batch_normalised(), steps=3)
+    checks = mk.check_meta_gradient(maml, regression(), verbose=0)
+    assert all(check.decided for check in checks)
+
+
+@pytest.mark.usefixtures("without_graphs")
+def test_a_part_of_all_examples_is_the_support_set():
+    batch = regression()
+    examples = batch[0]["support_x"].shape[1]
+    found = [
+        learner(batch_size=size).compute_meta_gradients(batch)[0]
+        for size in (None, examples, 10 * examples)
+    ]
+    np.testing.assert_allclose(found[1:], found[0], rtol=1e-5)  # another order
+
+
+def test_adaptation_evaluation_files_and_exports_deal_the_same_parts(tmp_path):
+    maml = learner()
+    task, query_y = regression(tasks=1, seed=2)
+    one = tf.nest.map_structure(lambda a: a[0], task)
+    expected = maml.predict_on_batch(task)[0]
+    adapted = maml.adapt(one["support_x"], one["support_y"], verbose=0)
+    close = {"rtol": 1e-5, "atol": 1e-6}  # float32
+    np.testing.assert_allclose(adapted(one["query_x"]), expected, **close)
+    result = mk.evaluate_episodes(maml, [(task, query_y)], verbose=0)
+    np.testing.assert_allclose(
+        result.mean, np.square(expected - query_y[0]).mean(), rtol=1e-5
+    )
+    maml.save(tmp_path / "maml.keras")
+    loaded = keras.saving.load_model(tmp_path / "maml.keras")
+    assert (loaded.inner.batch_size, loaded.inner.batch_seed) == (SIZE, SEED)
+    np.testing.assert_allclose(loaded.predict_on_batch(task)[0], expected, **close)
+    maml.export(tmp_path / "export", verbose=0)
+    exported = tf.saved_model.load(str(tmp_path / "export"))
+    answer = exported.adapt_and_predict(
+        tf.constant(one["support_x"]),
+        tf.constant(one["support_y"]),
+        tf.constant(one["query_x"]),
+        tf.constant(STEPS),
+        tf.constant(RATE),
+    )
+    np.testing.assert_allclose(answer, expected, **close)
+    card = mk.model_card(tmp_path / "export", latency=False).card
+    assert card["inner_loop"]["batch_size"] == SIZE
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ValueError, match="cannot learn in the format 'onnx'.*parts"):
+        mk.convert(tmp_path / "export", tmp_path / "a.onnx", adapt=True, verbose=0)
+
+
+def test_a_file_of_before_has_no_parts():
+    config = learner().inner.get_config()
+    del config["batch_size"], config["batch_seed"]
+    assert mk.InnerLoop.from_config(config).batch_size is None
+
+
+@pytest.mark.parametrize("size", [0, -1, 2.5, True])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number"):
+        learner(batch_size=size)
+
+
+def test_padded_support_sets_are_refused():
+    task, query_y = regression()
+    weight = np.ones(task["support_x"].shape[:2], "float32")
+    task["support_weight"] = weight
+    with pytest.raises(ValueError, match="without padding"):
+        learner().compute_meta_gradients((task, query_y))
+
+
+def test_implicit_gradients_refuse_parts():
+    with pytest.raises(ValueError, match="each part of a support set is another"):
+        learner(meta_gradient=mk.Implicit(), proximal=1.0)
