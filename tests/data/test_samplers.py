@@ -109,6 +109,7 @@ def test_ten_thousand_episodes_are_the_same_in_three_processes():
     assert found == {fingerprint(tuple(EVERY), count)}
 
 
+@pytest.mark.journey
 def test_a_few_episodes_are_the_same_in_another_process():
     assert elsewhere(SOME, 20, "1", 1) == fingerprint(SOME, 20)
 

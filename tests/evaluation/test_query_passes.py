@@ -37,7 +37,8 @@ def by_hand(model, batch):
     ],
 )
 def test_queries_alone_are_predicted_one_call_each(policy, task_map):
-    model = maml(batch_normalised(), steps=2, batch_norm=policy, task_map=task_map)
+    steps = 1 if task_map == "vectorized" else 2
+    model = maml(batch_normalised(), steps=steps, batch_norm=policy, task_map=task_map)
     batch = regression(tasks=3, queries=5)
     alone = evaluated(model, batch, queries="alone")
     together = evaluated(model, batch)

@@ -50,6 +50,7 @@ def held(tmp_path_factory):
         yield folder, f"process {process.pid} on {platform.node()}"
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_in_the_folder_of_another_process_names_that_process(held, resume):
     folder, holder = held
@@ -61,6 +62,7 @@ def test_a_run_in_the_folder_of_another_process_names_that_process(held, resume)
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("command", ["train", "compare"])
 @pytest.mark.parametrize("resume", [(), ("--resume",)])
 def test_the_program_ends_with_a_line_if_the_folder_is_in_use(held, command, resume):
@@ -73,6 +75,7 @@ def test_the_program_ends_with_a_line_if_the_folder_is_in_use(held, command, res
     assert f"is in use by {holder} since" in line
 
 
+@pytest.mark.journey
 def test_a_folder_is_free_once_the_process_has_died(tmp_path):
     with another_process(tmp_path / "run") as process:
         process.kill()
