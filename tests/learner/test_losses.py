@@ -289,3 +289,16 @@ def test_one_value_for_all_examples_cannot_be_weighted():
         PureLoss(mean_error)(tf.zeros([3, 1]), weighted)
     weighted._keras_mask = None
     assert float(PureLoss(mean_error)(tf.zeros([3, 1]), weighted)) == 1.0
+
+
+def test_class_numbers_of_several_outputs_are_found_unless_a_function_takes_them_all():
+    name = "sparse_categorical_crossentropy"
+    function = keras.losses.sparse_categorical_crossentropy
+    one = PureLoss(name).class_numbers(CLASSES, OTHER)
+    assert [classes for _, classes, _ in one] == [3]
+    own = PureLoss(function).class_numbers(CLASSES, OTHER)
+    assert [classes for _, classes, _ in own] == [3]
+    outputs = [OTHER, OTHER[:, :2]]
+    each = PureLoss(name).class_numbers([CLASSES, CLASSES], outputs)
+    assert [classes for _, classes, _ in each] == [3, 2]
+    assert not PureLoss(function).class_numbers([CLASSES, CLASSES], outputs)
