@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-# Small tensors are joined first: one long sum is faster than many short ones. A copy of
-# a large tensor would take longer than its sum.
-LARGEST_JOINED = 2**12
+# Small tensors are joined first: one long check takes a tenth of the time of many short
+# ones. A copy of a large tensor would cost memory.
+LARGEST_JOINED = 2**16
 
 
 def all_finite(tensors: Sequence[Any]) -> Any:
@@ -27,25 +27,6 @@ def all_finite(tensors: Sequence[Any]) -> Any:
     >>> bool(all_finite([tf.ones([2]), tf.constant([1.0, float("inf")])]))
     False
     """
-    return tf.math.is_finite(zero_if_finite(tensors))
-
-
-def zero_if_finite(tensors: Sequence[Any]) -> Any:
-    """Zero if all numbers are finite, else NaN; integers are always finite.
-
-    `sum_i 0 x_i`
-
-    A mean of such numbers over tasks is zero if the tensors of all tasks are finite.
-
-    Args:
-        tensors: list of tensors, perhaps of several float types.
-
-    Returns:
-        Scalar float32 tensor.
-
-    >>> zero_if_finite([tf.ones([2]), tf.constant([1.0, float("inf")])]).numpy()
-    np.float32(nan)
-    """
     joined: dict[Any, list[Any]] = collections.defaultdict(list)
     whole = []
     for tensor in map(tf.convert_to_tensor, tensors):
@@ -57,9 +38,28 @@ def zero_if_finite(tensors: Sequence[Any]) -> Any:
         else:
             joined[tensor.dtype].append(tf.reshape(tensor, [size]))
     whole += [tf.concat(parts, axis=0) for parts in joined.values()]
-    # Products with zero add up to zero or NaN, however large the numbers are. On a CPU
-    # this sum takes a quarter of the time of `is_finite` and `reduce_all`.
-    sums = [
-        tf.cast(tf.reduce_sum(t * tf.zeros([], t.dtype)), tf.float32) for t in whole
-    ]
-    return tf.add_n(sums) if sums else tf.zeros([])
+    flags = [tf.reduce_all(tf.math.is_finite(t)) for t in whole]
+    return tf.reduce_all(flags) if flags else tf.constant(True)
+
+
+def zero_if_finite(tensors: Sequence[Any]) -> Any:
+    """Zero if all numbers are finite, else NaN; integers are always finite.
+
+    `sum_i 0 x_i`
+
+    Without XLA this sum takes a quarter of the time of `all_finite`. XLA adds up one
+    number after another, which takes longer.
+
+    Args:
+        tensors: list of tensors, perhaps of several float types.
+
+    Returns:
+        Scalar float32 tensor.
+
+    >>> zero_if_finite([tf.ones([2]), tf.constant([1.0, float("inf")])]).numpy()
+    np.float32(nan)
+    """
+    floats = [t for t in map(tf.convert_to_tensor, tensors) if t.dtype.is_floating]
+    # Products with zero add up to zero or NaN, however large the numbers are.
+    sums = [tf.reduce_sum(t * tf.zeros([], t.dtype)) for t in floats]
+    return tf.add_n([tf.zeros([]), *(tf.cast(s, tf.float32) for s in sums)])

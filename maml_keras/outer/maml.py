@@ -301,7 +301,7 @@ class MAML(EpisodicModel):
 
         Each number is a mean over tasks, and is finite if all tasks are finite.
         """
-        others = [step.loss, step.adapted, *step.state.values()]
+        others = [step.loss, *step.adapted, *step.state.values()]
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             return all_finite([*others, *step.gradients])
         # This optimizer leaves out such a step by itself and lowers the scale until the

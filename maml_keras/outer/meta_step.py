@@ -25,7 +25,8 @@ class MetaStep(NamedTuple):
         gradients: list of tensors, for each of `trainable_variables` the mean of the
             meta-gradients, times the scale of the loss.
         predictions: of the query inputs `[tasks, examples, ...]`.
-        adapted: scalar, zero if the adapted weights of all tasks are finite, else NaN.
+        adapted: list of tensors, finite if the adapted weights of all tasks are finite:
+            the means of these weights, or a mean of zeros and NaN.
         state: dict, the new values of some of the learner's `state_variables`, by
             their index.
         episodes: int tensor, tasks of the whole batch.
@@ -34,7 +35,7 @@ class MetaStep(NamedTuple):
     loss: Any
     gradients: list[Any]
     predictions: Any
-    adapted: Any
+    adapted: list[Any]
     state: dict[int, Any]
     episodes: Any
 
@@ -91,8 +92,11 @@ def meta_step(
         moved = learner.moved(problem.state, estimate.state)
         averaged = {i: v for i, v in moved.items() if v.dtype.is_floating}
         others = {i: v for i, v in moved.items() if not v.dtype.is_floating}
-        # One number for each task: a mean of all adapted weights would be slower.
-        adapted = zero_if_finite(estimate.adapted)
+        # A loop over tasks would add up all adapted weights, so it gets one number for
+        # each task. For tasks with an axis the mean is quick, in particular under XLA.
+        adapted = list(estimate.adapted)
+        if not mapped.in_step:
+            adapted = [zero_if_finite(adapted)]
         return (
             (estimate.loss, gradients, averaged, adapted),
             (estimate.predictions, masks.taken(estimate.predictions), others),

@@ -45,3 +45,20 @@ def test_the_largest_finite_numbers_are_finite():
 def test_nothing_is_finite():
     assert bool(finite.all_finite([]))
     assert bool(finite.all_finite([tf.constant([1])]))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("place", [None, 0, 1, 2, 3, 4])
+def test_a_sum_is_zero_or_not_a_number(place, compiled):
+    made = tensors()
+    made[0][:] = np.finfo("float32").max  # The sum of these would be infinite.
+    if place is not None:
+        made[place].reshape(-1)[-1:] = -np.inf
+    check = tf.function(finite.zero_if_finite, jit_compile=compiled)
+    found = float(check([tf.constant(t) for t in made]))
+    assert found == 0.0 if place is None else np.isnan(found)
+
+
+def test_the_sum_of_nothing_is_zero():
+    assert float(finite.zero_if_finite([])) == 0.0
+    assert float(finite.zero_if_finite([tf.constant([1])])) == 0.0
