@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     train, _, test = mk.data.split_classes(pool, train=0.8, validation=0, test=0.2)
 
     print(pool)
-    found = images.run(train, test, options, filters=16)
+    found = images.run(train, test, options, filters=16, rate=0.05)
     taken = largest_memory() - before
     print(f"\nmemory above TensorFlow and this library: {taken:.0f} MB at the most")
     return {**found, "megabytes": [taken]}

@@ -46,7 +46,9 @@ def network(shape: tuple[int, ...], filters: int) -> keras.Model:
     return keras.Sequential(layers)
 
 
-def run(train: Any, test: Any, options: Any, *, filters: int = 32) -> dict[str, Any]:
+def run(
+    train: Any, test: Any, options: Any, *, filters: int = 32, rate: float = 0.4
+) -> dict[str, Any]:
     """Trains for each seed, compares on new classes, exports, and answers.
 
     Args:
@@ -54,6 +56,7 @@ def run(train: Any, test: Any, options: Any, *, filters: int = 32) -> dict[str, 
         test: pool of new classes, with the same preparation.
         options: the script's `meta_steps`, `seeds` and `out`.
         filters: int, of each convolution.
+        rate: float, the inner learning rate.
 
     Returns:
         The accuracy on each of 100 tasks of new classes, by method.
@@ -69,7 +72,7 @@ def run(train: Any, test: Any, options: Any, *, filters: int = 32) -> dict[str, 
         keras.utils.set_random_seed(seed)
         model = network(train.preparation.shape, filters)
         # The export answers one image at a time.
-        maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.4)), batch_norm="inductive")
+        maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(rate)), batch_norm="inductive")
         if not seed:
             result = mk.evaluate_episodes(maml, new, steps=3, verbose=0)
             found["untrained"] = result.per_episode[:, -1].tolist()
