@@ -139,8 +139,20 @@ def _onnx(function: Any, outputs: list[str]) -> Any:
             output_names=found,
             tensors_to_rename=renamed,
             optimizers={},
+            custom_rewriter=[_select_exactly],
         )
     return model
+
+
+def _select_exactly(graph: Any, nodes: Any) -> Any:
+    """Makes tf2onnx select a number, instead of adding products with 0 and 1.
+
+    A NaN or an infinite number that is not selected would make the sum NaN.
+    """
+    for node in nodes:
+        if node.type in ("Select", "SelectV2"):
+            node.set_attr("handles_nan", True)
+    return nodes
 
 
 def _name_sizes(model: Any) -> None:

@@ -13,6 +13,7 @@ from helpers import batch_normalised, maml
 from typer.testing import CliRunner
 
 import maml_keras as mk
+from maml_keras.export import learner_check
 from maml_keras.export.learner_formats import LEARNER_FORMATS, LiteRTLearner
 from maml_keras_cli import app
 
@@ -185,6 +186,23 @@ def test_wrong_options_are_refused(tmp_path, options, message):
         mk.convert(
             FOLDER / "sinusoid", tmp_path / "l.onnx", **{"adapt": True, **options}
         )
+
+
+def test_a_mask_hides_no_difference():
+    expected = {"logits": np.array([1.0, -2.0, -1e9], "float32")}
+    found = {"logits": np.array([1.5, -2.0, -1e9], "float32")}
+    assert learner_check._relative(found, expected) == pytest.approx(0.25)
+    found = {"logits": np.array([1.0, -2.0, -1.1e9], "float32")}
+    assert learner_check._relative(found, expected) == pytest.approx(0.1, rel=1e-4)
+
+
+def test_learned_rates_of_each_step_are_in_a_file(tmp_path):
+    # The rate -1 stands for them. Inside the loop, a NaN stands for -1.
+    inner = mk.InnerLoop("mse", mk.PerStepSGD(0.1), steps=2)
+    source = mk.MAML(batch_normalised(), inner)
+    done = mk.convert(source, tmp_path / "learner.onnx", adapt=True)
+    assert done.learning_rate == -1
+    assert max(done.differences.values()) < 1e-5
 
 
 def test_what_cannot_learn_is_refused(tmp_path):
