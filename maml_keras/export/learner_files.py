@@ -252,6 +252,8 @@ def _missing(saved: Any, error: Exception) -> str:
     """The operations that a converter or runtime misses, with their layers."""
     found = re.findall(r"'tf\.(\w+)' op|(\w+) is not a registered", str(error))
     operations = {first or second for first, second in found}
+    # LiteRT's interpreter writes the names of operations in capitals.
+    failed = set(re.findall(r"failed to delegate (\w+) node", str(error)))
     definition = saved.adapt_and_predict.concrete_functions[0].graph.as_graph_def()
     nodes = [*definition.node]
     for function in definition.library.function:
@@ -261,6 +263,10 @@ def _missing(saved: Any, error: Exception) -> str:
         places = {place(node.name) for node in nodes if node.op == operation}
         layers = f" of {' and '.join(map(repr, sorted(places)))}" if places else ""
         named.append(f"Operation {operation}{layers} is missing there. ")
+    for operation in sorted({node.op for node in nodes if node.op.upper() in failed}):
+        places = {place(node.name) for node in nodes if node.op == operation}
+        layers = " or ".join(map(repr, sorted(places)))
+        named.append(f"Operation {operation}, which {layers} needs, fails there. ")
     return "".join(named)
 
 

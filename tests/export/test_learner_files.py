@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 import zipfile
 
 import numpy as np
@@ -13,7 +14,7 @@ from helpers import batch_normalised, maml
 from typer.testing import CliRunner
 
 import maml_keras as mk
-from maml_keras.export import learner_check
+from maml_keras.export import learner_check, learner_files
 from maml_keras.export.learner_formats import LEARNER_FORMATS, LiteRTLearner
 from maml_keras_cli import app
 
@@ -270,3 +271,20 @@ assert np.abs(y - inputs["support_y"]).mean() < 0.3, y
 def test_a_process_with_one_runtime_alone_adapts(learners, runtime, suffix):
     path = learners[suffix].paths[-1]
     subprocess.run([sys.executable, "-c", ALONE, runtime, str(path)], check=True)
+
+
+def test_what_fails_at_run_time_is_named_with_its_layers():
+    @tf.function(input_signature=[tf.TensorSpec([2])], autograph=False)
+    def adapt(x):
+        with tf.name_scope("enlarge"):
+            return tf.reduce_sum(x)
+
+    saved = types.SimpleNamespace(
+        adapt_and_predict=types.SimpleNamespace(
+            concrete_functions=[adapt.get_concrete_function()]
+        )
+    )
+    error = RuntimeError("failed to delegate SUM node #50")
+    assert learner_files._missing(saved, error) == (
+        "Operation Sum, which 'enlarge' needs, fails there. "
+    )
