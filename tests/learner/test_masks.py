@@ -3,11 +3,13 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from helpers import maml
 
 from maml_keras import Backprop, FirstOrder, Phases, Reptile
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.trace import trace_inner_loop
+from maml_keras.learner import masks
 
 pytestmark = pytest.mark.usefixtures("without_graphs")
 
@@ -102,3 +104,12 @@ def test_an_ignored_class_counts_as_little_as_a_mask():
     expected = [f[k].mean() for f, k in zip(found, kept)]
     result = evaluate_episodes(model, [(TASK, TAGS)], verbose=0)
     np.testing.assert_allclose(result.per_episode[:, 0], expected, rtol=1e-6)
+
+
+def test_a_mask_gets_axes_behind_its_own():
+    mask = tf.constant([[True, False, True], [False, True, True]])
+    assert masks.expanded(mask, 4).shape == [2, 3, 1, 1]
+    assert masks.expanded(mask, 1) is mask
+    deep = tf.ones([2, 3, 4])
+    product = masks.together(deep, mask)
+    np.testing.assert_array_equal(product, np.repeat(mask[..., None], 4, axis=2))
