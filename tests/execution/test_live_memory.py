@@ -31,6 +31,8 @@ def turned(x):
         (lambda x: tf.identity_n([turned(x), turned(x)])[1], 2),
         # But the exponential of the input cannot destroy the input.
         (lambda x: tf.exp(x), 1),
+        # A result is held to the end, whenever it was made.
+        (lambda x: (turned(x), turned(turned(x))), 3),
         # Nothing needs this product, so it is never computed.
         (lambda x: (turned(x), tf.tensordot(x, x, 0))[0], 1),
     ],
