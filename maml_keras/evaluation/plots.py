@@ -150,7 +150,9 @@ def plot_rates(
         above.set_yscale("log")
         # A rate that diverges leaves the panel, or nothing else could be told apart.
         lowest = min(np.nanmin(result.curve) for result in results.values())
-        above.set_ylim(0.8 * lowest, 2.0 * float(first.curve[0]))
+        above.set_ylim(top=2.0 * float(first.curve[0]))
+        if lowest > 0.0:
+            above.set_ylim(bottom=0.8 * lowest)
     above.set_ylabel(f"query {first.metric}, mean of {first.num_tasks} tasks")
     above.set_title("One initialisation at many inner rates\nband: 95% CI, last step")
     for axes in (above, below):
