@@ -12,7 +12,7 @@ from maml_keras.export.lowering.table import lowers
 from maml_keras.export.lowering.values import Node, is_known, shape_of, sizes_in
 from maml_keras.export.lowering.windows import Windows
 
-# Of this many numbers are the patches of an example at most, if only the convolution
+# The patches of an example have at most this many numbers, if only the convolution
 # needs them.
 PATCHES = 2**16
 
