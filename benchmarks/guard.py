@@ -1,33 +1,37 @@
 """Measures what the look for bad tasks costs a meta-step.
 
-    python -m benchmarks.guard              # W1-1 and W2-1, four minutes
-    python -m benchmarks.guard --workloads W1-1 --minutes 10
+    python -m benchmarks.guard              # W1-1 and W2-1, ten minutes
+    python -m benchmarks.guard --workloads W1-1 --processes 12
 
-Four equal learners take turns in one process, for some meta-steps at a time: two that
-look at their numbers, and two that do not. The time of both turns with a look, over
-that of both without in the same round, gives a ratio: two of each kind, because equal
-learners differ by where their tensors lie in memory. The table has the median of all
-ratios with its 95% interval (of order statistics). The ratio of the two learners that
-do not look shows what such a measurement can see. Times are processor seconds, which
-other processes disturb less than seconds of the clock.
+In each of several processes four equal learners take turns, for some meta-steps at a
+time: two that look at their numbers, and two that do not. Equal learners differ by a
+percent by where their tensors lie in memory, so each process makes its learners in
+another order, and the median ratio of a process is one measurement. The table has the
+mean over processes with its 95% interval (Student's). The ratio of the two learners
+that do not look shows what such a measurement can see. Times are processor seconds,
+which other processes disturb less than seconds of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+from scipy import stats
 
 import maml_keras as mk
 from benchmarks.peers.ours import Fit
 from benchmarks.workloads import WORKLOADS
+from maml_keras.backend.finite import zero_if_finite
 from maml_keras.execution.fused_steps import stacked
 
 # Meta-steps of a turn under XLA, in one program as in `fit`. Short turns, because the
@@ -93,20 +97,9 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.process_time() - begun
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95% interval of the median, of order statistics.
-
-    >>> interval([float(i) for i in range(1, 101)])
-    (41.0, 60.0)
-    """
-    ordered, half = sorted(values), 0.98 * math.sqrt(len(values))
-    low = max(0, math.floor(len(values) / 2 - half))
-    return ordered[low], ordered[len(values) - 1 - low]
-
-
 def rounds_of(turns: list[Callable[[], Any]], minutes: float) -> list[list[float]]:
     """Processor seconds of each turn, in rounds of random order."""
-    shuffled, end, found = random.Random(0), time.monotonic() + 60 * minutes, []
+    shuffled, end, found = random.Random(1), time.monotonic() + 60 * minutes, []
     while time.monotonic() < end or len(found) < 10:
         times = [0.0] * len(turns)
         for position in shuffled.sample(range(len(turns)), len(turns)):
@@ -115,29 +108,81 @@ def rounds_of(turns: list[Callable[[], Any]], minutes: float) -> list[list[float
     return found
 
 
+def check_alone(workload: str) -> float:
+    """Processor milliseconds of the check of all tasks' adapted weights, at most.
+
+    The products that stand for the adapted weights are in this time, too.
+    """
+    settings = WORKLOADS[workload]
+    weights = Fit(settings, {}).maml.model.trainable_variables
+
+    @tf.function
+    def check(factor: Any) -> Any:
+        adapted = [[w * (factor + i) for w in weights] for i in range(settings.tasks)]
+        return tf.add_n([zero_if_finite(one) for one in adapted])
+
+    def turn() -> Any:
+        return check(tf.constant(1.0))
+
+    turn()  # Traced.
+    return 1e3 * statistics.median(seconds(turn) for _ in range(100))
+
+
+def measured(workload: str, seed: int, minutes: float) -> dict[str, float]:
+    """The median ratios of this process."""
+    kinds: list[type[mk.MAML]] = [mk.MAML, mk.MAML, Unguarded, Unguarded]
+    made: list[Any] = [None] * len(kinds)
+    for position in random.Random(seed).sample(range(len(kinds)), len(kinds)):
+        made[position] = turn_of(workload, kinds[position])
+    rounds = rounds_of([turn for turn, _ in made], minutes)
+    return {
+        "look": statistics.median((a + b) / (c + d) for a, b, c, d in rounds),
+        "equal": statistics.median(d / c for _, _, c, d in rounds),
+        "ms": 1e3 * statistics.median(c for _, _, c, _ in rounds) / made[0][1],
+        "check": check_alone(workload) if made[0][1] == 1 else 0.0,
+    }
+
+
 def main() -> None:
     """Prints a row for each workload."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workloads", nargs="+", default=["W1-1", "W2-1"])
-    parser.add_argument("--minutes", type=float, default=2.0, help="of a workload")
+    parser.add_argument("--processes", type=int, default=6)
+    parser.add_argument("--minutes", type=float, default=0.8, help="of a process")
+    parser.add_argument("--seed", type=int, help="measure in this process alone")
     options = parser.parse_args()
     # ruff: noqa: T201
-    print("| workload | rounds | meta-step, ms | look / no look | no look / no look |")
+    if options.seed is not None:
+        for workload in options.workloads:
+            found = measured(workload, options.seed, options.minutes)
+            print(json.dumps(found))
+        return
+    print("| workload | meta-step, ms | look / no look | no look / no look | check |")
     print("|---|---|---|---|---|")
     for workload in options.workloads:
-        kinds = mk.MAML, mk.MAML, Unguarded, Unguarded
-        made = [turn_of(workload, kind) for kind in kinds]
-        rounds = rounds_of([turn for turn, _ in made], options.minutes)
-        looking = _shown([(a + b) / (c + d) for a, b, c, d in rounds])
-        equal = _shown([d / c for _, _, c, d in rounds])
-        each = statistics.median(c for _, _, c, _ in rounds) / made[0][1]
-        count = f"{len(rounds):,}"
-        print(f"| {workload} | {count} | {1e3 * each:.3g} | {looking} | {equal} |")
+        runs = [
+            _in_a_process(workload, seed, options.minutes)
+            for seed in range(options.processes)
+        ]
+        look, equal = (_shown([run[k] for run in runs]) for k in ("look", "equal"))
+        ms = statistics.median(run["ms"] for run in runs)
+        share = statistics.median(run["check"] for run in runs) / ms
+        check = f"at most {share:.2%}" if share else "inside XLA"
+        print(f"| {workload} | {ms:.3g} | {look} | {equal} | {check} |", flush=True)
+
+
+def _in_a_process(workload: str, seed: int, minutes: float) -> dict[str, float]:
+    call = [sys.executable, "-m", "benchmarks.guard", "--workloads", workload]
+    call += ["--seed", str(seed), "--minutes", str(minutes)]
+    done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _shown(ratios: list[float]) -> str:
-    low, high = interval(ratios)
-    return f"{statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
+    mean = statistics.mean(ratios)
+    half = stats.t.ppf(0.975, len(ratios) - 1) * stats.sem(ratios)
+    return f"{mean:.3f} ({mean - half:.3f} to {mean + half:.3f})"
 
 
 if __name__ == "__main__":
