@@ -44,6 +44,7 @@ from maml_keras.inner import (
     rate_of,
     satisfying,
 )
+from maml_keras.learner import KnownTargets
 from maml_keras.models import (
     ContextFilm,
     ContextInput,
@@ -90,6 +91,7 @@ __all__ = [
     "Implicit",
     "InnerLoop",
     "InnerTrace",
+    "KnownTargets",
     "LearnerConversion",
     "LowRank",
     "LowRankAttention",

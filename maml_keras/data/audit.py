@@ -19,6 +19,7 @@ from maml_keras.data.family_pools import pools_of
 from maml_keras.data.near_copies import near_copies
 from maml_keras.data.plain_errors import plainly
 from maml_keras.data.pool import Pool
+from maml_keras.data.preparation import preparation_of
 from maml_keras.data.rows import Rows
 from maml_keras.data.task_table import TaskTable
 
@@ -170,7 +171,12 @@ class _Part:
                 f"`{name}` must be a Pool, a TaskTable, a TaskFamily, or batches "
                 f"(task, query_y). Received: {data!r} of type {type(data).__name__}."
             )
-        self.drawn = Drawn(name, _first_tasks(name, data, num_tasks))
+        own = preparation_of(data)
+        self.drawn = Drawn(
+            name,
+            _first_tasks(name, data, num_tasks),
+            masked=getattr(own, "missing_target", None) == "mask",
+        )
 
     def sample(self) -> Any:
         """Some examples `[n, ...]`; None for several inputs and raw tables."""

@@ -18,6 +18,7 @@ from maml_keras.data.target_kinds import (
     Numbers,
     Targets,
     check_known,
+    labelled_rows,
     lookup,
     some,
 )
@@ -48,7 +49,8 @@ class TablePreparation(Preparation):
         targets: the target columns: `Numbers`, `Labels` or `Classes`.
         missing: `"refuse"` or `"mean"`, for missing inputs.
         unknown: `"refuse"` or `"zeros"`, for unknown categories.
-        missing_target: `"refuse"` or `"leave_out"`, for rows without a target.
+        missing_target: `"refuse"`, `"leave_out"` or `"mask"`, for rows without a
+            target.
 
     >>> from maml_keras.data import from_table
     >>> data = {"shop": list("aabb"), "size": [1.0, 3.0, 1.0, 3.0],
@@ -221,9 +223,9 @@ class TablePreparation(Preparation):
 
         Returns:
             A dict of arrays `[examples]`, float32 or of strings, and the targets in
-            the form of `y_spec`; None if `x` has no target column and `y` is None. If
-            `missing_target` is `"leave_out"`, a missing target is NaN or an empty
-            text, and `labelled` leaves its row out.
+            the form of `y_spec`; None if `x` has no target column and `y` is None.
+            Unless `missing_target` is `"refuse"`, a missing target is NaN or an empty
+            text, and `labelled` leaves out rows without a target.
 
         Raises:
             ValueError: if a column is missing, or a value is missing or unknown.
@@ -250,7 +252,7 @@ class TablePreparation(Preparation):
             own, found = self.target_columns.names, self.target_columns.columns_of(y)
         elif not set(own) <= set(found):
             return raw_x, None
-        known = ~np.any([found[name].missing for name in own], axis=0)
+        known = labelled_rows([found[name] for name in own], self.missing_target)
         if self.missing_target == "refuse":
             for name in own:
                 check_no_missing(found[name], name, source)
@@ -265,14 +267,21 @@ class TablePreparation(Preparation):
         return raw_x, self.target_columns.raw(found)
 
     def labelled(self, x: Any, y: Any) -> tuple[Any, Any]:
-        """The rows with all of their targets, of those that `raw` returned.
+        """The rows with a target, of those that `raw` returned.
+
+        With several targets: rows with all of them, or with any for `"mask"`.
 
         Raises:
             ValueError: if no row has them.
         """
         if y is None:
             return x, y
-        known = y != NO_TEXT if y.dtype == object else ~np.isnan(y).any(axis=-1)
+        if y.dtype == object:
+            known = y != NO_TEXT
+        else:
+            missing = np.isnan(y)
+            any_will_do = self.missing_target == "mask"
+            known = ~(missing.all(-1) if any_will_do else missing.any(-1))
         if not known.any():
             raise ValueError(
                 f"A row must have the target {', '.join(self.target_columns.names)}. "

@@ -9,11 +9,12 @@ import numpy as np
 
 from maml_keras.data.columns import Column
 from maml_keras.data.table_sources import check_no_missing, read_columns, title
+from maml_keras.data.target_kinds import labelled_rows
 from maml_keras.data.task_table import TaskTable
 
 MISSING = ("refuse", "mean")
 UNKNOWN = ("refuse", "zeros")
-MISSING_TARGET = ("refuse", "leave_out")
+MISSING_TARGET = ("refuse", "leave_out", "mask")
 
 
 def from_table(
@@ -56,7 +57,9 @@ def from_table(
             `"zeros"`: none of the known categories.
         missing_target: what becomes of a row without a target, or without one of
             several: `"refuse"`, or `"leave_out"`: no task has the row, and
-            `table.unlabelled` counts such rows.
+            `table.unlabelled` counts such rows. `"mask"` leaves out rows without any
+            target alone: a missing target of several is NaN, and the loss
+            `mk.KnownTargets("mse")` counts the others of its row.
         at_least: int, tasks with fewer rows are left out; `table.too_small` and
             `print(table)` name them.
 
@@ -92,14 +95,15 @@ def from_table(
     if not len(found[task].values):
         raise ValueError(f"`data` must hold a row. Received: {source} without rows.")
     whole = [task, *([groups] if groups else [])]
-    for name in whole if missing_target == "leave_out" else [*whole, *targets]:
+    for name in [*whole, *targets] if missing_target == "refuse" else whole:
         check_no_missing(found[name], name, source)
     for name in chosen:
         _check_input(found[name], name, source, missing)
-    known = ~np.any([found[name].missing for name in targets], axis=0)
+    known = labelled_rows([found[name] for name in targets], missing_target)
     if not known.any():
+        which = "a target among" if missing_target == "mask" else "all of"
         raise ValueError(
-            f"{source} must have a row with all of {', '.join(targets)}. Received: "
+            f"{source} must have a row with {which} {', '.join(targets)}. Received: "
             "none. Name the columns that hold the targets."
         )
     rows, labels, counts, empty = _sorted_rows(found, task, order, source, known)

@@ -184,7 +184,8 @@ class Labels(Targets):
         return matrix(self.names, columns)
 
     def prepared(self, y: Any) -> Any:
-        wrong = tf.reduce_any((y != 0.0) & (y != 1.0), axis=-1)
+        # A missing label is NaN, which `raw` lets pass only if it may be missing.
+        wrong = tf.reduce_any((y != 0.0) & (y != 1.0) & (y == y), axis=-1)
         rows = check_rows(wrong, y[:, 0], ", ".join(self.names), "0 or 1")
         with tf.control_dependencies([rows]):
             return tf.identity(y)
@@ -243,6 +244,17 @@ def matrix(names: Sequence[str], columns: Mapping[str, Column]) -> Any:
     """Columns of numbers as a float32 matrix `[rows, columns]`."""
     values = [columns[name].values for name in names]
     return np.stack(values, axis=-1).astype(np.float32)
+
+
+def labelled_rows(columns: Sequence[Column], missing_target: str) -> Any:
+    """Which rows have a target, bool `[rows]`: any for `"mask"`, else all of them.
+
+    Args:
+        columns: the target columns.
+        missing_target: as in `from_table`.
+    """
+    missing = np.array([column.missing for column in columns])
+    return ~(missing.all(axis=0) if missing_target == "mask" else missing.any(axis=0))
 
 
 def series_column(values: Any, *, as_text: bool) -> Column:

@@ -36,8 +36,8 @@ class TaskTable:
         missing: `"refuse"` or `"mean"`, what becomes of missing inputs.
         unknown: `"refuse"` or `"zeros"`, what becomes of categories that training
             does not have.
-        missing_target: `"refuse"` or `"leave_out"`, what becomes of rows without a
-            target.
+        missing_target: `"refuse"`, `"leave_out"` or `"mask"`, what becomes of rows
+            without a target.
         unlabelled: int, the rows of the source that were left out for this reason.
         too_small: dict of tasks that were left out and their numbers of rows.
         preparation: None, or the `TablePreparation` that was fitted on training tasks.

@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.learner import masks
+from maml_keras.learner.known_targets import KnownTargets
 from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.weights import are_weights
 
@@ -89,6 +90,15 @@ def named_metric(loss: PureLoss, metric: Named) -> tuple[str, Metric | None]:
         return _of_output(loss, metric)
     if metric == "loss":
         return "loss", None
+    name, function = _single(loss, metric)
+    # The loss leaves out missing targets, so a metric that is given by name does, too.
+    if loss.takes_missing and isinstance(metric, str):
+        function = _of_known(function)
+    return name, function
+
+
+def _single(loss: PureLoss, metric: Any) -> tuple[str, Metric]:
+    """The name and the function of a metric of one output."""
     if metric == "accuracy":
         return "accuracy", _accuracy(loss)
     if metric == "binary_accuracy" and loss.decision is not None:
@@ -108,6 +118,12 @@ def named_metric(loss: PureLoss, metric: Named) -> tuple[str, Metric | None]:
         "`metric` must be a name, a function f(y_true, y_pred), or a dict of one "
         f"output. Received: metric={metric!r}."
     )
+
+
+@functools.cache
+def _of_known(function: Metric) -> Metric:
+    """The metric of the known targets; cached as in `_sparse_accuracy`."""
+    return KnownTargets(function)
 
 
 def _function_of_keras(name: str) -> Metric:

@@ -8,10 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from maml_keras.learner import episode_checks
+from maml_keras.learner.losses import PureLoss
 
 
 def fitting(
-    saved: Any, x: Any, y: Any, *, names: tuple[str, str] = ("x", "y")
+    saved: Any,
+    x: Any,
+    y: Any,
+    *,
+    names: tuple[str, str] = ("x", "y"),
+    loss: PureLoss | None = None,
 ) -> tuple[Any, Any]:
     """Inputs and targets, checked and converted to the types that an export takes.
 
@@ -20,6 +26,8 @@ def fitting(
         x: inputs, `[examples, ...]`, or a nest of such arrays.
         y: targets, `[examples, ...]`, or a nest of such arrays.
         names: names of `x` and `y` for the messages.
+        loss: the loss of the export, which may leave out targets of NaN; None for
+            arrays without such targets.
 
     Raises:
         ValueError: if the arrays do not fit the export or each other.
@@ -43,6 +51,13 @@ def fitting(
         fitted.append(
             tf.nest.map_structure(lambda s, v, n=name: _array(n, v, s), spec, value)
         )
+    counted = fitted[1] if loss is None else loss.counted(fitted[1])
+    for name, value in zip(names, (fitted[0], counted)):
+        for leaf in map(np.asarray, tf.nest.flatten(value)):
+            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+                raise ValueError(
+                    f"Array `{name}` must be finite. Received: NaN or inf."
+                )
     counts = [len(tf.nest.flatten(value)[0]) for value in fitted]
     if counts[0] != counts[1]:
         raise ValueError(
@@ -79,8 +94,6 @@ def _array(name: str, value: Any, spec: Any) -> Any:
             f"Array `{name}` must hold integers that fit {spec.dtype.name}. Received: "
             f"values from {array.min()} to {array.max()}, dtype {array.dtype}."
         )
-    if spec.dtype.is_floating and not np.isfinite(fitted).all():
-        raise ValueError(f"Array `{name}` must be finite. Received: NaN or inf.")
     return fitted
 
 

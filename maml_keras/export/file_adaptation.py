@@ -92,7 +92,7 @@ def adapt_file(
         for label, (x, y) in sets.items()
         if y is not None
     }
-    loss = _loss(export, classes=sets["yours"][1].dtype.kind in "iu")
+    loss = reading.loss_of(export, classes=sets["yours"][1].dtype.kind in "iu")
     width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     if loss.is_sparse_categorical:
         for label, (_, y) in sets.items():
@@ -150,16 +150,19 @@ def _examples(
     how = {"shape": shape, "ways": ways, "raw": raw, "verbose": verbose}
     mine = task_files.read(data, **how)
     arrays = mine.arrays
-    sets = {"yours": array_checks.fitting(saved, arrays["x"], arrays["y"])}
+    loss = reading.loss_of(export, classes=ways is not None)
+
+    def fitting(x: Any, y: Any, **names: Any) -> tuple[Any, Any]:
+        return array_checks.fitting(saved, x, y, loss=loss, **names)
+
+    sets = {"yours": fitting(arrays["x"], arrays["y"])}
     _warn_of_bytes(export, sets["yours"][0])
     if query is not None:
         read = task_files.read(query, option="--query", classes=mine.classes, **how)
-        sets["query"] = array_checks.fitting(saved, read.arrays["x"], read.arrays["y"])
+        sets["query"] = fitting(read.arrays["x"], read.arrays["y"])
     elif {"query_x", "query_y"} <= set(arrays):
         names = "query_x", "query_y"
-        sets["query"] = array_checks.fitting(
-            saved, *(arrays[name] for name in names), names=names
-        )
+        sets["query"] = fitting(*(arrays[name] for name in names), names=names)
     lines = [
         f"class {number}: {name}, {count} example(s)"
         for number, (name, count) in enumerate(zip(mine.classes, mine.counts))
@@ -238,17 +241,6 @@ def _at_first(saved: Any, x: Any, y: Any, query_x: Any) -> Any:
     """Predictions before any step; a start such as `PrototypicalHead` still applies."""
     with reading.graph_errors_as_value_errors():
         return saved.adapt_and_predict(x, y, query_x, steps=0)
-
-
-def _loss(export: str | pathlib.Path, *, classes: bool) -> PureLoss:
-    """The export's own loss, or the usual one if the card's loss cannot be rebuilt."""
-    usual = "sparse_categorical_crossentropy" if classes else "mse"
-    card = card_file.read_complete(export)
-    try:
-        return PureLoss.deserialize(card["inner_loop"].get("loss"))
-    except (TypeError, ValueError):
-        # The card is old, or its loss is a function that Keras does not know here.
-        return PureLoss(usual)
 
 
 def _metric(y: Any, predictions: Any, loss: PureLoss) -> tuple[str, float]:

@@ -13,18 +13,26 @@ from typing import Any
 import tensorflow as tf
 
 from maml_keras.data.preparation import Preparation
+from maml_keras.learner.losses import PureLoss
 
 AS_LEARNED = -1.0
 """The `learning_rate` that stands for the learned rates."""
 
 
-def inputs(name: str, x: Any, prepare: Callable[[Any], Any]) -> Any:
+def inputs(
+    name: str,
+    x: Any,
+    prepare: Callable[[Any], Any],
+    *,
+    counted: Callable[[Any], Any] | None = None,
+) -> Any:
     """Checks that `x` holds an example; prepares it, and checks that it is finite.
 
     Args:
         name: str, the argument's name for the message.
         x: tensor `[examples, ...]`, or a nest of such tensors.
         prepare: turns `x` into what is returned.
+        counted: turns that into what must be finite; None if all of it must be.
     """
     leaves = tf.nest.flatten(x)
     checks = [
@@ -49,7 +57,10 @@ def inputs(name: str, x: Any, prepare: Callable[[Any], Any]) -> Any:
     ]
     message = f"`{name}` must be finite. Received: NaN or infinity"
     x = prepare(_after(checks, x))
-    return tf.nest.map_structure(lambda t: _finite(t, message), x)
+    if counted is None:
+        return tf.nest.map_structure(lambda t: _finite(t, message), x)
+    finite = [_finite(t, message) for t in tf.nest.flatten(counted(x))]
+    return _after(finite, x)
 
 
 def support(
@@ -57,7 +68,8 @@ def support(
     x: Any,
     y: Any,
     *,
-    labels: Callable[[Any], list[tuple[Any, int, int | None]]],
+    loss: PureLoss,
+    answers: Any,
     preparation: Preparation,
 ) -> tuple[Any, Any]:
     """Checks that inputs and targets fit each other; returns both.
@@ -66,12 +78,12 @@ def support(
         names: the arguments' names for the messages.
         x: tensor `[examples, ...]`, or a nest of such tensors.
         y: tensor `[examples, ...]`, or a nest of such tensors.
-        labels: `f(targets)` returns each array of class numbers with the number of
-            classes and the class number that the loss ignores, or None.
+        loss: the loss, which tells class numbers and targets that may be NaN.
+        answers: the predictions, of which only the shapes are used.
         preparation: prepares both; what is returned is prepared.
     """
     x = inputs(names[0], x, preparation.inputs)
-    y = inputs(names[1], y, preparation.targets)
+    y = inputs(names[1], y, preparation.targets, counted=loss.counted)
     count, targets = _examples(tf.nest.flatten(x)[0]), tf.nest.flatten(y)
     checks = [
         tf.debugging.Assert(
@@ -84,7 +96,7 @@ def support(
             ],
         )
     ]
-    checks += [_labels(names[1], *found) for found in labels(y)]
+    checks += [_labels(names[1], *found) for found in loss.class_numbers(y, answers)]
     x, y = _after(checks, (x, y))
     return x, y
 

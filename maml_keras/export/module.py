@@ -151,14 +151,16 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
 
         answers = compiled("serve", serve, [x])
 
-        def labels(y: Any) -> Any:
-            return inner.loss.class_numbers(y, answers)
-
         def checked(
             names: Any, x: Any, y: Any, steps: Any, rate: Any, *, loop: Any = loop
         ) -> Any:
             x, y = graph_checks.support(
-                names, x, y, labels=labels, preparation=preparation
+                names,
+                x,
+                y,
+                loss=inner.loss,
+                answers=answers,
+                preparation=preparation,
             )
             how = graph_checks.settings(steps, rate, learned=learned)
             return graph_checks.adapted(loop(x, y, *how)), x, y

@@ -20,6 +20,7 @@ from maml_keras.inner.loop import check_steps
 from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
 from maml_keras.learner.learner import Learner
+from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.model_copies import settle
 from maml_keras.learner.prepared_model import around
 
@@ -153,7 +154,28 @@ def examples(path: str | pathlib.Path, saved: Any, x: Any, y: Any) -> tuple[Any,
             "`y` must hold the targets of the examples. Received: none"
             + ("." if own is None else ", neither in `y` nor in the data.")
         )
-    return array_checks.fitting(saved, x, y) if own is None else (x, y)
+    if own is not None:
+        return x, y
+    return array_checks.fitting(saved, x, y, loss=loss_of(path, classes=False))
+
+
+def loss_of(path: str | pathlib.Path, *, classes: bool) -> PureLoss:
+    """The export's own loss, or the usual one if the card's loss cannot be rebuilt.
+
+    Args:
+        path: folder of the export.
+        classes: bool, whether its targets are class numbers.
+
+    >>> loss_of("saved_models/sinusoid", classes=False).name
+    'mean_squared_error'
+    """
+    usual = "sparse_categorical_crossentropy" if classes else "mse"
+    card = card_file.read_complete(path)
+    try:
+        return PureLoss.deserialize(card["inner_loop"].get("loss"))
+    except (TypeError, ValueError):
+        # The card is old, or its loss is a function that Keras does not know here.
+        return PureLoss(usual)
 
 
 def warm_start(

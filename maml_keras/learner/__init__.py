@@ -8,6 +8,7 @@ from maml_keras.learner.batch_norm_policies import (
     Transductive,
 )
 from maml_keras.learner.batch_norm_policy import BatchNormPolicy
+from maml_keras.learner.known_targets import KnownTargets
 from maml_keras.learner.learner import Learner, Output
 from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.per_step_batch_norm import PerStep, PerStepRunning
@@ -15,6 +16,7 @@ from maml_keras.learner.per_step_batch_norm import PerStep, PerStepRunning
 __all__ = [
     "BatchNormPolicy",
     "Frozen",
+    "KnownTargets",
     "Learner",
     "Output",
     "PerStep",

@@ -169,7 +169,19 @@ def check_dense(task: Any, query_y: Any) -> None:
                 )
 
 
-def check_values(name: str, value: Any) -> None:
+def check_targets_known(name: str, value: Any) -> None:
+    """Refuses NaN and infinity in targets; `name` is for the message."""
+    check_values(
+        name,
+        value,
+        "Clean the data before training. A loss leaves out targets of NaN if it is "
+        "wrapped: `mk.KnownTargets('mse')`.",
+    )
+
+
+def check_values(
+    name: str, value: Any, remedy: str = "Clean the data before training."
+) -> None:
     """Refuses NaN and infinity in the arrays of `value`; `name` is for the message."""
     for leaf in tf.nest.flatten(value):
         array = np.asarray(leaf)
@@ -177,7 +189,7 @@ def check_values(name: str, value: Any) -> None:
             bad = int(np.size(array) - np.isfinite(array).sum())
             raise ValueError(
                 f"`{name}` must be finite. Received: {bad} of {array.size} values "
-                "are NaN or infinite. Clean the data before training."
+                f"are NaN or infinite. {remedy}"
             )
 
 

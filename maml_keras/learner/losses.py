@@ -14,6 +14,7 @@ from maml_keras.backend.cross_entropy import exact_cross_entropy
 from maml_keras.backend.moments import exact_moments
 from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.resizing import exact_resizing
+from maml_keras.learner.known_targets import KnownTargets, without_missing
 from maml_keras.learner.masks import expanded, reduced, together
 from maml_keras.learner.weights import are_weights
 
@@ -69,7 +70,8 @@ class PureLoss:
             self._function = keras.losses.get(identifier)
             # One loss for several outputs applies to each output. But a function gets
             # all outputs at once.
-            self._per_output = isinstance(identifier, (str, keras.losses.Loss))
+            kinds = (str, keras.losses.Loss, KnownTargets)
+            self._per_output = isinstance(identifier, kinds)
 
     @property
     def name(self) -> str:
@@ -117,6 +119,8 @@ class PureLoss:
         That is 0 for logits and 0.5 for probabilities; None for other losses.
         """
         function = None if self._parts is not None else self._function
+        if isinstance(function, KnownTargets):
+            return PureLoss(function.function).decision
         kinds = keras.losses.BinaryCrossentropy, keras.losses.BinaryFocalCrossentropy
         if isinstance(function, kinds):
             return 0.0 if function.from_logits else 0.5
@@ -152,6 +156,26 @@ class PureLoss:
         if isinstance(function, functools.partial):
             return function.keywords.get("ignore_class")
         return getattr(function, "ignore_class", None)
+
+    @property
+    def takes_missing(self) -> bool:
+        """True if the loss leaves out a target of NaN."""
+        return self._parts is None and isinstance(self._function, KnownTargets)
+
+    def counted(self, y: Any) -> Any:
+        """Targets with 0 in place of each NaN that the loss leaves out.
+
+        Args:
+            y: targets `[examples, ...]`, or a nest of such for several outputs.
+        """
+        if isinstance(self._parts, dict):
+            parts = self._parts.items()
+            return {**y, **{key: part.counted(y[key]) for key, part in parts}}
+        if self._parts is not None:
+            return [part.counted(one) for part, one in zip(self._parts, y)]
+        if not self.takes_missing:
+            return y
+        return tf.nest.map_structure(without_missing, y)
 
     def class_numbers(
         self, y_true: Any, y_pred: Any

@@ -46,12 +46,13 @@ def bad_tasks(maml: Any, data: Any) -> list[BadTask]:
     _check_weights(maml)
     task, query_y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     elements = episode_checks.elements(task, query_y, sample_weight)
+    known = _known(maml, elements)
     seen = tf.nest.map_structure(lambda t: t.numpy(), _search(maml)(elements))
     seen_before = int(maml.episodes_seen.numpy())
     found = []
     for position in range(len(seen["loss"])):
         one = {name: values[position] for name, values in seen.items()}
-        what = _in_data(elements, position) or _in_numbers(maml, one)
+        what = _in_data(known, position) or _in_numbers(maml, one)
         if what is not None:
             found.append(BadTask(position, seen_before + position, *what))
     return found
@@ -111,6 +112,14 @@ def _flags(tensors: list[Any]) -> Any:
     if tensors[0].dtype == tf.bool:
         return tf.stack(tensors)
     return tf.stack([all_finite([t]) for t in tensors])
+
+
+def _known(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
+    """The same batch without the missing targets that its losses leave out."""
+    task = elements["task"]
+    support_y = maml.inner.loss.counted(task["support_y"])
+    query_y = maml._outer_loss.counted(elements["query_y"])
+    return {**elements, "task": {**task, "support_y": support_y}, "query_y": query_y}
 
 
 def _in_data(elements: dict[str, Any], position: int) -> tuple[str, str] | None:

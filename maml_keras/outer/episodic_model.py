@@ -25,6 +25,7 @@ from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.learner import input_checks, masks
 from maml_keras.learner.batch_checks import BatchChecks
+from maml_keras.learner.known_targets import of_known
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.losses import LossIdentifier, PureLoss
 from maml_keras.learner.weights import are_weights
@@ -133,6 +134,8 @@ class EpisodicModel(keras.Model, abc.ABC):
         self.task_map.forget()
         self._xla_refused = False
         self._outer_loss = self.inner.loss if loss is None else PureLoss(loss)
+        if self._outer_loss.takes_missing:
+            kwargs = {**kwargs, "metrics": of_known(kwargs.get("metrics"))}
         with self._scope():
             super().compile(
                 optimizer=optimizer,
@@ -214,12 +217,17 @@ class EpisodicModel(keras.Model, abc.ABC):
         If queries have weights, a metric is `sum(w_i m_i) / sum(w_i)` over all tasks.
 
         Raises:
-            ValueError: if queries have weights, and a metric is no mean over them.
+            ValueError: if queries have weights, and a metric is no mean over them; or
+                if the loss leaves out missing targets, and a metric does not.
         """
         y, y_pred = in_unit(self, y), in_unit(self, y_pred)
+        if self._outer_loss.takes_missing:
+            y_pred = keras_functions.counting_known(y_pred)
         metrics: dict[str, Any] = super().compute_metrics(
             x, _joined(y), _joined(y_pred), _joined(sample_weight)
         )
+        if self._outer_loss.takes_missing:
+            keras_functions.check_known(self)
         if any(map(are_weights, masks.taken(y_pred).values())):
             keras_functions.check_means(self)
         return metrics
@@ -249,7 +257,12 @@ class EpisodicModel(keras.Model, abc.ABC):
         adopt(self, x, kwargs.get("validation_data"))
         with plainly():
             batch = fit_checks.check_training_data(
-                self.learner, self.inner, x, y, prepared=self.preparation is not None
+                self.learner,
+                self.inner,
+                x,
+                y,
+                outer=self._outer_loss,
+                prepared=self.preparation is not None,
             )
         steps = automatic_settings.steps_of_epoch(x, **kwargs)
         epochs = kwargs.get("epochs", 1) - kwargs.get("initial_epoch", 0)
@@ -287,7 +300,7 @@ class EpisodicModel(keras.Model, abc.ABC):
             with plainly(), self._noticing_lost_workers():
                 return super().fit(x, y, **kwargs)
         checks = fit_checks.GeneratorChecks(
-            self.learner, self.inner, self._batch_checks()
+            self.learner, self.inner, self._batch_checks(), outer=self._outer_loss
         )
         callbacks = kwargs.pop("callbacks", None)
         if not isinstance(callbacks, keras.callbacks.CallbackList):

@@ -25,7 +25,13 @@ NO_BATCH = (
 
 
 def check_training_data(
-    learner: Learner, inner: InnerLoop, x: Any, y: Any, *, prepared: bool = False
+    learner: Learner,
+    inner: InnerLoop,
+    x: Any,
+    y: Any,
+    *,
+    outer: PureLoss,
+    prepared: bool = False,
 ) -> Any:
     """Checks the first batch of the data that `fit` received.
 
@@ -34,6 +40,7 @@ def check_training_data(
         inner: the inner loop; class labels are checked against the model's outputs.
         x: a dataset, or the task dict itself. An iterator is not read.
         y: None, or the query targets.
+        outer: the outer loss, of the query targets.
         prepared: bool, whether class numbers come from a preparation, which gives a
             class the same number in each task.
 
@@ -46,7 +53,7 @@ def check_training_data(
     batch = _first_batch(x, y)
     if batch is None:
         return None
-    return check_first_batch(learner, inner, batch, prepared=prepared)
+    return check_first_batch(learner, inner, batch, outer=outer, prepared=prepared)
 
 
 def audit(x: Any, validation: Any) -> None:
@@ -81,13 +88,20 @@ class GeneratorChecks(keras.callbacks.Callback):
         learner: the model as a pure function.
         inner: the inner loop.
         look: looks at each batch.
+        outer: the outer loss.
     """
 
     def __init__(
-        self, learner: Learner, inner: InnerLoop, look: Callable[[Any], None]
+        self,
+        learner: Learner,
+        inner: InnerLoop,
+        look: Callable[[Any], None],
+        *,
+        outer: PureLoss,
     ) -> None:
         super().__init__()
         self._learner, self._inner, self._look = learner, inner, look
+        self._outer = outer
         self._steps_left: int | None = None
         self.raised: Exception | None = None
 
@@ -113,7 +127,9 @@ class GeneratorChecks(keras.callbacks.Callback):
         try:
             for batch in generator:
                 if first:
-                    check_first_batch(self._learner, self._inner, batch)
+                    check_first_batch(
+                        self._learner, self._inner, batch, outer=self._outer
+                    )
                 self._look(batch)
                 first = False
                 yield batch
@@ -131,7 +147,12 @@ class GeneratorChecks(keras.callbacks.Callback):
 
 
 def check_first_batch(
-    learner: Learner, inner: InnerLoop, batch: Any, *, prepared: bool = False
+    learner: Learner,
+    inner: InnerLoop,
+    batch: Any,
+    *,
+    outer: PureLoss,
+    prepared: bool = False,
 ) -> Any:
     """Checks a batch by all that need not be true of every batch.
 
@@ -139,6 +160,7 @@ def check_first_batch(
         learner: the model as a pure function.
         inner: the inner loop; class labels are checked against the model's outputs.
         batch: `(task, query_y)` or `(task, query_y, sample_weight)`.
+        outer: the outer loss, of the query targets.
         prepared: bool, whether class numbers come from a preparation.
 
     Returns:
@@ -152,11 +174,11 @@ def check_first_batch(
     episode_checks.check_dense(task, query_y)
     task, query_y = tf.nest.map_structure(tf.convert_to_tensor, (task, query_y))
     episode_checks.check_batch(task, query_y)
-    for name, value in {**task, "query_y": query_y}.items():
-        # Weights have a check of their own.
-        if name in weights.WEIGHTS:
-            continue
-        episode_checks.check_values(name, value)
+    for name in ("support_x", "query_x"):  # Weights have a check of their own.
+        episode_checks.check_values(name, task[name])
+    support_y = inner.loss.counted(task["support_y"])
+    episode_checks.check_targets_known("support_y", support_y)
+    episode_checks.check_targets_known("query_y", outer.counted(query_y))
     weights.check_values(task)
     input_checks.check_scale(learner.model, task, hint=input_checks.TRAINING)
     input_checks.warn_of_scale(learner.model, task["support_x"])
@@ -218,7 +240,7 @@ def checked_support(
         }
     )
     episode_checks.check_values("support_x", x)
-    episode_checks.check_values("support_y", y)
+    episode_checks.check_targets_known("support_y", loss.counted(y))
     if loss.is_sparse_categorical and not tf.nest.is_nested(y):
         output = _output_shape(learner, tf.nest.map_structure(lambda a: a[:1], x))
         episode_checks.check_class_numbers("support_y", y[None], output)

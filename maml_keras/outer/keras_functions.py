@@ -10,6 +10,8 @@ import tensorflow as tf
 from maml_keras.backend.graph_passes import without_idle_passes
 from maml_keras.execution import fused_steps, xla_choice
 from maml_keras.execution.step_by_step import step_by_step
+from maml_keras.learner import masks
+from maml_keras.learner.known_targets import KnownTargets
 
 
 def train_function(model: Any) -> Any:
@@ -138,6 +140,37 @@ def _counting(model: Any, function: Any) -> Any:
         return {**logs, "bad_tasks": float(model.tasks_left_out)}
 
     return counted
+
+
+def counting_known(y_pred: Any) -> Any:
+    """Predictions whose mask makes Keras's metrics look at the mask of their values.
+
+    Keras reads the mask of a metric's values only if examples have weights, so without
+    a mask each example gets the weight 1.
+
+    Args:
+        y_pred: predictions `[tasks, examples, targets]`.
+    """
+    rank = len(y_pred.shape)
+    found = masks.taken(y_pred) or {0: tf.ones(tf.shape(y_pred)[:2], tf.bool)}
+    wide = {place: masks.expanded(mask, rank) for place, mask in found.items()}
+    return masks.put_back(tf.identity(y_pred), wide)
+
+
+def check_known(model: Any) -> None:
+    """Refuses compiled metrics that would count missing targets.
+
+    Raises:
+        ValueError: with the name of the metric.
+    """
+    compiled = model._compile_metrics
+    for metric in compiled.metrics if compiled else []:
+        if not isinstance(getattr(metric, "_fn", None), KnownTargets):
+            raise ValueError(
+                "A metric must leave out missing targets, as the loss does. Received: "
+                f"the metric '{metric.name}' of class {type(metric).__name__}. Pass "
+                "its name, or `mk.KnownTargets(function)`."
+            )
 
 
 def check_means(model: Any) -> None:

@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maml_keras.data import from_table
+from maml_keras.data import (
+    FewExamples,
+    TablePreparation,
+    audit,
+    from_table,
+    split_tasks,
+)
 
 
 def frame():
@@ -126,3 +132,66 @@ def test_rows_without_a_target_are_left_out_and_counted():
 def test_missing_tasks_are_refused():
     with pytest.raises(ValueError, match="'country' .*1 missing, the first in row 1"):
         made(frame().assign(country=["x", None, "x", "z", "y", "x"]))
+
+
+def masked_rows():
+    data = {
+        "shop": list("ccaabbb"),
+        "size": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
+        "sales": [None, None, 1.0, None, 2.0, 3.0, 4.0],
+        "visits": [None, 7.0, None, 9.0, 1.0, None, 2.0],
+    }
+    how = {"task": "shop", "inputs": ["size"], "target": ["sales", "visits"]}
+    return data, how
+
+
+def test_a_row_with_one_of_several_targets_stays_under_mask():
+    data, how = masked_rows()
+    with pytest.raises(ValueError, match="'sales' .*3 missing, the first in row 0"):
+        from_table(data, **how)
+    left = from_table(data, **how, missing_target="leave_out", at_least=1)
+    assert left.rows.tolist() == [4, 6]
+    made = from_table(data, **how, missing_target="mask", at_least=1)
+    assert made.rows.tolist() == [2, 3, 4, 5, 6, 1]
+    assert made.unlabelled == 1
+    np.testing.assert_array_equal(
+        made.targets["visits"].values, [np.nan, 9.0, 1.0, np.nan, 2.0, 7.0]
+    )
+    # Each target is scaled by the rows that have it.
+    preparation = TablePreparation.fit(made)
+    assert preparation.target_columns.mean == [2.5, 4.75]
+    _, y = preparation.raw(data)
+    assert np.isnan(y).sum() == 6
+    x, y = preparation.labelled(*preparation.raw(data))
+    assert x["size"].tolist() == [2.0, 3.0, 4.0, 5.0, 6.0, 8.0]
+    scaled = preparation.targets(y)
+    np.testing.assert_allclose(preparation.restored(scaled), y, rtol=1e-6)
+    data["sales"] = data["visits"] = [None] * 7
+    with pytest.raises(ValueError, match="a row with a target among sales, visits"):
+        from_table(data, **how, missing_target="mask")
+
+
+def test_labels_may_be_missing_under_mask():
+    data, how = masked_rows()
+    sales = [None, None, True, None, True, False, False]
+    data["sales"] = pd.array(sales, dtype="boolean")
+    data["visits"] = pd.array([None, *[True, False] * 3], dtype="boolean")
+    made = from_table(data, **how, missing_target="mask", at_least=1)
+    preparation = TablePreparation.fit(made)
+    _, y = preparation.labelled(*preparation.raw(data))
+    prepared = preparation.targets(y).numpy()
+    np.testing.assert_array_equal(prepared[:, 0], [np.nan, 1.0, np.nan, 1.0, 0.0, 0.0])
+    with pytest.raises(Exception, match="0 or 1"):
+        preparation.targets(np.array([[0.5, np.nan]], "float32"))
+
+
+def test_an_audit_takes_masked_targets_for_what_they_are():
+    data, how = masked_rows()
+    rows = {name: list(values) * 6 for name, values in data.items()}
+    rows["shop"] = [f"{s}{i // 7}" for i, s in enumerate(rows["shop"])]
+    rows["size"] = [float(i) for i in range(42)]
+    table = from_table(rows, **how, missing_target="mask", at_least=2)
+    train, _, test = split_tasks(table, train=8, validation=0, test=4)
+    tasks = FewExamples(train, shots=1, queries=1)
+    report = audit(tasks, test=FewExamples(test, shots=1, queries=1))
+    assert "NaN" not in str(report)

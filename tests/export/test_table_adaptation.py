@@ -291,3 +291,40 @@ def test_rows_of_the_data_without_a_target_are_predicted(rows, tmp_path):
     few = run(*given, "--query", tmp_path / "rows.csv")
     yours, query = (line.split()[1:] for line in few.output.splitlines()[2:4])
     assert yours == query
+
+
+def test_rows_with_one_of_several_targets_count_for_this_target(tmp_path):
+    both = frame().assign(rent=lambda d: d.price / 20 + d["floor area"].fillna(30))
+    both.loc[::3, "price"] = np.nan
+    both.loc[1::3, "rent"] = np.nan
+    table = mk.data.from_table(
+        both,
+        task="town",
+        inputs=COLUMNS,
+        target=["price", "rent"],
+        missing="mean",
+        missing_target="mask",
+    )
+    train, _, _ = mk.data.split_tasks(table, train=8, validation=0, test=4)
+    network = keras.Sequential(
+        [keras.Input([train.preparation.num_features]), keras.layers.Dense(2)]
+    )
+    loss = mk.KnownTargets("mse")
+    maml = mk.MAML(network, mk.InnerLoop(loss, mk.SGD(0.05), steps=2))
+    maml.compile("adam", metrics=["mae"])
+    tasks = mk.data.FewExamples(train, shots=3, queries=5)
+    episodes = mk.data.episodes(tasks, batch_size=4, seed=0)
+    history = maml.fit(episodes, steps_per_epoch=3, verbose=0).history
+    assert np.isfinite(history["mean_absolute_error"]).all()
+    export = maml.export(tmp_path / "saved", verbose=0)
+    mine = both[both.town == 3]
+    mine.to_csv(tmp_path / "rows.csv", index=False)
+    done = run("adapt", export, "--data", tmp_path / "rows.csv", "--steps", 2)
+    assert done.exit_code == 0, done.output
+    # The error in the unit of the table, over the targets that the file has.
+    tuned = mk.fine_tune(export, mine, steps=2, verbose=0)
+    x, y = maml.preparation.raw(mine)
+    error = tuned.predict(x, verbose=0) - y
+    row = next(r for r in done.output.splitlines() if "mean squared error" in r)
+    assert float(row.split()[2]) == pytest.approx(np.nanmean(error**2), rel=1e-3)
+    assert np.isnan(y).sum() == 6

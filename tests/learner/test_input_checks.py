@@ -160,7 +160,11 @@ def test_tables_far_from_size_one_give_a_warning(x, layers, warned):
     if warned:
         with pytest.warns(UserWarning, match=warned):
             fit_checks.check_training_data(
-                learner.learner, learner.inner, task, np.zeros([2, 5, 2])
+                learner.learner,
+                learner.inner,
+                task,
+                np.zeros([2, 5, 2]),
+                outer=learner.inner.loss,
             )
 
 
