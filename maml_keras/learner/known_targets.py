@@ -30,6 +30,7 @@ class KnownTargets:
         ValueError: if `function` is unknown, or no mean over the targets of a row, such
             as a categorical cross-entropy.
 
+    >>> from maml_keras.learner import PureLoss
     >>> loss = PureLoss(KnownTargets("mse"))
     >>> y = tf.constant([[1.0, np.nan], [2.0, 5.0]])
     >>> float(loss(y, tf.zeros([2, 2])))  # (1 + 4 + 25) / 3
