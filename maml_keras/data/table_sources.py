@@ -95,9 +95,7 @@ def _frames(
             )
         yield pandas.DataFrame(data)
     elif hasattr(data, "column_names") and hasattr(data, "iter"):
-        for name in names:
-            _check_there(data, name, data.column_names)
-        yield from _of_datasets(data, [*names, *optional], pandas)
+        yield from _of_datasets(data, names, optional, pandas)
     elif hasattr(data, "column_names") and hasattr(data, "to_pandas"):  # pyarrow.
         for name in names:
             _check_there(data, name, data.column_names)
@@ -158,11 +156,18 @@ def _of_file(
                 yield opened.read_row_group(group, columns=there).to_pandas()
 
 
-def _of_datasets(data: Any, names: list[str], pandas: Any) -> Iterator[Any]:
+def _of_datasets(
+    data: Any, names: list[str], optional: list[str], pandas: Any
+) -> Iterator[Any]:
     """A dataset of the package `datasets`; class numbers become class names."""
-    there = [name for name in names if name in data.column_names]
+    # A stream does not know its columns after `map`, so its first row tells them.
+    known = data.column_names or list(next(iter(data), {}))
+    for name in names:
+        _check_there(data, name, known)
+    there = [name for name in (*names, *optional) if name in known]
     features = getattr(data, "features", None) or {}
-    for batch in data.select_columns(there).iter(ROWS_AT_ONCE):
+    # Plain values, also if the user chose a format such as "numpy" or "arrow".
+    for batch in data.select_columns(there).with_format(None).iter(ROWS_AT_ONCE):
         frame = pandas.DataFrame({name: list(batch[name]) for name in there})
         for name in there:
             classes = getattr(features.get(name), "names", None)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from maml_keras.data import from_table
 from maml_keras.data.table_sources import read_columns
 
 NAMES = ["city", "size", "code", "open"]
@@ -37,6 +38,10 @@ class Datasets:
 
     def select_columns(self, names):
         return Datasets(self._frame[names], self.features)
+
+    def with_format(self, kind):
+        assert kind is None
+        return self
 
     def iter(self, batch_size):
         for start in range(0, len(self._frame), 3):
@@ -101,6 +106,76 @@ def test_class_numbers_of_datasets_become_names():
         "red",
         "",
     ]
+
+
+@pytest.fixture
+def hugging_face():
+    """A `datasets.Dataset` of the package itself, with each kind of column."""
+    datasets = pytest.importorskip(
+        "datasets", reason="the package datasets is not here"
+    )
+    columns = {
+        "shop": list("aabbcc"),
+        "size": [1.0, 2.0, None, 4.0, 5.0, 6.0],
+        "open": [True, False, True, None, True, False],
+        "kind": [0, 1, -1, 1, 0, 1],
+        "day": list(pd.date_range("2024-01-01", periods=6).to_pydatetime())[::-1],
+        "sales": [1, 2, 3, 4, 5, 6],
+    }
+    kinds = {
+        "shop": datasets.Value("string"),
+        "size": datasets.Value("float64"),
+        "open": datasets.Value("bool"),
+        "kind": datasets.ClassLabel(names=["x", "y"]),
+        "day": datasets.Value("timestamp[s]"),
+        "sales": datasets.Value("int64"),
+    }
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
+
+
+def test_a_dataset_of_hugging_face_is_a_table(hugging_face, tmp_path):
+    import datasets
+
+    path = str(tmp_path / "a.parquet")
+    hugging_face.to_parquet(path)
+    cached = {"cache_dir": str(tmp_path / "cache")}
+    stream = hugging_face.to_iterable_dataset()
+    for data in (
+        hugging_face,
+        hugging_face.with_format("numpy"),
+        hugging_face.with_format("arrow"),
+        datasets.Dataset.from_parquet(path, **cached),
+        datasets.load_dataset("parquet", data_files=path, **cached)["train"],
+        stream,
+    ):
+        table = from_table(
+            data,
+            task="shop",
+            inputs=["size", "open", "kind"],
+            target="sales",
+            order="day",
+            missing="mean",
+        )
+        assert table.names == ("a", "b", "c")
+        # The days fall, so each shop's second row comes first.
+        np.testing.assert_array_equal(table.targets["sales"].values, [2, 1, 4, 3, 6, 5])
+        assert table.inputs["kind"].values.tolist() == ["y", "x", "y", "", "y", "x"]
+        np.testing.assert_array_equal(
+            table.inputs["open"].values, [0, 1, np.nan, 1, 0, 1]
+        )
+        np.testing.assert_array_equal(
+            table.inputs["size"].values, [2, 1, 4, np.nan, 6, 5]
+        )
+    mapped = stream.map(lambda row: {**row, "sales": 10 * row["sales"]})
+    assert mapped.column_names is None
+    found = read_columns(mapped, ["sales"])["sales"]
+    assert found.values.tolist() == [10, 20, 30, 40, 50, 60]
+    both = datasets.DatasetDict({"train": hugging_face})
+    with pytest.raises(ValueError, match=r"Pass one of them, such as data\['train'\]"):
+        read_columns(both, ["sales"])
+    for data in (hugging_face, mapped):
+        with pytest.raises(ValueError, match="a column 'sise'.*Did you mean 'size'"):
+            read_columns(data, ["sise"])
 
 
 def test_other_data_is_refused(tmp_path):
