@@ -18,7 +18,8 @@ def adapt(
         typer.Option(
             help="Examples of the task: a folder with a folder of images for each "
             "class, an .npz file with arrays `x` and `y`, one row for each example, or "
-            "a .csv or .parquet file for an export that was trained on a table. "
+            "a .csv or .parquet file for an export that was trained on a table or on "
+            "texts (columns `text` and `--target`). "
             "An .npz file may also hold query examples, `query_x` and `query_y`."
         ),
     ],
@@ -34,7 +35,8 @@ def adapt(
     target: Annotated[
         list[str] | None,
         typer.Option(
-            help="Target column of a table; once for each target.",
+            help="Target column of a table; once for each target. The column of "
+            "classes beside texts.",
             show_default="the names in training",
         ),
     ] = None,

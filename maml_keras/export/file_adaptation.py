@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import pathlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ import tensorflow as tf
 from maml_keras.backend.printable import printable
 from maml_keras.data import task_files
 from maml_keras.data.image_preparation import ImagePreparation
-from maml_keras.export import array_checks, card_file, reading, table_adaptation
+from maml_keras.data.text_preparation import TextPreparation
+from maml_keras.export import (
+    array_checks,
+    card_file,
+    reading,
+    table_adaptation,
+    text_adaptation,
+)
 from maml_keras.learner import episode_checks
 from maml_keras.learner.input_checks import SCALES_BYTES, looks_like_bytes
 from maml_keras.learner.losses import PureLoss
@@ -42,11 +50,12 @@ def adapt_file(
             arrays `x` and `y` `[examples, ...]`, and optionally `query_x` and
             `query_y`; images of bytes if the export takes raw images. For an export
             with a preparation of tables, a `.csv` or `.parquet` file with the columns
-            of training.
+            of training; for an export of texts, with a column `text` and the column
+            of classes that `target` names.
         query: None, or query examples in the same form. The rows of a table without
             its target columns are predicted.
         target: None, or the target columns of a table, if their names are not those of
-            training.
+            training; the column of classes beside texts.
         steps: int, gradient steps.
         learning_rate: float; None for the inner loop's rate.
         out: None, or the `.keras` file for the adapted network.
@@ -79,7 +88,14 @@ def adapt_file(
         reading.network(pathlib.Path(export) / "learner.keras")
     own = reading.preparation(export)
     rows: Any = ()
-    if own is None or isinstance(own, ImagePreparation):
+    shown: Callable[[Any, Any], list[str]]
+    shown = functools.partial(table_adaptation.answers, own)
+    if isinstance(own, TextPreparation):
+        texts = text_adaptation.examples(data, query, target, ways=_width(saved))
+        sets, rows = texts.sets, texts.rows
+        lines = _counted(texts.classes, texts.counts)
+        shown = functools.partial(text_adaptation.answers, texts.classes)
+    elif own is None or isinstance(own, ImagePreparation):
         _check_no_target(target, export)
         sets, lines = _examples(export, saved, data, query, verbose)
     else:
@@ -93,11 +109,11 @@ def adapt_file(
         if y is not None
     }
     loss = reading.loss_of(export, classes=sets["yours"][1].dtype.kind in "iu")
-    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
     if loss.is_sparse_categorical:
         for label, (_, y) in sets.items():
             name = "y" if label == "yours" else "query_y"
-            episode_checks.check_label_range(name, y[y != loss.ignored_class], width)
+            counted = y[y != loss.ignored_class]
+            episode_checks.check_label_range(name, counted, _width(saved))
     before = _measured(lambda x: _at_first(saved, *yours, x), sets, loss)
     reading.tuned(
         saved,
@@ -115,7 +131,7 @@ def adapt_file(
         for (label, name), value in after.items()
     ]
     for x in asked.values():
-        lines += table_adaptation.answers(own, saved.serve(x), rows)
+        lines += shown(saved.serve(x), rows)
     if out is not None:
         model = reading.ordinary(export, saved, yours[0])
         pathlib.Path(out).parent.mkdir(parents=True, exist_ok=True)
@@ -139,8 +155,7 @@ def _examples(
             "`export` must have one input and one output to be adapted to files. "
             f"Received: {x_spec} and {y_spec}. Use `mk.fine_tune(path, x, y)`."
         )
-    width = saved.serve.concrete_functions[0].structured_outputs.shape[-1]
-    ways = int(width) if y_spec.dtype.is_integer else None
+    ways = _width(saved) if y_spec.dtype.is_integer else None
     shape = tuple(x_spec.shape[1:])
     # Such an export scales images itself.
     raw = x_spec.dtype == tf.uint8
@@ -163,11 +178,20 @@ def _examples(
     elif {"query_x", "query_y"} <= set(arrays):
         names = "query_x", "query_y"
         sets["query"] = fitting(*(arrays[name] for name in names), names=names)
-    lines = [
+    return sets, _counted(mine.classes, mine.counts)
+
+
+def _width(saved: Any) -> int:
+    """The outputs of an export that has one array of them."""
+    return int(saved.serve.concrete_functions[0].structured_outputs.shape[-1])
+
+
+def _counted(classes: Sequence[str], counts: Sequence[int]) -> list[str]:
+    """A line with the number, the name and the examples of each class."""
+    return [
         f"class {number}: {name}, {count} example(s)"
-        for number, (name, count) in enumerate(zip(mine.classes, mine.counts))
+        for number, (name, count) in enumerate(zip(classes, counts))
     ]
-    return sets, lines
 
 
 def _check_no_target(target: list[str] | None, export: str | pathlib.Path) -> None:
