@@ -20,6 +20,7 @@ from maml_keras_cli.options import (
     Resume,
     Seconds,
     Seed,
+    Seeds,
     Steps,
     Tasks,
     Verbose,
@@ -45,6 +46,7 @@ def compare(
     iterations: Iterations = None,
     seconds: Seconds = None,
     seed: Seed = 0,
+    seeds: Seeds = 1,
     steps: Steps = None,
     tasks: Tasks = 600,
     data_dir: DataDir = None,
@@ -57,11 +59,12 @@ def compare(
     """Train several algorithms and test them on the same new tasks.
 
     Prints a table with the mean and its 95% half-width after several steps, and with
-    the paired difference from the first algorithm. Writes the table, a plot and
+    the paired difference from the first algorithm. With several seeds, intervals over
+    seeds and over tasks are told apart. Writes the table, a plot and
     `config.toml`: `maml-keras compare --config FOLDER/config.toml` repeats the
     comparison.
     """
-    from maml_keras.experiments import comparison, registry, run_folder
+    from maml_keras.experiments import comparing, registry, run_folder
 
     chosen = registry.get(preset)
     default = pathlib.Path("runs") / f"{preset}-compare"
@@ -73,12 +76,12 @@ def compare(
                     "which holds a single run. Continue that run with `maml-keras "
                     "train ... --resume`."
                 )
-            algorithms, seed, steps, tasks = as_begun(
-                context, folder, "algorithms", "seed", "steps", "tasks"
+            algorithms, seed, seeds, steps, tasks = as_begun(
+                context, folder, "algorithms", "seed", "seeds", "steps", "tasks"
             )
             if isinstance(algorithms, list):
                 algorithms = ",".join(algorithms)
-        result = comparison.compare(
+        result = comparing.compare(
             chosen,
             [name.strip() for name in algorithms.split(",")],
             folder,
@@ -87,6 +90,7 @@ def compare(
             steps=steps,
             num_tasks=tasks,
             seed=seed,
+            seeds=seeds,
             data_dir=text(data_dir and data_dir.absolute()),
             download=download,
             verbose=0 if quiet else 1,

@@ -86,6 +86,14 @@ Seed = Annotated[
         help="Seed of weights and training episodes, a whole number of 32 bits.",
     ),
 ]
+Seeds = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="How many seeds to train each algorithm with: --seed, the next one, and "
+        "so on. All are tested on the same tasks.",
+    ),
+]
 DataDir = Annotated[
     pathlib.Path | None,
     typer.Option(

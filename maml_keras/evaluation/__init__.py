@@ -2,6 +2,7 @@
 intervals, tables and plots."""
 
 from maml_keras.evaluation.evaluate import evaluate_episodes
+from maml_keras.evaluation.over_seeds import SeedMean
 from maml_keras.evaluation.plots import plot_curves, plot_fits, plot_task
 from maml_keras.evaluation.rate_curve import RateCurve, rate_curve
 from maml_keras.evaluation.result import Evaluation, half_width
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluation",
     "InnerTrace",
     "RateCurve",
+    "SeedMean",
     "evaluate_episodes",
     "half_width",
     "plot_curves",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from maml_keras.evaluation.over_seeds import SeedMean
 from maml_keras.evaluation.result import Evaluation
 from maml_keras.evaluation.task_tables import is_curve, is_images, task_text
 
@@ -79,6 +80,53 @@ def plot_comparison(
     left.grid(alpha=0.3)
     handles = right.get_legend_handles_labels()
     figure.legend(*handles, loc="outside right upper")
+    return _saved(figure, path)
+
+
+def plot_seeds(
+    runs: Mapping[str, Any],
+    means: Mapping[str, SeedMean],
+    differences: Mapping[str, SeedMean],
+    path: str | pathlib.Path,
+    *,
+    metric: str,
+) -> pathlib.Path:
+    """Every run of every algorithm, the means over seeds, and the paired differences.
+
+    Args:
+        runs: by name, the mean over tasks of each run `[seeds]`.
+        means: by name, a `SeedMean`.
+        differences: by name, a `SeedMean` of the difference from the first.
+        path: the PNG to write.
+        metric: str, the metric's name.
+
+    Returns:
+        The path.
+    """
+    first, *_ = means
+    size = 11, 1.6 + 0.45 * len(means)
+    figure, panels = _subplots(1, 2, figsize=size, sharey=True)
+    rows = dict(zip(means, range(len(means))))
+    for axes, bars in zip(panels, (means, differences)):
+        for name, mean in bars.items():
+            for half, width in ((mean.half_width, 1.5), (mean.over_tasks, 5.0)):
+                axes.errorbar(
+                    mean.mean, rows[name], xerr=half, fmt="none", elinewidth=width
+                )
+            axes.plot(mean.mean, rows[name], "ko", markersize=5)
+        axes.grid(alpha=0.3, axis="x")
+    left, right = panels
+    for name, values in runs.items():
+        left.plot(values, np.full(len(values), rows[name] - 0.22), "|", color="0.3")
+    right.axvline(0.0, color="black", linewidth=0.8)
+    left.set_yticks(list(rows.values()), list(rows))
+    left.invert_yaxis()
+    left.set_xlabel(f"query {metric}; ticks: single runs")
+    right.set_xlabel(f"paired difference from {first}")
+    left.set_title(
+        "Mean over seeds\nthin: 95% for new runs and tasks; thick: new tasks"
+    )
+    right.set_title("Differences\nthin: 95% for new runs and tasks; thick: new tasks")
     return _saved(figure, path)
 
 

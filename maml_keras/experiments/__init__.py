@@ -7,15 +7,18 @@ from maml_keras.experiments.baselines import (
     random_initialisation,
     sinusoid_oracle,
 )
-from maml_keras.experiments.comparison import Comparison, compare
+from maml_keras.experiments.comparing import compare
+from maml_keras.experiments.comparison import Comparison
 from maml_keras.experiments.preset import Families, Preset, cross_entropy
 from maml_keras.experiments.registry import get
 from maml_keras.experiments.runs import evaluate, load, train
+from maml_keras.experiments.seed_comparison import SeedComparison
 
 __all__ = [
     "Comparison",
     "Families",
     "Preset",
+    "SeedComparison",
     "compare",
     "cross_entropy",
     "evaluate",

@@ -1,28 +1,15 @@
-"""Compares several algorithms on the same test tasks, task by task."""
+"""The result of a comparison: several algorithms on the same test tasks."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
-import logging
-import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from maml_keras import recipes
-from maml_keras.evaluation.plots import plot_comparison
 from maml_keras.evaluation.result import Evaluation, half_width
-from maml_keras.experiments import baselines, run_folder, run_lock, runs
-from maml_keras.experiments.compared_algorithm import Contender
-from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, Grid, grid
-from maml_keras.experiments.preset import Preset
-from maml_keras.monitoring import figures
-from maml_keras.monitoring.tensorboard_hparams import settings_of, write_contenders
-
-logger = logging.getLogger(__name__)
+from maml_keras.experiments.own_settings import VALIDATION_TASKS, Choice, Grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,9 +150,9 @@ class Comparison:
                 **result.summary(),
                 "iterations": self.iterations[name],
                 "seconds": self.seconds[name],
-                "difference": _json_figures(self.difference(name)),
+                "difference": json_figures(self.difference(name)),
                 "differences": [
-                    _json_figures(self.difference(name, step))
+                    json_figures(self.difference(name, step))
                     for step in range(self.steps + 1)
                 ],
                 **(
@@ -178,197 +165,8 @@ class Comparison:
         }
 
 
-def compare(
-    preset: Preset,
-    algorithms: Sequence[str],
-    folder: str | pathlib.Path,
-    *,
-    iterations: int | None = None,
-    seconds: float | None = None,
-    num_tasks: int = 600,
-    steps: int | None = None,
-    seed: int = 0,
-    data_dir: str | None = None,
-    download: bool = False,
-    verbose: str | int = "auto",
-    command: str = "",
-    announce: Callable[[str], None] | None = None,
-) -> Comparison:
-    """Trains each algorithm on a preset, and tests all on the same episodes.
-
-    The folder gets a run folder for each algorithm, `comparison.json`, `comparison.md`
-    and `comparison.png`. Its subfolder `test` gets a TensorBoard run for each
-    algorithm, which TensorBoard's page HParams shows. An algorithm that is already
-    trained in the folder is not trained again, so an interrupted comparison continues
-    where it stopped.
-
-    Args:
-        preset: the tasks, the network and the schedule.
-        algorithms: names of recipes or of baselines (`BASELINES`); the others are
-            compared with the first.
-        folder: a new folder, or the folder of a comparison to continue.
-        iterations: int, meta-steps of each algorithm; None for the preset's.
-        seconds: float, training time of each algorithm, in place of a number of
-            meta-steps. Compilation, looks at validation tasks and backups do not
-            count. Outer rates follow their schedules by the share of the time used;
-            see `runs.train`.
-        num_tasks: int, test tasks.
-        steps: int, adaptation steps; None for the preset's.
-        seed: int, draws weights and training episodes, the same for all algorithms.
-        data_dir: str, folder of the TFDS data sets.
-        download: bool, whether TFDS may download.
-        verbose: as in `keras.Model.fit`.
-        command: str, recorded in the folder; by default this call.
-        announce: called with a line such as `"anil (3 of 6)"` when each begins.
-
-    Returns:
-        A `Comparison`.
-
-    Raises:
-        ValueError: if an algorithm is unknown, given twice, or not made for the
-            preset's tasks.
-        BlockingIOError: if another process compares in the folder.
-        FileExistsError: if the folder holds something other than a comparison.
-    """
-    known = {*recipes.RECIPES, *baselines.BASELINES}
-    unknown = [name for name in algorithms if name not in known]
-    if unknown or len(set(algorithms)) < max(1, len(algorithms)):
-        near = [n for u in unknown for n in difflib.get_close_matches(u, known, n=1)]
-        hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
-        raise ValueError(
-            f"`algorithms` must be different names from {', '.join(sorted(known))}. "
-            f"Received: {', '.join(algorithms)}.{hint}"
-        )
-    if num_tasks < 1:
-        raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    settings: dict[str, Any] = {
-        "preset": preset.name,
-        "algorithms": list(algorithms),
-        "iterations": iterations,
-        "seconds": seconds,
-        "seed": seed,
-        "steps": steps,
-        "tasks": num_tasks,
-        "data_dir": data_dir,
-    }
-    with run_lock.held(folder) as held:
-        return _compare(preset, held, settings, download, verbose, command, announce)
-
-
-def _compare(
-    preset: Preset,
-    folder: pathlib.Path,
-    settings: dict[str, Any],
-    download: bool,
-    verbose: str | int,
-    command: str,
-    announce: Callable[[str], None] | None,
-) -> Comparison:
-    """Compares as `compare` does, in a folder that this process holds."""
-    _check_folder(folder)
-    settings = _with_kept_settings(folder, settings)
-    command = command or _python_call(settings)
-    algorithms, seed = settings["algorithms"], settings["seed"]
-    iterations, seconds = settings["iterations"], settings["seconds"]
-    if settings["steps"] is not None:
-        # Validation in training takes these steps, too, so that the learning curve
-        # ends at the figure in the table.
-        preset = dataclasses.replace(preset, evaluation_steps=settings["steps"])
-    where: dict[str, Any] = {"data_dir": settings["data_dir"], "download": download}
-    for name in algorithms:
-        # Every algorithm is checked before the first is trained: the last one's turn
-        # may come hours later.
-        Contender.check(preset, name, where, iterations, seconds)
-    run_folder.write_config(folder, settings, program="compare", command=command)
-    results: dict[str, Evaluation] = {}
-    counts: dict[str, int] = {}
-    times: dict[str, float] = {}
-    histories: dict[str, list[dict[str, float]]] = {}
-    described: dict[str, dict[str, Any]] = {}
-    choices: dict[str, Choice] = {}
-    for number, name in enumerate(algorithms, start=1):
-        if announce is not None:
-            announce(f"{name} ({number} of {len(algorithms)})")
-        contender = Contender(preset, name, folder / name, seed, where, verbose)
-        maml, families = contender.trained(iterations, seconds, command)
-        counts[name], times[name] = contender.iterations, contender.seconds
-        histories[name] = runs.history(folder / name)
-        if contender.choice is not None:
-            choices[name] = contender.choice
-        described[name] = {**settings_of(maml), "meta-steps": counts[name]}
-        results[name] = runs.evaluate_on(
-            maml,
-            families,
-            steps=max(preset.evaluation_steps, contender.own_steps),
-            num_tasks=settings["tasks"],
-            verbose=verbose,
-        )
-    comparison = Comparison(
-        results, counts, times, choices, grid(preset) if choices else None
-    )
-    text = f"{preset.title}\n\n`{command}`\n\n{comparison.table()}\n\n{comparison}\n"
-    (folder / "comparison.md").write_text(text, encoding="utf-8")
-    (folder / "comparison.json").write_text(
-        json.dumps({"command": command, **comparison.summary()}, indent=2) + "\n",
-        encoding="utf-8",
-    )
-    ends = {name: r.until(comparison.end(name)) for name, r in results.items()}
-    write_contenders(folder / "test", described, ends, times)
-    if figures.can_draw():
-        shown = {name: r.until(comparison.steps) for name, r in results.items()}
-        plot_comparison(shown, histories, folder / "comparison.png")
-    else:
-        logger.warning(
-            "No comparison.png: plots need matplotlib (`pip install "
-            "'maml_keras[plot]'`). The other files are written."
-        )
-    return comparison
-
-
-def _check_folder(folder: pathlib.Path) -> None:
-    """Refuses a folder that holds something other than a comparison."""
-    begun = (folder / run_folder.CONFIG).exists() and run_folder.read_config(folder)
-    # A single run also has this file, but it names one `algorithm`.
-    if not run_lock.is_empty(folder) and "algorithms" not in (begun or {}):
-        raise FileExistsError(
-            "`folder` must be a new folder, or the folder of a comparison to continue. "
-            f"Received: {folder}, which holds something else. Choose another."
-        )
-
-
-def _with_kept_settings(
-    folder: pathlib.Path, settings: dict[str, Any]
-) -> dict[str, Any]:
-    """The settings, completed with those that the comparison began with.
-
-    Refuses another preset, seed, length or number of adaptation steps: the algorithms
-    that are trained already have the first ones.
-    """
-    if not (folder / run_folder.CONFIG).exists():
-        return settings
-    begun = run_folder.read_config(folder)
-    names = "preset", "seed", "iterations", "seconds", "steps"
-    kept = {k: begun.get(k) for k in names}
-    wanted = {k: settings[k] for k in kept if settings[k] is not None}
-    if any(kept[k] != v for k, v in wanted.items()):
-        raise ValueError(
-            "A comparison must continue with the settings it began with. Received: "
-            f"{wanted}, but {folder} began with {kept}. Choose another folder."
-        )
-    where = settings["data_dir"] or begun.get("data_dir")
-    return {**settings, **kept, "data_dir": where}
-
-
-def _python_call(settings: dict[str, Any]) -> str:
-    """The call of `compare` that repeats the figures."""
-    names = "iterations", "seconds", "steps", "seed", "data_dir"
-    given = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
-    keywords = "".join(f", {k}={v!r}" for k, v in given.items() if v is not None)
-    return f"compare(preset, {settings['algorithms']}, folder{keywords})"
-
-
-def _json_figures(figures: tuple[float, float]) -> list[float | None]:
-    # JSON has no NaN, so None stands for a figure that does not exist.
+def json_figures(figures: Iterable[float]) -> list[float | None]:
+    """Figures for JSON, which has no NaN: None stands for one that does not exist."""
     return [figure if np.isfinite(figure) else None for figure in figures]
 
 

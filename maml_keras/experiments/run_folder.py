@@ -25,6 +25,7 @@ KINDS = {
     "iterations": documents.WHOLE,
     "epoch": documents.WHOLE,
     "seed": documents.WHOLE,
+    "seeds": documents.WHOLE,
     "steps": documents.WHOLE,
     "tasks": documents.WHOLE,
     "seconds": documents.NUMBER,

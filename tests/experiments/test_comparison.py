@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from maml_keras.evaluation.result import Evaluation, half_width
 from maml_keras.experiments import registry, run_folder, runs
 from maml_keras.experiments.compared_algorithm import epoch_length
-from maml_keras.experiments.comparison import Comparison, compare
+from maml_keras.experiments.comparing import compare
+from maml_keras.experiments.comparison import Comparison
 from maml_keras.experiments.own_settings import Choice, Grid
 from maml_keras.experiments.preset import Families
 from maml_keras_cli import app

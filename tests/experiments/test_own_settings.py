@@ -10,7 +10,7 @@ import pytest
 import maml_keras as mk
 from maml_keras.experiments import baselines, registry, runs
 from maml_keras.experiments.compared_algorithm import Contender
-from maml_keras.experiments.comparison import compare
+from maml_keras.experiments.comparing import compare
 from maml_keras.experiments.own_settings import Choice, Grid, best, grid
 from maml_keras.experiments.preset import Families
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from maml_keras.experiments import comparison, registry, runs
+from maml_keras.experiments import comparing, registry, runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -24,7 +24,7 @@ def test_sinusoid_full_protocol_reaches_the_published_shape(tmp_path):
 
 def test_learned_rates_are_ahead_of_maml_after_one_step(tmp_path):
     learned = ["meta_sgd", "maml_plus_plus"]
-    found = comparison.compare(
+    found = comparing.compare(
         registry.get("sinusoid"),
         ["maml", *learned],
         tmp_path / "compared",

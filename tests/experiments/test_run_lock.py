@@ -13,7 +13,7 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras.experiments import comparison, registry, run_lock, runs
+from maml_keras.experiments import comparing, registry, run_lock, runs
 from maml_keras_cli import app
 
 SMALL = dataclasses.replace(
@@ -58,7 +58,7 @@ def test_a_run_in_the_folder_of_another_process_names_that_process(held, resume)
     with pytest.raises(BlockingIOError, match=f"is in use by {re.escape(holder)}"):
         runs.train(SMALL, folder, resume=resume, verbose=0)
     with pytest.raises(BlockingIOError, match=f"is in use by {re.escape(holder)}"):
-        comparison.compare(SMALL, ["maml"], folder, verbose=0)
+        comparing.compare(SMALL, ["maml"], folder, verbose=0)
     assert sorted(folder.iterdir()) == before
 
 
