@@ -15,7 +15,6 @@ import argparse
 import pathlib
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -76,26 +75,16 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     stream = options.out / "readings"
     write(stream)
 
-    # From a stream to episodes.
+    # From a stream to tasks.
     inputs = ["mode", "heating", "load", "humidity"]
     how = {"task": "machine", "inputs": inputs, "target": "kilowatts"}
     table = mk.data.from_table(stream, **how, order="time", missing="mean", at_least=30)
     train, _, test = mk.data.split_tasks(table, train=0.7, validation=0, test=0.3)
     tasks = mk.data.FewExamples(train, shots=10, queries=10)
-    episodes = mk.data.episodes(tasks, batch_size=16, seed=1)
+    new = mk.data.FewExamples(test, shots=10, queries=10)
 
     print(table)
-    new = mk.data.FewExamples(test, shots=10, queries=10)
-    errors = tables.baselines(train, new)
-    for seed in range(options.seeds):
-        keras.utils.set_random_seed(seed)
-        maml = mk.MAML(
-            tables.network(train.preparation),
-            mk.InnerLoop("mse", mk.MetaSGD(0.05), steps=3),
-        )
-        maml.compile(keras.optimizers.Adam(2e-3))
-        maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
-        errors[f"MAML, seed {seed}"] = tables.errors(maml, new)
+    maml, errors = tables.trained(tasks, new, options)
     tables.report(errors, "kilowatts, of new machines")
 
     maml.export(options.out / "export", verbose=0)

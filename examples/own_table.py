@@ -16,7 +16,6 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pandas as pd
 from own_data_parts import tables
@@ -79,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
     options.out.mkdir(parents=True, exist_ok=True)
     countries().to_csv(options.out / "countries.csv", index=False)
 
-    # From a file to episodes.
+    # From a file to tasks.
     table = mk.data.from_table(
         options.out / "countries.csv",
         task="country",
@@ -95,19 +94,9 @@ def main(arguments: list[str] | None = None) -> dict[str, list[float]]:
         table, train=8, validation=0, test=4, by="region"
     )
     tasks = mk.data.FewExamples(train, shots=5, queries=10)
-    episodes = mk.data.episodes(tasks, batch_size=16, seed=1)
-
     new = mk.data.FewExamples(test, shots=5, queries=10)
-    errors = tables.baselines(train, new)
-    for seed in range(options.seeds):
-        keras.utils.set_random_seed(seed)
-        maml = mk.MAML(
-            tables.network(train.preparation),
-            mk.InnerLoop("mse", mk.MetaSGD(0.05), steps=3),
-        )
-        maml.compile(keras.optimizers.Adam(2e-3))
-        maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
-        errors[f"MAML, seed {seed}"] = tables.errors(maml, new)
+
+    maml, errors = tables.trained(tasks, new, options)
     tables.report(errors, "years, of new countries")
 
     maml.export(options.out / "export", verbose=0)

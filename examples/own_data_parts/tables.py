@@ -1,4 +1,4 @@
-"""Networks, baselines and errors for tasks of a table with numbers as target."""
+"""Training, baselines and errors for tasks of a table with numbers as target."""
 
 from typing import Any
 
@@ -75,6 +75,28 @@ def baselines(
             error = np.abs(own.restored(values) - own.restored(real)).mean()
             found.setdefault(name, []).append(float(error))
     return found
+
+
+def trained(
+    train: mk.data.FewExamples, new: mk.data.FewExamples, options: Any
+) -> tuple[mk.MAML, dict[str, list[float]]]:
+    """Trains for each seed; returns the last model, and all errors on new tasks.
+
+    Args:
+        train: the training tasks.
+        new: new tasks, for the baselines and the models.
+        options: the script's `meta_steps` and `seeds`.
+    """
+    episodes = mk.data.episodes(train, batch_size=16, seed=1)
+    found = baselines(train.table, new)
+    for seed in range(options.seeds):
+        keras.utils.set_random_seed(seed)
+        inner = mk.InnerLoop("mse", mk.MetaSGD(0.05), steps=3)
+        maml = mk.MAML(network(train.preparation), inner)
+        maml.compile(keras.optimizers.Adam(2e-3))
+        maml.fit(episodes, steps_per_epoch=options.meta_steps, verbose=2)
+        found[f"MAML, seed {seed}"] = errors(maml, new)
+    return maml, found
 
 
 def report(found: dict[str, list[float]], unit: str) -> None:
