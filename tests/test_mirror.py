@@ -21,6 +21,7 @@ ELSEWHERE = {
     "data/class_draws": "data/test_task_sizes",
     "data/dealing": "data/test_split",
     "data/family_pools": "data/test_mixture",
+    "data/meta_dataset_sources": "data/test_image_splits",
     "data/near_copies": "data/test_audit",
     "data/pipeline_options": "data/test_episodes",
     "data/plain_errors": "data/test_image_files",

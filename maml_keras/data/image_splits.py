@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from maml_keras.data.folders import from_folder
 from maml_keras.data.image_sets import Parts, split_by_names
+from maml_keras.data.meta_dataset_sources import SOURCES
 from maml_keras.data.pool import Pool
 from maml_keras.data.tfds import DatasetNotFoundError, from_tfds
 
@@ -83,7 +84,9 @@ def meta_dataset(
     | `"dtd"` | `dtd`, textures | 33 / 7 / 7 |
     | `"vgg_flower"` | `oxford_flowers102` | 71 / 15 / 16 |
 
-    Omniglot is `mk.data.omniglot`. The other domains are not read.
+    Omniglot is `mk.data.omniglot`. For the other domains, `ilsvrc_2012`, `aircraft`,
+    `quickdraw`, `fungi`, `traffic_sign` and `mscoco`, the error says which files to
+    download from where, how large they are, and how to read them.
 
     Args:
         name: one of the names above.
@@ -95,19 +98,24 @@ def meta_dataset(
         Train, validation and test `Pool`, images of 84x84x3.
 
     Raises:
-        DatasetNotFoundError: if the data is missing; the message says what to do.
+        DatasetNotFoundError: if the data is missing, or the domain is one that is not
+            read; the message says what to do.
         ValueError: if the name is another one.
 
     Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
 
     >>> meta_dataset("fungi")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    ValueError: `name` must be one of 'cu_birds', 'dtd', 'vgg_flower'. Received: ...
+    maml_keras.data.tfds.DatasetNotFoundError: fungi of Meta-Dataset is not read ...
     """
+    if name in SOURCES:
+        raise DatasetNotFoundError(
+            f"{name} of Meta-Dataset is not read by name. {SOURCES[name]}"
+        )
     if name not in DOMAINS:
         raise ValueError(
-            f"`name` must be one of {', '.join(map(repr, DOMAINS))}. Received: "
-            f"{name!r}. Read other domains with `from_folder` or `from_tfds`."
+            f"`name` must be one of {', '.join(map(repr, [*DOMAINS, *SOURCES]))}. "
+            f"Received: {name!r}."
         )
     found = DOMAINS[name]
     pool = from_tfds(

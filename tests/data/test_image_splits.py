@@ -1,11 +1,15 @@
 """Splits of papers by name: the classes of each part, and what is missing."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
 
 from maml_keras import data
 from maml_keras.data import image_splits
+from maml_keras.data.meta_dataset_sources import SOURCES
 
 BIRDS = [str(n) for n in range(200)]
 FLOWERS = [f"flower {n}" for n in range(1, 103)]
@@ -73,6 +77,30 @@ def test_an_unknown_domain_and_missing_data_are_named(tmp_path):
         data.tiered_imagenet(data_dir=tmp_path)
     with pytest.raises(data.DatasetNotFoundError, match="dtd.*download=True"):
         data.meta_dataset("dtd", data_dir=str(tmp_path))
+
+
+def test_the_error_says_how_to_get_each_other_domain_of_meta_dataset():
+    # The ten domains of the paper's table: three are read, seven have a sentence.
+    everything = {*image_splits.DOMAINS, *SOURCES}
+    names = "ilsvrc_2012 omniglot aircraft cu_birds dtd quickdraw fungi vgg_flower"
+    assert everything == {*names.split(), "traffic_sign", "mscoco"}
+    page = pathlib.Path(__file__).parents[2] / "docs" / "howto" / "data.md"
+    rows = [line for line in page.read_text("utf-8").splitlines() if line[:3] == "| `"]
+    for name, source in SOURCES.items():
+        with pytest.raises(data.DatasetNotFoundError) as raised:
+            data.meta_dataset(name)
+        message = str(raised.value)
+        assert message.startswith(f"{name} of Meta-Dataset is not read by name. Downl")
+        for part in (source.files, source.size, source.address, "read"):
+            assert part in message
+        assert source.address.startswith("https://")
+        assert re.fullmatch(r"[\d.]+ [MG]B", source.size)
+        [row] = [row for row in rows if row.startswith(f"| `{name}` |")]
+        assert source.files in row
+        assert f"| {source.size} |" in row
+        # The functions that it names are there.
+        for function in re.findall(r"`(\w+)[(`]", source.read):
+            assert hasattr(data, function), function
 
 
 def test_tiered_imagenet_reads_the_folders_of_imagenet(tmp_path):
