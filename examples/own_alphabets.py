@@ -5,7 +5,7 @@ github.com/brendenlake/omniglot into a folder. The split is the author's own: 30
 alphabets for training, tests on characters of 20 others. The script ends with five new
 drawings, as bytes, that TensorFlow alone answers from the export.
 
-    python examples/own_alphabets.py --folder omniglot    # ten minutes
+    python examples/own_alphabets.py --folder omniglot    # five minutes
 """
 
 import argparse
