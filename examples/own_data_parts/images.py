@@ -32,12 +32,13 @@ def nearest(episodes: Any) -> list[float]:
     return right
 
 
-def network(shape: tuple[int, ...], filters: int) -> keras.Model:
-    """Four convolutions with a pooling each, and the means over their maps."""
+def network(shape: tuple[int, ...]) -> keras.Model:
+    """Four convolutions with a pooling each; the first makes images 28 pixels wide."""
     layers: list[Any] = [keras.Input(shape)]
-    for _ in range(4):
+    for number in range(4):
+        stride = 1 if number else max(1, round(shape[0] / 28))
         layers += [
-            keras.layers.Conv2D(filters, 3, padding="same"),
+            keras.layers.Conv2D(32, 3, strides=stride, padding="same"),
             keras.layers.BatchNormalization(),
             keras.layers.ReLU(),
             keras.layers.MaxPooling2D(),
@@ -46,20 +47,33 @@ def network(shape: tuple[int, ...], filters: int) -> keras.Model:
     return keras.Sequential(layers)
 
 
-def run(
-    train: Any, test: Any, options: Any, *, filters: int = 32, rate: float = 0.4
-) -> dict[str, Any]:
+def run(train: Any, test: Any, options: Any) -> dict[str, Any]:
     """Trains for each seed, compares on new classes, exports, and answers.
 
     Args:
         train: pool of the training classes, with a preparation.
         test: pool of new classes, with the same preparation.
         options: the script's `meta_steps`, `seeds` and `out`.
-        filters: int, of each convolution.
-        rate: float, the inner learning rate.
 
     Returns:
         The accuracy on each of 100 tasks of new classes, by method.
+    """
+    maml, found = trained(train, test, options)
+    maml.export(options.out / "export", verbose=0)
+    answer(options.out / "export", test)
+    return found
+
+
+def trained(train: Any, test: Any, options: Any) -> tuple[mk.MAML, dict[str, Any]]:
+    """Trains for each seed, and compares on new classes.
+
+    Args:
+        train: pool of the training classes, with a preparation.
+        test: pool of new classes, with the same preparation.
+        options: the script's `meta_steps` and `seeds`.
+
+    Returns:
+        The last model, and the accuracy on each of 100 tasks of new classes, by method.
     """
     sizes = {"ways": WAYS, "shots": SHOTS, "queries": QUERIES}
     episodes = mk.data.episodes(mk.data.NWayKShot(train, **sizes), batch_size=4, seed=1)
@@ -70,9 +84,9 @@ def run(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     for seed in range(options.seeds):
         keras.utils.set_random_seed(seed)
-        model = network(train.preparation.shape, filters)
+        model = network(train.preparation.shape)
         # The export answers one image at a time.
-        maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(rate)), batch_norm="inductive")
+        maml = mk.MAML(model, mk.InnerLoop(loss, mk.SGD(0.4)), batch_norm="inductive")
         if not seed:
             result = mk.evaluate_episodes(maml, new, steps=3, verbose=0)
             found["untrained"] = result.per_episode[:, -1].tolist()
@@ -86,9 +100,7 @@ def run(
     )
     for name, each in found.items():
         print(f"{name:>15}  {with_interval(each)}")
-    maml.export(options.out / "export", verbose=0)
-    answer(options.out / "export", test)
-    return found
+    return maml, found
 
 
 def answer(export: pathlib.Path, test: Any) -> None:
