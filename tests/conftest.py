@@ -12,6 +12,7 @@ from tensorflow.python.util import tf_stack
 from maml_keras.backend import progress
 from maml_keras.execution import auto_task_map, task_maps
 from maml_keras.experiments import own_settings
+from maml_keras.monitoring.watch import Watch
 
 
 def pytest_addoption(parser):
@@ -100,6 +101,18 @@ def without_graphs(request):
 def few_validation_tasks(monkeypatch):
     """Lets baselines choose their settings on 5 validation tasks in place of 100."""
     monkeypatch.setattr(own_settings, "VALIDATION_TASKS", 5)
+
+
+@pytest.fixture
+def looks():
+    """Lets `no_looks` leave `Watch` as it is in a test that needs its looks."""
+
+
+@pytest.fixture
+def no_looks(request, monkeypatch):
+    """Runs skip `Watch`'s looks, a quarter of a short run's time."""
+    if "looks" not in request.fixturenames:
+        monkeypatch.setattr(Watch, "on_epoch_end", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from maml_keras.experiments import baselines, registry
 from maml_keras.export import runtimes
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("no_looks")]
 
 SMALL = dataclasses.replace(
     registry.get("sinusoid"),

@@ -20,7 +20,7 @@ from maml_keras_cli import app
 
 pytestmark = [
     pytest.mark.journey,
-    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks"),
+    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks", "no_looks"),
 ]
 
 SMALL = dataclasses.replace(
@@ -263,6 +263,7 @@ def test_quiet_and_verbose_exclude_each_other():
     assert "exclude each other" in words(result)
 
 
+@pytest.mark.slow
 @pytest.mark.default_map
 def test_verbose_names_the_chosen_task_map():
     arguments = ["train", "sinusoid", "--tasks", "4", "--out", "talking"]

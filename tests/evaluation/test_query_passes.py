@@ -32,7 +32,7 @@ def by_hand(model, batch):
     ("policy", "task_map"),
     [
         ("transductive", "parallel"),
-        ("inductive", "parallel"),
+        pytest.param("inductive", "parallel", marks=pytest.mark.slow),
         ("beside", "vectorized"),
     ],
 )

@@ -139,7 +139,17 @@ def test_every_layer_that_auto_vectorises_is_tested():
     assert set(auto_task_map._VECTORIZING) == VECTORIZING
 
 
-@pytest.mark.parametrize("names", NETWORKS, ids=lambda names: names[0])
+# One layer of each kind for every change of the code, all layers in slow tests.
+USUAL = {"Dense", "BatchNormalization", "Embedding", "GRU", "MultiHeadAttention"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        pytest.param(n, marks=[] if n[0] in USUAL else pytest.mark.slow, id=n[0])
+        for n in NETWORKS
+    ],
+)
 @pytest.mark.parametrize(
     "second_order", [True, pytest.param(False, marks=pytest.mark.slow)]
 )

@@ -110,6 +110,7 @@ def accuracy_of(found, steps=5):
     return runs.evaluate_on(*found, steps=steps, num_tasks=40, verbose=0).mean
 
 
+@pytest.mark.slow
 def test_pretraining_on_all_classes_keeps_a_fresh_head():
     preset = few_shot()
     pretrained, found = joint_pretraining(preset, iterations=150, seed=0, verbose=0)
@@ -249,6 +250,7 @@ def test_pretraining_on_wrapped_regression_is_joint_training():
     assert maml.model.predict(x, verbose=0).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_oracle_has_half_the_error_of_joint_training():
     errors = {}
     for name in ("oracle", "pretrained"):

@@ -16,7 +16,7 @@ from maml_keras_cli import app
 
 pytestmark = [
     pytest.mark.journey,
-    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks"),
+    pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks", "no_looks"),
 ]
 
 SMALL = dataclasses.replace(
@@ -262,6 +262,7 @@ def test_the_learning_curve_has_as_many_steps_as_the_test(tmp_path, monkeypatch)
     assert asked == [result.results["maml"].steps] == [3]
 
 
+@pytest.mark.slow
 def test_baselines_train_for_the_given_time(tmp_path):
     names = ["pretrained", "oracle", "random"]
     result = compare(SMALL, names, tmp_path, seconds=0.5, num_tasks=5, verbose=0)

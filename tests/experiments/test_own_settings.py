@@ -14,7 +14,10 @@ from maml_keras.experiments.comparing import compare
 from maml_keras.experiments.own_settings import Choice, Grid, best, grid
 from maml_keras.experiments.preset import Families
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = [
+    pytest.mark.journey,
+    pytest.mark.usefixtures("tasks_in_a_loop", "no_looks"),
+]
 
 WAVES = mk.data.Sinusoid(shots=10, queries=10)
 

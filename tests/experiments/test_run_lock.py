@@ -75,6 +75,7 @@ def test_the_program_ends_with_a_line_if_the_folder_is_in_use(held, command, res
     assert f"is in use by {holder} since" in line
 
 
+@pytest.mark.slow
 @pytest.mark.journey
 def test_a_folder_is_free_once_the_process_has_died(tmp_path):
     with another_process(tmp_path / "run") as process:

@@ -14,7 +14,10 @@ from maml_keras.experiments import registry, runs
 from maml_keras.monitoring.watch import Watch
 from maml_keras.outer.backup import WholeBackup
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = [
+    pytest.mark.journey,
+    pytest.mark.usefixtures("tasks_in_a_loop", "no_looks"),
+]
 
 SMALL = dataclasses.replace(
     registry.get("sinusoid"),
@@ -84,6 +87,7 @@ def test_an_interrupted_run_resumes_to_the_same_weights(tmp_path, monkeypatch):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_run_interrupted_while_its_model_was_saved_resumes(tmp_path, monkeypatch):
     whole = runs.train(SMALL, tmp_path / "whole", verbose=0)
 
@@ -147,6 +151,7 @@ def test_a_missing_run_is_named(tmp_path):
         runs.load(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_test_tasks_are_the_same_for_every_seed_and_differ_from_validation(tmp_path):
     maml = runs.train(SMALL, tmp_path, verbose=0)
     first = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)

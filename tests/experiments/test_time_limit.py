@@ -125,6 +125,7 @@ def test_the_measured_speed_leaves_the_first_call_out(ticks):
     assert stopwatch.steps_a_second == 2.0
 
 
+@pytest.mark.slow
 def test_looks_are_spread_evenly_over_the_time(ticks):
     class Look(keras.callbacks.Callback):
         seen: typing.ClassVar[list[float]] = []
@@ -147,6 +148,7 @@ def test_looks_are_spread_evenly_over_the_time(ticks):
     assert Look.seen == [5.0 * k for k in range(1, LOOKS + 1)]
 
 
+@pytest.mark.slow
 def test_slow_looks_take_no_more_time_than_training(ticks):
     seen = []
 
@@ -170,6 +172,7 @@ def test_slow_looks_take_no_more_time_than_training(ticks):
     assert seen == [5.0, 30.0, 60.0, 90.0, 100.0]
 
 
+@pytest.mark.slow
 @pytest.mark.default_map
 def test_a_resumed_run_trains_for_the_time_it_had_left(tmp_path, monkeypatch):
     monkeypatch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)

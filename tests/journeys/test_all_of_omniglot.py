@@ -23,7 +23,11 @@ from maml_keras_cli import app
 pytestmark = pytest.mark.journey
 
 # One preset of each kind; the kinds differ in the tasks that they draw.
-NAMES = ["omniglot_small_20w", "omniglot_small_alone", "omniglot_5w5s"]
+NAMES = [
+    "omniglot_small_20w",
+    "omniglot_small_alone",
+    pytest.param("omniglot_5w5s", marks=pytest.mark.slow),
+]
 
 
 def test_the_drawings_are_whole_and_in_the_order_of_their_numbers(omniglot_folder):

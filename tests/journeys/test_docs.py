@@ -13,6 +13,7 @@ import unicodedata
 import pytest
 
 import maml_keras as mk
+from maml_keras.experiments import own_settings
 from maml_keras.experiments import registry
 
 pytestmark = pytest.mark.journey
@@ -48,6 +49,9 @@ def code(path):
 @pytest.fixture
 def small(monkeypatch, tmp_path, few_validation_tasks):
     """Shortens training and evaluation, so that pages run quickly."""
+    # Baselines choose between two settings.
+    monkeypatch.setattr(own_settings, "RATES", (1.0,))
+    monkeypatch.setattr(own_settings, "STEPS", (1,))
     fit, evaluate = mk.MAML.fit, mk.evaluate_episodes
     compare = mk.experiments.compare
     compiled = mk.MAML.compile

@@ -304,6 +304,7 @@ def assert_readable(*paths):
                 assert np.ptp(np.asarray(picture.convert("RGB"))) > 100
 
 
+@pytest.mark.slow
 def test_meta_training_finds_the_point_common_to_all_tasks(pictures, tmp_path):
     problem = pictures.lines()
     maml, joint, path = pictures.train(problem, seed=0)

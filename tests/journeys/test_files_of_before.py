@@ -59,6 +59,7 @@ def test_a_finished_run_evaluates_as_before(tmp_path):
     np.testing.assert_allclose(after["mean"], before["mean"], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.journey
 def test_an_interrupted_run_resumes(tmp_path):
     folder = shutil.copytree(BEFORE / "interrupted_run", tmp_path / "run")

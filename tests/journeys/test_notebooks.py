@@ -83,6 +83,7 @@ def test_links_of_the_notebook_lead_somewhere(name):
         assert (path_of(name).parent / link).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_notebook_runs(name):
     # A cell that fails is an error here. Numbers differ a little between machines.

@@ -55,7 +55,7 @@ def fitted(model, **kwargs):
 
 
 @pytest.mark.usefixtures("compiled_at_once")
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_all_batches_count_after_joined_steps(before):
     model, tasks = small(), sinusoids(2)
     if before:
