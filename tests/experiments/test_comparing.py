@@ -24,6 +24,7 @@ SMALL = dataclasses.replace(
 )
 
 
+@pytest.mark.usefixtures("looks")
 def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     tmp_path, monkeypatch, caplog
 ):

@@ -38,6 +38,7 @@ def small_preset(monkeypatch):
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
 
 
+@pytest.mark.usefixtures("looks")
 def test_a_run_leaves_model_configuration_and_logs(tmp_path):
     maml = runs.train(SMALL, tmp_path / "run", seed=3, verbose=0, command="the command")
     loaded, preset, config = runs.load(tmp_path / "run")

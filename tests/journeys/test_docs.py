@@ -13,8 +13,7 @@ import unicodedata
 import pytest
 
 import maml_keras as mk
-from maml_keras.experiments import own_settings
-from maml_keras.experiments import registry
+from maml_keras.experiments import own_settings, registry
 
 pytestmark = pytest.mark.journey
 
