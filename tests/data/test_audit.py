@@ -230,6 +230,7 @@ def test_other_data_is_refused():
         audit([])
 
 
+@pytest.mark.slow
 @needs_omniglot
 def test_no_false_alarm_on_omniglot():
     pool = mk.data.omniglot(split="small1+small2")

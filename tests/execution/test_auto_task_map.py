@@ -315,7 +315,15 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if name in ("keras.ops", "rule") else pytest.mark.slow
+        )
+        for name in OWN
+    ],
+)
 def test_auto_works_with_any_operation_and_says_why_it_loops(name):
     model, loss, rule = OWN[name]()
     task, query_y = regression()

@@ -40,7 +40,9 @@ def assert_same(one, other):
     assert int(a.optimizer.iterations) == int(b.optimizer.iterations)
 
 
-@pytest.mark.parametrize("steps_per_epoch", [6, 7])
+@pytest.mark.parametrize(
+    "steps_per_epoch", [pytest.param(6, marks=pytest.mark.slow), 7]
+)
 def test_endless_data_gives_the_results_of_single_steps(steps_per_epoch):
     fit = {"steps_per_epoch": steps_per_epoch, "epochs": 2}
     fused = run(sinusoids(), fit=fit)

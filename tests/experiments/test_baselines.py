@@ -124,7 +124,13 @@ def test_pretraining_on_all_classes_keeps_a_fresh_head():
     assert accuracy_of((pretrained, found)) > 0.6  # Chance is 0.2.
 
 
-@pytest.mark.parametrize("wrapped", [Mirrored, HiddenByName], ids=lambda w: w.__name__)
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        pytest.param(Mirrored, id="Mirrored"),
+        pytest.param(HiddenByName, id="HiddenByName", marks=pytest.mark.slow),
+    ],
+)
 def test_pretraining_learns_the_classes_below_a_wrapper(wrapped):
     # The labels of a wrapper change from task to task. A network that is trained on
     # them stays at the loss ln(5) = 1.6, with a body that knows no classes.

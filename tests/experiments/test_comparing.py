@@ -166,6 +166,7 @@ def test_a_comparison_refuses_a_run_with_another_seed_in_its_folder(tmp_path):
         compare(SMALL, ["random", "anil"], tmp_path, num_tasks=5, verbose=0)
 
 
+@pytest.mark.slow
 def test_a_continued_comparison_keeps_its_length(tmp_path):
     shorter = {"num_tasks": 5, "verbose": 0}
     compare(SMALL, ["random"], tmp_path, iterations=40, **shorter)
@@ -174,6 +175,7 @@ def test_a_continued_comparison_keeps_its_length(tmp_path):
     assert run_folder.read_config(tmp_path)["iterations"] == 40
 
 
+@pytest.mark.slow
 def test_a_continued_comparison_keeps_steps_and_data_folder(tmp_path):
     asked = []
 
@@ -250,6 +252,7 @@ def test_each_contender_is_announced(tmp_path):
     assert announced == ["random (1 of 2)", "oracle (2 of 2)"]
 
 
+@pytest.mark.slow
 def test_the_learning_curve_has_as_many_steps_as_the_test(tmp_path, monkeypatch):
     asked = []
 

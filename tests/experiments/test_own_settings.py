@@ -101,6 +101,7 @@ def test_a_baseline_chooses_before_any_test_task_is_drawn(name):
     assert choice.steps in settings.steps
 
 
+@pytest.mark.slow
 def test_a_comparison_tells_what_its_baselines_chose(tmp_path):
     preset = dataclasses.replace(SMALL, families=lambda **_: Families(*[WAVES] * 3))
     names = ["oracle", "random"]

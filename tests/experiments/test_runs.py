@@ -215,6 +215,7 @@ def test_a_damaged_model_without_a_backup_is_named(tmp_path):
             call()
 
 
+@pytest.mark.slow
 def test_the_backup_stays_if_the_saved_model_is_damaged(tmp_path, monkeypatch):
     save = MAML.save
 

@@ -35,6 +35,7 @@ def network(request, tmp_path_factory):
     return path, task, tf.constant(batch[1][0])
 
 
+@pytest.mark.slow
 def test_loading_gives_no_warning(network, caplog):
     with caplog.at_level("WARNING", logger="absl"):
         tf.saved_model.load(str(network[0]))
@@ -72,7 +73,9 @@ def slope(value, variables, directions, step=1e-5):
     return (ends[0] - ends[1]) / (2 * step)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 2, 4])
+@pytest.mark.parametrize(
+    "steps", [0, 2, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 4))]
+)
 def test_the_meta_gradient_goes_through_the_saved_inner_loop(network, steps):
     path, task, query_y = network
     saved = tf.saved_model.load(str(path))

@@ -87,7 +87,21 @@ def small(monkeypatch, tmp_path, few_validation_tasks):
 WITH_CODE = [p for p in PAGES if code(p)[1] and p.parent.name != "notebooks"]
 
 
-@pytest.mark.parametrize("page", WITH_CODE, ids=name)
+# These pages train in earnest.
+LONG = {"docs/maml.md", "docs/howto/compare.md", "docs/howto/watch.md"}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(
+            page,
+            id=name(page),
+            marks=[pytest.mark.slow] if name(page) in LONG else [],
+        )
+        for page in WITH_CODE
+    ],
+)
 def test_python_on_a_page_runs(page, small):
     everything, runs = code(page)
     for block in everything:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import maml_keras as mk
+from maml_keras.experiments import own_settings
 
 pytestmark = pytest.mark.journey
 
@@ -108,6 +109,7 @@ def test_journeys_improve_on_the_untrained_network(name):
         assert sign * (after.mean - worse) > margin
 
 
+@pytest.mark.slow
 def test_adapters_are_added_to_a_saved_network(quick, tmp_path, capsys):
     module = load("pretrained_adapters")
     x, y = module.spectra(classes=40, examples=2, seed=1)
@@ -221,6 +223,23 @@ def test_a_folder_of_images_is_learned_well(tmp_path):
     assert found["trained"] > found["untrained"] + 0.1
 
 
+def test_a_short_demo_writes_what_it_announces(
+    tmp_path, monkeypatch, few_validation_tasks
+):
+    pytest.importorskip("matplotlib")
+    # Baselines choose between two settings.
+    monkeypatch.setattr(own_settings, "RATES", (1.0,))
+    monkeypatch.setattr(own_settings, "STEPS", (1,))
+    out = tmp_path / "demo"
+    results = load("demo").main(
+        ["--iterations", "40", "--tasks", "4", "--out", str(out)]
+    )
+    assert set(results) == {"MAML", "pretrained", "random"}
+    for name in ("adaptation.png", "fits.png", "export/saved_model.pb", "maml.keras"):
+        assert (out / name).exists()
+
+
+@pytest.mark.slow
 def test_demo_trains_compares_plots_and_exports(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     out = tmp_path / "demo"

@@ -137,7 +137,8 @@ def outputs(page, command):
     return [(line, shown) for line, shown in blocks if line.startswith(command)]
 
 
-@pytest.mark.parametrize("number", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [0, 1])
 def test_the_program_prints_the_output_on_the_page_on_shipping(number, tmp_path):
     line, shown = outputs("docs/howto/ship.md", "maml-keras adapt ")[number]
     page = (FOLDER.parent / "docs/howto/ship.md").read_text(encoding="utf-8")

@@ -38,6 +38,15 @@ WAYS_TO_RUN = {
     "chunked": (Chunked(2), {"jit_compile": False}),
     "eager": ("parallel", {"run_eagerly": True}),
 }
+FEWER_IN_FAST_TESTS = [
+    pytest.param(
+        how,
+        marks=[pytest.mark.slow]
+        if how in ("chunked", "sequential", "several steps a call")
+        else [],
+    )
+    for how in WAYS_TO_RUN
+]
 
 
 def diverge(task, query_y):
@@ -132,7 +141,7 @@ def after_three_tasks():
     return [v.numpy() for v in by_hand.trainable_variables]
 
 
-@pytest.mark.parametrize("how", WAYS_TO_RUN)
+@pytest.mark.parametrize("how", FEWER_IN_FAST_TESTS)
 def test_stop_raises_with_everything_as_before_the_step(how):
     expected = after_good_steps()
     maml = untrained(how)
@@ -150,7 +159,7 @@ def test_stop_raises_with_everything_as_before_the_step(how):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)  # float32, Adam
 
 
-@pytest.mark.parametrize("how", WAYS_TO_RUN)
+@pytest.mark.parametrize("how", FEWER_IN_FAST_TESTS)
 def test_skip_takes_the_mean_over_the_other_tasks(how):
     expected = after_three_tasks()
     maml = untrained(how, bad_tasks="skip")

@@ -54,8 +54,9 @@ def fitted(model, **kwargs):
     return history
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("compiled_at_once")
-@pytest.mark.parametrize("before", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("before", [True, False])
 def test_all_batches_count_after_joined_steps(before):
     model, tasks = small(), sinusoids(2)
     if before:
