@@ -90,7 +90,7 @@ Seeds = Annotated[
     int,
     typer.Option(
         min=1,
-        help="How many seeds to train each algorithm with: --seed, the next one, and "
+        help="Number of seeds to train each algorithm with: --seed, the next one, and "
         "so on. All are tested on the same tasks.",
     ),
 ]

@@ -186,6 +186,7 @@ def test_importing_is_cheap_and_brings_no_optional_package():
     assert min(seconds) < LONGEST_IMPORT
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name, monkeypatch):
     # Examples read the exports that the repository holds.

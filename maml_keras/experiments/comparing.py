@@ -295,5 +295,7 @@ def _python_call(settings: dict[str, Any]) -> str:
     """The call of `compare` that repeats the figures."""
     names = "iterations", "seconds", "steps", "seed", "seeds", "data_dir"
     given = {**{name: settings[name] for name in names}, "num_tasks": settings["tasks"]}
+    if given["seeds"] == 1:
+        del given["seeds"]
     keywords = "".join(f", {k}={v!r}" for k, v in given.items() if v is not None)
     return f"compare(preset, {settings['algorithms']}, folder{keywords})"
