@@ -48,7 +48,7 @@ def separable(seed=0):
 
 
 # These differ from MAML by one part only, which tests/journeys/test_contract.py trains.
-LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature"}
+LIKE_MAML = {"fomaml", "anil", "boil", "meta_curvature", "meta_sgd"}
 
 
 @pytest.mark.journey

@@ -90,6 +90,7 @@ def test_export_converts_a_run_to_onnx_and_litert(trained, tmp_path, kind):
     np.testing.assert_allclose(y, network(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_quiet_shows_no_bars(trained, task_file, tmp_path, monkeypatch):
     monkeypatch.setattr(progress, "SECONDS", 0.0)
     shown = {}

@@ -79,6 +79,7 @@ def test_an_option_overrides_the_file(tmp_path):
     assert (kept["seed"], kept["iterations"]) == (8, 10)
 
 
+@pytest.mark.slow
 def test_the_file_of_a_comparison_repeats_it(tmp_path):
     text = 'preset = "sinusoid"\nalgorithms = ["maml", "random"]\niterations = 10\n'
     (tmp_path / "mine.toml").write_text(text)
@@ -135,6 +136,7 @@ def test_a_missing_file_is_named():
     assert "TOML" not in words(result)
 
 
+@pytest.mark.slow
 def test_runs_without_out_get_numbered_folders(tmp_path):
     for _ in range(3):
         assert run("train", "sinusoid", "--iterations", 10).exit_code == 0
@@ -281,6 +283,7 @@ def test_verbose_keeps_the_traceback_of_an_error():
     assert isinstance(result.exception, FileNotFoundError)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_number_of_tasks_and_its_command(exports, tmp_path):
     arguments = ["train", "sinusoid", "--out", str(tmp_path / "run"), "--quiet"]
     assert CliRunner().invoke(app, [*arguments, "--tasks", "4"]).exit_code == 0
@@ -299,6 +302,7 @@ def test_a_users_empty_folder_is_not_removed(tmp_path):
     assert (tmp_path / "mine").is_dir()
 
 
+@pytest.mark.slow
 def test_figures_are_shown_if_they_cannot_be_written(tmp_path, monkeypatch):
     assert run("train", "sinusoid", "--out", "mine").exit_code == 0
 

@@ -78,6 +78,7 @@ def test_without_xla_the_steps_are_one_program_too(monkeypatch):
     assert_same(fused, single)
 
 
+@pytest.mark.slow
 def test_batches_without_a_fixed_shape_run_by_kerass_own_function():
     ragged = sinusoids(10)  # 4, 4 and 2 tasks
     assert ragged.element_spec[1].shape[0] is None

@@ -209,6 +209,7 @@ WAVES = mk.data.Sinusoid()
 SHORT = dataclasses.replace(registry.get("sinusoid"), iterations=200)
 
 
+@pytest.mark.slow
 def test_random_initialisation_has_kernels_of_keras_size():
     maml, _ = random_initialisation(SHORT, seed=3)
     spread = [float(np.std(v)) for v in maml.model.trainable_variables if v.ndim == 2]
@@ -246,6 +247,7 @@ def test_the_oracle_refuses_what_it_cannot_read(changes, message):
         baselines.check("oracle", preset)
 
 
+@pytest.mark.slow
 def test_pretraining_on_wrapped_regression_is_joint_training():
     preset = dataclasses.replace(
         SHORT, families=lambda **_: Families(Shifted(WAVES), WAVES, WAVES)

@@ -103,6 +103,7 @@ def test_an_algorithm_that_does_not_suit_the_tasks_is_refused_before_training(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_the_command_line_prints_one_table(tmp_path, monkeypatch):
     monkeypatch.setitem(registry.PRESETS, "sinusoid", SMALL)
     # Pictures take longer than these runs; test_watch.py tests them.
@@ -157,6 +158,7 @@ def test_a_comparison_does_not_continue_with_other_settings(changed, tmp_path):
         compare(preset, ["random"], tmp_path, num_tasks=5, verbose=0, **given)
 
 
+@pytest.mark.slow
 def test_a_comparison_refuses_a_run_with_another_seed_in_its_folder(tmp_path):
     compare(SMALL, ["random"], tmp_path, num_tasks=5, verbose=0)
     there = {"preset": SMALL.name, "algorithm": "anil", "seed": 3, "iterations": 20}

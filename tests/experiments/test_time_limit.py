@@ -110,6 +110,7 @@ def test_take_schedule_changes_nothing_but_the_rate():
     assert take_schedule(maml) is None
 
 
+@pytest.mark.slow
 def test_planned_epochs_have_a_round_number_of_steps(monkeypatch):
     monkeypatch.setattr(Stopwatch, "steps_a_second", 20.0)
     where = {"data_dir": None, "download": False}

@@ -56,6 +56,7 @@ def check_threads(model, shape, tmp_path, calls=200):
     assert not np.array_equal(found[0], found[1])
 
 
+@pytest.mark.slow
 def test_threads_get_the_same_as_a_single_thread(tmp_path):
     check_threads(dense(), (3,), tmp_path)
 
@@ -133,6 +134,7 @@ MAML(model, InnerLoop("mse", SGD(0.1))).export(sys.argv[1], verbose=0)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_bytes(tmp_path):
     for name in "ab":
         command = [sys.executable, "-c", EXPORTS, str(tmp_path / name)]

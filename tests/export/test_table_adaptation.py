@@ -263,6 +263,7 @@ def test_names_that_become_one_name_are_refused():
         mk.export.signature.named(spec, "x")
 
 
+@pytest.mark.slow
 def test_rows_of_the_data_without_a_target_are_predicted(rows, tmp_path):
     export = made("price", "mse", missing_target="leave_out").export(
         tmp_path / "saved", verbose=0

@@ -80,6 +80,7 @@ def test_a_selector_finds_adapters():
     assert len(learner.inner.selected(learner.learner, learner.learner.variables)) == 6
 
 
+@pytest.mark.slow
 def test_an_unfrozen_layer_stays_unfrozen(tmp_path):
     adapted = with_low_rank_adapters(pretrained(), rank=2)
     adapted.layers[-1].layer.trainable = True

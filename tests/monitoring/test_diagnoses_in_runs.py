@@ -8,7 +8,7 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.data.family import TaskFamily, first_row
 
-pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tasks_in_a_loop")]
 
 
 class Slopes(TaskFamily):

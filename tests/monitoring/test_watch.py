@@ -296,6 +296,7 @@ def images_run(logs, one_hot=False):
     return mk.evaluate_episodes(maml, fixed, num_tasks=20, verbose=0)
 
 
+@pytest.mark.slow
 def test_an_episode_of_images_is_drawn_from_numbers_as_from_rows(tmp_path):
     pytest.importorskip("matplotlib")
     drawn = []

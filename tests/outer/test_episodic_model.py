@@ -231,7 +231,8 @@ def test_meta_steps_are_counted_for_any_number_of_tasks():
     assert int(model.episodes_seen) == 9
 
 
-@pytest.mark.parametrize("again", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("map_", ["parallel", "vectorized"])
 def test_unchanged_state_is_not_assigned(again, map_):
     """An average of equal copies sooner or later differs from them in the last bit."""
