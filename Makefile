@@ -71,6 +71,7 @@ mutants: $(VENV)/.installed
 tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature --out runs/tables/sinusoid
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,random,pretrained,oracle --out runs/tables/sinusoid_baselines
+	$(BIN)/maml-keras compare omniglot_small --algorithms maml,random,pretrained,prototypes --iterations 1400 --steps 5 --out runs/tables/omniglot_baselines
 	$(BIN)/maml-keras compare omniglot_small --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_5w
 	$(BIN)/maml-keras compare omniglot_small_20w --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_20w
 	$(BIN)/maml-keras compare omniglot_small --algorithms maml,maml_plus_plus --iterations 320 --steps 5 --out runs/tables/omniglot_5w_steps

@@ -124,9 +124,8 @@ def check_weights(sample_weight: Any, query_y: Any) -> None:
     targets, weights = tf.nest.flatten(query_y), tf.nest.flatten(sample_weight)
     for weight, target in zip(weights, targets):
         shape = weight.shape
-        if shape.rank is not None and (
-            shape.rank < 2 or not shape[:2].is_compatible_with(target.shape[:2])
-        ):
+        known = shape.rank is not None
+        if known and not shape[:2].is_compatible_with(target.shape[:2]):
             raise ValueError(
                 "`sample_weight` must have shape [tasks, examples], like query_y: "
                 f"{tuple(target.shape[:2])}. Received: shape={tuple(shape)}."

@@ -107,3 +107,14 @@ def test_eager_and_large_models_run_step_by_step():
     assert not model.jit_compile
     assert model.steps_per_execution == 1
     assert isinstance(model.episodes_seen.value, tf.Variable)
+
+
+@pytest.mark.parametrize(("steps", "count"), [(3, 3), (12, 10)])
+def test_a_call_reads_the_batches_that_it_needs_and_no_more(steps, count):
+    iterator = iter(tf.data.Dataset.range(10))
+    spec = iterator.element_spec
+    read, arrays = tf.function(lambda: fused_steps._read(iterator, steps, spec))()
+    assert int(read) == count
+    np.testing.assert_array_equal(arrays[0][:count], np.arange(count))
+    # The next call goes on with the batch after the last.
+    assert [int(x) for x in iterator] == list(range(count, 10))

@@ -12,6 +12,7 @@ from maml_keras.learner.episode_checks import (
     check_label_range,
     check_labels,
     check_values,
+    check_weights,
 )
 
 
@@ -147,3 +148,28 @@ def test_labels_stay_in_the_range_of_the_outputs():
     for wrong in ([[-1, 2]], [[0, 3]]):
         with pytest.raises(ValueError, match=r"`query_y` must hold labels 0\.\.2"):
             check_label_range("query_y", np.array(wrong), 3)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [lambda *arrays: list(arrays), lambda *arrays: dict(zip("abc", arrays))],
+    ids=["list", "dict"],
+)
+def test_weights_are_one_array_or_a_nest_like_that_of_the_targets(outputs):
+    weights, targets = tf.ones([2, 3]), tf.ones([2, 3, 1])
+    check_weights(outputs(weights, weights), outputs(targets, targets))
+    check_weights(weights, outputs(targets, targets))
+
+
+@pytest.mark.parametrize("shape", [[], [2], [2, 4], [3, 2]])
+def test_weights_have_one_number_for_each_query_example(shape):
+    with pytest.raises(ValueError, match=r"shape \[tasks, examples\].*: \(2, 3\)"):
+        check_weights(tf.ones(shape), tf.ones([2, 3, 1]))
+
+
+def test_lists_of_weights_and_targets_have_one_length():
+    weights, targets = tf.ones([2, 3]), tf.ones([2, 3, 1])
+    with pytest.raises(ValueError, match="a list of 1 for a list of 2"):
+        check_weights([weights], [targets, targets])
+    with pytest.raises(ValueError, match="a dict of a for a dict of b"):
+        check_weights({"a": weights}, {"b": targets})

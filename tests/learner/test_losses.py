@@ -302,3 +302,10 @@ def test_class_numbers_of_several_outputs_are_found_unless_a_function_takes_them
     each = PureLoss(name).class_numbers([CLASSES, CLASSES], outputs)
     assert [classes for _, classes, _ in each] == [3, 2]
     assert not PureLoss(function).class_numbers([CLASSES, CLASSES], outputs)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [("mse", True), ("categorical_crossentropy", False)]
+)
+def test_a_loss_that_compares_each_output_with_a_target_is_known(loss, expected):
+    assert PureLoss(loss).is_elementwise is expected
