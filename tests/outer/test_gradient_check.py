@@ -28,6 +28,7 @@ from maml_keras import (
     rate_of,
     satisfying,
 )
+from maml_keras.outer import gradient_twin
 from maml_keras.outer.gradient_check import _PRECISIONS
 
 layers = keras.layers
@@ -307,6 +308,19 @@ def test_learned_variables_of_a_custom_rule_are_checked_in_float64():
     *_, rate = check_meta_gradient(model, regression())
     assert rate.decided
     assert rate.error < 1e-7
+
+
+def test_the_check_has_the_learned_values_of_today():
+    model = MAML(batch_normalised(), InnerLoop("mse", OwnRate()), batch_norm="per_step")
+    ours = [*model.rule.variables, *model.batch_norm.variables]
+    for value, variable in enumerate(ours, start=1):
+        variable.assign(tf.fill(variable.shape, 0.01 * value))
+    copy = gradient_twin.twin(model, "float64")
+    theirs = [*copy.rule.variables, *copy.batch_norm.variables]
+    assert len(theirs) == len(ours) > 1
+    for a, b in zip(theirs, ours):
+        assert a.dtype == "float64"
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_functions_without_a_configuration_are_kept_in_the_check():
