@@ -169,3 +169,8 @@ def test_keras_optimizer_as_rule_is_refused():
 def test_selector_of_another_kind_is_refused():
     with pytest.raises(TypeError, match="must be a selector.*'head'"):
         InnerLoop("mse", SGD(), adapt="head")
+
+
+@pytest.mark.parametrize("steps", [2, np.int64(2), 2.0])
+def test_steps_are_any_whole_number(steps):
+    assert InnerLoop("mse", SGD(0.1), steps=steps).steps == 2

@@ -9,6 +9,7 @@ import tensorflow as tf
 from helpers import classification, dense, maml, regression
 
 from maml_keras.data.pipeline_options import untuned
+from maml_keras.learner import batch_checks
 from maml_keras.learner.batch_checks import BatchChecks
 from maml_keras.learner.losses import PureLoss
 from maml_keras.learner.vocabularies import vocabularies
@@ -288,3 +289,11 @@ def test_ignored_classes_and_several_outputs():
         check((task, {**y, "b": y["b"] + 1}))
     with pytest.raises(ValueError, match=r"`query_y` must hold labels 0\.\.1"):
         check((task, {**y, "a": y["a"] + 1}))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fit"),
+    [([], True), ([0, 3], True), ([1, 2], True), ([-1, 2], False), ([1, 4], False)],
+)
+def test_numbers_fit_from_zero_to_the_largest(numbers, fit):
+    assert batch_checks._fit(np.array(numbers), 3) == fit
