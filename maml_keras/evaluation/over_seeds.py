@@ -14,7 +14,8 @@ class SeedMean:
 
     `x[s, t] = mean + seed_s + task_t + rest_st`, a model of random effects. Its mean
     squares tell the three apart, and the 95% intervals are Student's, with
-    Satterthwaite's degrees of freedom for `half_width`.
+    Satterthwaite's degrees of freedom for `half_width`, which is never below the two
+    others.
 
     Attributes:
         mean: float, over all runs and tasks.
@@ -69,6 +70,8 @@ class SeedMean:
             for terms in ([(1, *of_seeds)], [(1, *of_tasks)], parts)
         )
         alone, other, both = halves
+        # Its degrees of freedom are an approximation, which may be too many.
+        both = max(alone, other, both)
         return cls(float(mean), alone, other, both, seeds, tasks)
 
 
