@@ -76,8 +76,8 @@ def measure(
             env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
         ) as process:
             limit = threading.Timer(LIMIT, process.kill)
+            started = time.monotonic()  # Before the limit: it must not seem short.
             limit.start()
-            started = time.monotonic()
             try:
                 for line in process.stdout or ():
                     if not line.startswith("{"):
