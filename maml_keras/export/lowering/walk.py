@@ -50,13 +50,13 @@ class Walk:
     """One walk through a graph.
 
     Attributes:
-        library: the graph's functions by name.
+        functions: the graph's functions by name.
         checks: conditions of the graph's own checks, found on the way. All must hold.
         assigned: by the id of a `Resource`, the value that the graph assigns to it.
         replaced: how often each operation was replaced.
     """
 
-    library: dict[str, Any]
+    functions: dict[str, Any]
     checks: list[Any] = field(default_factory=list)
     assigned: dict[int, Any] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Walk:
 
     def call(self, name: str, inputs: list[Any]) -> list[Any]:
         """The outputs of one of the graph's functions."""
-        function = self.library[name]
+        function = self.functions[name]
         given = {a.name: v for a, v in zip(function.signature.input_arg, inputs)}
         wanted = [function.ret[o.name] for o in function.signature.output_arg]
         return self.outputs(function.node_def, given, wanted)
@@ -143,7 +143,7 @@ class Walk:
 
     def _loop(self, node: Node, inputs: list[Any]) -> list[Any]:
         """A loop whose body is walked; what stays the same is not carried."""
-        body = self.library[node.function("body")]
+        body = self.functions[node.function("body")]
         condition = node.function("cond")
         moving = [not same for same in _passed_through(body)]
         start = [tensor(v) for v, moves in zip(inputs, moving) if moves]
