@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "docs/howto/server_without_python.md"
 # An unpacked release of ONNX Runtime for C++: include/ and lib/.
 CPP = os.environ.get("ONNXRUNTIME_HOME")
-# The rates and steps are those of the page. Each program prints the logits of each task.
+# The rates and steps are those of the page. Each program prints its tasks' logits.
 JAVASCRIPT = """
 (async () => {
   const tasks = JSON.parse(require("fs").readFileSync("tasks.json"));
@@ -82,7 +82,7 @@ def tasks(omniglot_folder):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tasks):
-    """A folder with the file that learns, and the tasks as JSON and as plain numbers."""
+    """A folder with the file that learns, and the tasks as JSON and as bytes."""
     folder = tmp_path_factory.mktemp("server")
     mk.convert(ROOT / "saved_models/omniglot", folder / "learner.onnx", adapt=True)
     flat = [
@@ -128,7 +128,7 @@ def test_the_javascript_of_the_page_answers_as_the_savedmodel_does(folder, tasks
 
 @pytest.mark.skipif(
     CPP is None or shutil.which("g++") is None,
-    reason="ONNXRUNTIME_HOME does not name a release of ONNX Runtime, or g++ is missing",
+    reason="ONNXRUNTIME_HOME names no release of ONNX Runtime, or g++ is missing",
 )
 def test_the_cpp_of_the_page_answers_as_the_savedmodel_does(folder, tasks):
     (folder / "main.cpp").write_text(_code("cpp") + MAIN_CPP, "utf-8")
