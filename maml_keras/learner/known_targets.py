@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from maml_keras.learner.loss_configs import loss_config
+
 
 @keras.saving.register_keras_serializable(package="maml_keras")
 class KnownTargets:
@@ -75,7 +77,7 @@ class KnownTargets:
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments as plain data."""
-        return {"function": keras.saving.serialize_keras_object(self.function)}
+        return {"function": loss_config(self.function)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> KnownTargets:

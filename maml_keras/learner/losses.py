@@ -15,6 +15,7 @@ from maml_keras.backend.moments import exact_moments
 from maml_keras.backend.projective_transforms import exact_projections
 from maml_keras.backend.resizing import exact_resizing
 from maml_keras.learner.known_targets import KnownTargets, without_missing
+from maml_keras.learner.loss_configs import loss_config
 from maml_keras.learner.masks import expanded, reduced, together
 from maml_keras.learner.weights import are_weights
 
@@ -264,7 +265,7 @@ class PureLoss:
 
     def serialize(self) -> Any:
         """The identifier as plain data, for `get_config`."""
-        return keras.saving.serialize_keras_object(self.identifier)
+        return loss_config(self.identifier)
 
     def described(self) -> Any:
         """The result of `serialize`, or None if the loss cannot be written to a file.

@@ -557,7 +557,11 @@ class EpisodicModel(keras.Model, abc.ABC):
     def get_compile_config(self) -> Any:
         """Like Keras's method; also says whether the optimizer has its variables."""
         config = super().get_compile_config()
-        return config and {**config, BUILT: self.optimizer.built}
+        if not config:
+            return config
+        if config.get("loss") is not None:
+            config["loss"] = self._outer_loss.serialize()
+        return {**config, BUILT: self.optimizer.built}
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles as the saved model was compiled.
