@@ -138,6 +138,7 @@ def name(combination):
 KEPT = [combination for combination in PRODUCT if combination[-1] == "kept"]
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("combination", sample(8, KEPT), ids=name)
 def test_a_sample_keeps_the_contract(combination, tmp_path):
     assert_keeps_the_contract(combination, tmp_path / "model.keras")

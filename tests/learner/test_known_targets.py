@@ -254,6 +254,7 @@ def test_the_saved_model_and_the_export_know_it(tmp_path):
         mk.fine_tune(export, x, y, verbose=0)
 
 
+@pytest.mark.journey
 @pytest.mark.parametrize("ending", ["onnx", "tflite"])
 def test_files_that_learn_leave_out_targets_of_nan(tmp_path, ending):
     task, _ = batch()
