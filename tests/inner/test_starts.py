@@ -74,6 +74,20 @@ def test_head_from_prototypes_adapts_with_the_rest():
     np.testing.assert_allclose(got, model(task["query_x"][0]), rtol=1e-4, atol=1e-5)
 
 
+def test_a_weight_of_an_example_counts_as_copies_of_it():
+    x = np.random.default_rng(0).standard_normal([4, 3]).astype("float32")
+    y = np.array([0, 1, 0, 1])
+    given = prototypical_weights(
+        tf.constant(x), tf.constant(y), tf.constant([2.0, 1.0, 1.0, 0.0]), ways=2
+    )
+    copies = [0, 0, 1, 2]  # The example of weight zero is padding.
+    expected = prototypical_weights(
+        tf.constant(x[copies]), tf.constant(y[copies]), ways=2
+    )
+    for got, wanted in zip(given, expected):
+        np.testing.assert_allclose(got, wanted, rtol=1e-6)
+
+
 @pytest.mark.graphs
 @pytest.mark.parametrize("steps", [0, 1])
 def test_meta_gradient_passes_through_the_prototypes(steps):
