@@ -16,7 +16,7 @@ SOURCES = {
     path.relative_to(ROOT).as_posix()
     for package in ("maml_keras", "maml_keras_cli")
     for path in (ROOT / package).rglob("*")
-    if path.suffix == ".py" or path.name == "py.typed"
+    if path.suffix in (".py", ".json") or path.name == "py.typed"
 }
 # The library is imported from its installation, not from the folder of the script.
 WHERE = "import maml_keras, sys; assert maml_keras.__file__.startswith(sys.prefix)\n"
