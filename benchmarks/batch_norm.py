@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--evaluate", nargs="+", default=None)
     parser.add_argument("--meta-steps", type=int, default=1_000)
     parser.add_argument("--tasks", type=int, default=200)
+    parser.add_argument("--dtype", default="float32", help="Keras's dtype policy")
     options = parser.parse_args()
+    keras.config.set_dtype_policy(options.dtype)
     maml = trained(options.policy, options.meta_steps)
     # ruff: noqa: T201
     print("tasks | trained under | evaluated under | together | alone")

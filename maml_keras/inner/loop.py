@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from maml_keras.backend import rematerialized_loop
 from maml_keras.backend.autograph import as_written
-from maml_keras.inner import mini_batches, traced_steps
+from maml_keras.inner import loss_scale, mini_batches, traced_steps
 from maml_keras.inner.rules import UpdateRule
 from maml_keras.inner.selectors import Selector, all_weights
 from maml_keras.inner.starts import Initialisation, Start
@@ -196,8 +196,8 @@ class InnerLoop:
         *,
         step: Any,
         training: bool,
-    ) -> tuple[Any, list[Any]]:
-        """The loss of a support pass without the proximal term, and the state after it.
+    ) -> tuple[Any, Any]:
+        """The loss of a support pass without the proximal term, and the pass itself.
 
         `loss(support; phi) + penalty(phi)`, with the loss `sum(w_i l_i) / sum(w_i)` if
         the examples have weights.
@@ -211,8 +211,9 @@ class InnerLoop:
             moving=False,
             weight=weight,
         )
+        output = output._replace(predictions=loss_scale.widened(output.predictions))
         loss = self.loss(y, output.predictions)
-        return loss + tf.cast(output.penalty, loss.dtype), output.state
+        return loss + tf.cast(output.penalty, loss.dtype), output
 
     @as_written
     def step(
@@ -258,13 +259,17 @@ class InnerLoop:
                 support, step, size=self.batch_size, seed=self.batch_seed
             )
         chosen = self.selected(learner, point.weights)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        half = loss_scale.computes_in_float16(learner)
+        with tf.GradientTape(half, watch_accessed_variables=False) as tape:
             tape.watch(chosen)
             weights = self.merged(learner, point.weights, chosen)
-            loss, after = self.support_loss(
+            loss, output = self.support_loss(
                 learner, weights, point.state, *support, step=step, training=training
             )
-        found = tape.gradient(loss, chosen)
+        if half:
+            found = loss_scale.gradient(tape, loss, chosen, output.predictions)
+        else:
+            found = tape.gradient(loss, chosen)
         # Embeddings give IndexedSlices; a weight that the loss ignores gives None.
         gradients = [
             tf.zeros_like(w) if g is None else tf.convert_to_tensor(g)
@@ -286,7 +291,7 @@ class InnerLoop:
         chosen = [w if g is None else m for w, g, m in zip(chosen, found, moved)]
         stepped = Point(
             self.merged(learner, point.weights, chosen),
-            learner.advance(point.state, after),
+            learner.advance(point.state, output.state),
             rule_state,
             point.anchor,
         )
