@@ -11,6 +11,7 @@ import keras
 from maml_keras.inner.clipping import ClipByNorm
 from maml_keras.inner.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.inner.ridge import RidgeHead
 from maml_keras.inner.rules import SGD, Adam, UpdateRule
 from maml_keras.inner.selectors import (
     Selector,
@@ -40,11 +41,14 @@ __all__ = [
     "meta_curvature",
     "meta_sgd",
     "proto_maml",
+    "prototypical",
     "reptile",
+    "ridge",
 ]
 
 # Each recipe takes a built model, the inner loss, the inner learning rate and the
-# number of inner steps; `options` are further arguments of `MAML`.
+# number of inner steps; `options` are further arguments of `MAML`. The recipes in
+# `CLOSED_FORM` adapt in closed form, so their default is to take no steps.
 
 
 def maml(
@@ -317,6 +321,60 @@ def proto_maml(
     return MAML(model, inner, **options)
 
 
+def prototypical(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.0,
+    *,
+    steps: int = 0,
+    **options: Any,
+) -> MAML:
+    """Prototypical networks: a query gets the class whose mean embedding is nearest.
+
+    The probabilities are a softmax over the negative squared distances. No weight takes
+    a step: with steps, this is `proto_maml`.
+
+    Reference: Snell et al., 2017, https://arxiv.org/abs/1703.05175
+
+    >>> import maml_keras as mk
+    >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    >>> maml = mk.recipes.prototypical(mk.models.mlp(outputs=5), loss)
+    >>> maml.inner.steps
+    0
+    """
+    start = PrototypicalHead()
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)
+    return MAML(model, inner, **options)
+
+
+def ridge(
+    model: keras.Model,
+    loss: LossIdentifier,
+    learning_rate: float = 0.0,
+    *,
+    steps: int = 0,
+    regularization: float = 1.0,
+    scale: float = 1.0,
+    **options: Any,
+) -> MAML:
+    """R2-D2: the head is the ridge regression of the support set, in closed form.
+
+    `regularization` and `scale` are the initial values of learned numbers; see
+    `RidgeHead`. No weight takes a step. With steps, gradient descent goes on from the
+    closed form.
+
+    Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
+
+    >>> import maml_keras as mk
+    >>> maml = mk.recipes.ridge(mk.models.mlp(), "mse")
+    >>> maml.inner.steps, len(maml.start.trainable_variables)
+    (0, 3)
+    """
+    start = RidgeHead(regularization, scale)
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)
+    return MAML(model, inner, **options)
+
+
 def meta_curvature(
     model: keras.Model,
     loss: LossIdentifier,
@@ -353,8 +411,12 @@ RECIPES: dict[str, Callable[..., MAML]] = {
         cavia,
         proto_maml,
         meta_curvature,
+        prototypical,
+        ridge,
     )
 }
+# Recipes that adapt in closed form, without inner steps.
+CLOSED_FORM = frozenset({"prototypical", "ridge"})
 
 
 def get(name: str) -> Callable[..., MAML]:

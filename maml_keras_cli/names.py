@@ -47,6 +47,8 @@ ALGORITHMS = (
     "cavia",
     "proto_maml",
     "meta_curvature",
+    "prototypical",
+    "ridge",
 )
 BASELINES = ("random", "pretrained", "prototypes", "oracle")
 

@@ -46,7 +46,11 @@ ESTIMATORS = {
     "reptile": lambda objective: mk.Reptile(),
     "implicit": lambda objective: mk.Implicit(3),
 }
-STARTS = {"initialisation": lambda: None, "prototypes": mk.PrototypicalHead}
+STARTS = {
+    "initialisation": lambda: None,
+    "prototypes": mk.PrototypicalHead,
+    "ridge": mk.RidgeHead,
+}
 # The maps that are compared with the eager loop over tasks.
 MAPS = {
     "sequential_graph": lambda: "sequential",

@@ -146,7 +146,12 @@ class Preset:
 
     def variation(self, algorithm: str) -> Variation:
         """Settings that the algorithm changes in this preset."""
-        return self.variations.get(algorithm, Variation())
+        found = self.variations.get(algorithm, Variation())
+        if algorithm not in recipes.CLOSED_FORM:
+            return found
+        # The preset's rate and steps are those of gradient descent.
+        rate, steps = found.learning_rate or 0.0, found.steps or 0
+        return replace(found, learning_rate=rate, steps=steps)
 
     def episodes(self, algorithm: str, families: Families, seed: int) -> Any:
         """Endless batches of training tasks, with the algorithm's own sizes."""

@@ -60,7 +60,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         ]
         self.rule_variables = [
             tf.Variable(v.value, name=v.name, trainable=v.trainable)
-            for v in inner.rule.variables
+            for v in inner.variables
         ]
         # Gradient steps from the initialisation to the present weights.
         self.steps_taken = tf.Variable(0, name="steps_taken", trainable=False)
@@ -250,7 +250,7 @@ class ExportedLearner(tf.__internal__.tracking.AutoTrackable):
         """The weights and statistics of a task after some steps, by name."""
         learner = self._learner()
         state = [tf.convert_to_tensor(v) for v in self.non_trainable_variables]
-        learned = zip(self._inner().rule.variables, self.rule_variables)
+        learned = zip(self._inner().variables, self.rule_variables)
         with keras.StatelessScope([(v, tf.convert_to_tensor(t)) for v, t in learned]):
             point = self._inner().adapt(
                 learner,

@@ -4,6 +4,7 @@ weights that adapt, and starts."""
 from maml_keras.inner.clipping import ClipByNorm, ClipByValue
 from maml_keras.inner.learned_rules import MetaCurvature, MetaSGD, PerStepSGD
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.inner.ridge import RidgeHead
 from maml_keras.inner.rules import SGD, Adam, Momentum, UpdateRule, rate_of
 from maml_keras.inner.selectors import (
     Selector,
@@ -27,6 +28,7 @@ __all__ = [
     "Momentum",
     "PerStepSGD",
     "PrototypicalHead",
+    "RidgeHead",
     "Selector",
     "Start",
     "UpdateRule",

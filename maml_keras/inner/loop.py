@@ -140,13 +140,29 @@ class InnerLoop:
             ValueError: if the start, the loss or the rule does not fit the model.
         """
         self.start_from.check(learner.model)
-        if self.start_from.frees_ways and not self.loss.is_sparse_categorical:
+        if self.start_from.needs_classes and not self.loss.is_sparse_categorical:
             raise ValueError(
                 f"{type(self.start_from).__name__} needs class numbers as targets. "
                 "Give the inner loop a sparse categorical cross-entropy. Received: "
                 f"loss={self.loss.identifier!r}."
             )
         self.rule.prepare(self.selected(learner, learner.variables), self.steps)
+
+    @property
+    def learned_layers(self) -> list[keras.layers.Layer]:
+        """The layers that meta-training trains: the rule, and what the start learns."""
+        learned = self.start_from.learned
+        return [self.rule] if learned is None else [self.rule, learned]
+
+    @property
+    def trainable_variables(self) -> list[Any]:
+        """The learned variables of the rule, then those of the start."""
+        return [v for layer in self.learned_layers for v in layer.trainable_variables]
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables of the rule, then those of the start."""
+        return [v for layer in self.learned_layers for v in layer.variables]
 
     def first_order(self) -> InnerLoop:
         """The same loop, with its inner gradients as constants."""

@@ -60,9 +60,19 @@ class Start(Configured, abc.ABC):
         """Refuses a model that the start does not fit."""
 
     @property
+    def learned(self) -> keras.layers.Layer | None:
+        """A layer whose weights the start learns in meta-training; None for none."""
+        return None
+
+    @property
     def frees_ways(self) -> bool:
         """True if an episode may have fewer classes than the model has outputs."""
         return False
+
+    @property
+    def needs_classes(self) -> bool:
+        """True if the targets must be class numbers."""
+        return self.frees_ways
 
 
 @keras.saving.register_keras_serializable(package="maml_keras")
@@ -83,25 +93,25 @@ class Initialisation(Start):
         return list(weights), list(state)
 
 
-@keras.saving.register_keras_serializable(package="maml_keras")
-class PrototypicalHead(Start):
-    """The last layer starts at the prototypes of the classes (ProtoMAML).
+class HeadStart(Start):
+    """The last layer is computed from the support set; the body starts as it is.
 
-    `w_c = 2 p_c`, `b_c = -|p_c|^2`, with `p_c` the mean embedding of the support
-    examples of class c. The logits are then the negative squared distances to the
-    prototypes, up to a term that all classes share. Meta-training trains the
-    embedding; the initial weights of the head are never used.
-
-    An episode may have any number of classes up to the units of the head, because a
-    class without support examples gets no probability.
-
-    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096
-
-    >>> from maml_keras import SGD, InnerLoop
-    >>> inner = InnerLoop("mse", SGD(0.1), start=PrototypicalHead())
-    >>> PrototypicalHead().frees_ways  # An episode may have fewer classes than outputs.
-    True
+    The layer is a function of the features, so meta-training trains the body through
+    it, and the layer's own initial weights are never used.
     """
+
+    @abc.abstractmethod
+    def weights_of(
+        self, features: Any, y: Any, weight: Any = None, *, units: int
+    ) -> tuple[Any, Any]:
+        """The kernel `[features, units]` and the bias `[units]` of the layer.
+
+        Args:
+            features: float tensor `[examples, features]`.
+            y: support targets `[examples, ...]`.
+            weight: None, or weights of the support examples; zero for padding.
+            units: int, outputs of the layer.
+        """
 
     def __call__(
         self,
@@ -118,7 +128,7 @@ class PrototypicalHead(Start):
         features, after = learner.features(
             weights, state, x, training=training, weight=weight
         )
-        kernel, bias = prototypical_weights(features, y, weight, ways=head.units)
+        kernel, bias = self.weights_of(features, y, weight, units=head.units)
         found = {id(head.kernel): kernel, id(head.bias): bias}
         # Adding zero times the replaced weights gives these weights a gradient (zero).
         started = [
@@ -141,10 +151,38 @@ class PrototypicalHead(Start):
             and last.bias.trainable
         ):
             raise ValueError(
-                "A head from prototypes needs a model that ends in a trainable Dense "
+                f"{type(self).__name__} needs a model that ends in a trainable Dense "
                 "layer with a bias and no activation. Received: "
                 f"{type(last).__name__} '{last.name}' at the end of '{model.name}'."
             )
+
+
+@keras.saving.register_keras_serializable(package="maml_keras")
+class PrototypicalHead(HeadStart):
+    """The last layer starts at the prototypes of the classes (ProtoMAML).
+
+    `w_c = 2 p_c`, `b_c = -|p_c|^2`, with `p_c` the mean embedding of the support
+    examples of class c. The logits are then the negative squared distances to the
+    prototypes, up to a term that all classes share. Meta-training trains the
+    embedding; the initial weights of the head are never used. Without inner steps this
+    is a prototypical network (Snell et al., 2017).
+
+    An episode may have any number of classes up to the units of the head, because a
+    class without support examples gets no probability.
+
+    Reference: Triantafillou et al., 2020, https://arxiv.org/abs/1903.03096; Snell et
+    al., 2017, https://arxiv.org/abs/1703.05175
+
+    >>> from maml_keras import SGD, InnerLoop
+    >>> inner = InnerLoop("mse", SGD(0.1), start=PrototypicalHead())
+    >>> PrototypicalHead().frees_ways  # An episode may have fewer classes than outputs.
+    True
+    """
+
+    def weights_of(
+        self, features: Any, y: Any, weight: Any = None, *, units: int
+    ) -> tuple[Any, Any]:
+        return prototypical_weights(features, y, weight, ways=units)
 
     @property
     def frees_ways(self) -> bool:
@@ -174,8 +212,7 @@ def prototypical_weights(
     >>> kernel.numpy().ravel(), bias.numpy()
     (array([ 2., 10.], dtype=float32), array([ -1., -25.], dtype=float32))
     """
-    # Float16 does not reach -1e9, so use half of its range.
-    absent = max(ABSENT, 0.5 * float(features.dtype.min))
+    absent = absent_logit(features.dtype)
     dtype = keras.backend.result_type(features.dtype, "float32")
     features = tf.cast(features, dtype)
     members = tf.one_hot(tf.cast(y, tf.int32), ways, dtype=dtype)
@@ -187,3 +224,9 @@ def prototypical_weights(
     bias = -tf.reduce_sum(tf.square(prototypes), axis=0)
     bias = tf.where(counts > 0.0, bias, tf.constant(absent, dtype))
     return 2.0 * prototypes, bias
+
+
+def absent_logit(dtype: Any) -> float:
+    """The logit of a class without support examples, for features of a type."""
+    # Float16 does not reach -1e9, so use half of its range.
+    return max(ABSENT, 0.5 * float(dtype.min))

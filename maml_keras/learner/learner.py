@@ -448,8 +448,8 @@ def _body(model: keras.Model) -> keras.Model:
         return keras.Model(model.inputs, model.layers[-1].input)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            "A head from prototypes needs the input of the last layer, so the model "
-            "must be Sequential or functional. Received: "
+            "A head from the support set needs the input of the last layer, so the "
+            "model must be Sequential or functional. Received: "
             f"'{model.name}' of class {type(model).__name__}."
         ) from error
 

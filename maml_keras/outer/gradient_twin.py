@@ -30,6 +30,9 @@ def twin(maml: MAML, dtype: str) -> MAML:
     rule = keras.saving.serialize_keras_object(maml.rule)
     inner = copy.copy(maml.inner)
     inner.rule = keras.saving.deserialize_keras_object(retyped(rule, dtype))
+    if inner.start_from.learned is not None:
+        start = keras.saving.serialize_keras_object(inner.start_from)
+        inner.start_from = keras.saving.deserialize_keras_object(start)
     other = MAML(
         twin_of(maml.model, dtype),
         inner,
@@ -38,7 +41,7 @@ def twin(maml: MAML, dtype: str) -> MAML:
         batch_norm=maml.learner.batch_norm.fresh(),
         seed=0,
     )
-    for part in ("rule", "batch_norm"):
+    for part in ("rule", "batch_norm", "start"):
         ours, theirs = getattr(other, part), getattr(maml, part)
         for variable, value in zip(
             getattr(ours, "variables", []), getattr(theirs, "variables", [])

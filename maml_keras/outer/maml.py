@@ -122,11 +122,12 @@ class MAML(EpisodicModel):
         # The wrapped model casts the inputs itself, once it gets its part of a batch.
         super().__init__(dtype=model.dtype_policy, autocast=False, **kwargs)
         inner.prepare(learner)  # A selector that matches no weight fails here.
-        # The order of these three is the order of `trainable_variables` and of
+        # The order of these four is the order of `trainable_variables` and of
         # meta-gradients.
         self.model = model
         self.batch_norm = learner.batch_norm
         self.rule = inner.rule
+        self.start = inner.start_from.learned
         self.inner = inner
         self.learner = learner
         self.meta_gradient = meta_gradient or Backprop()

@@ -21,7 +21,8 @@ class Estimate(NamedTuple):
 
     Attributes:
         loss: scalar query loss.
-        gradients: list of tensors, for the learner's variables and then the rule's.
+        gradients: list of tensors, for the learner's variables, then the rule's
+            and the start's.
         predictions: predictions of the query inputs, after adaptation.
         state: list of tensors, the non-trainable variables after the query pass.
         adapted: list of tensors, the last weights of those that adapt. `MAML` refuses
@@ -131,16 +132,16 @@ class Backprop(QueryGradient):
         # the weights enter: a tensor captured from outside would have no gradient.
         weights = [tf.identity(w) for w in problem.weights]
         problem = problem._replace(weights=weights)
-        rule_variables = problem.inner.rule.trainable_variables
-        rule_weights = [tf.convert_to_tensor(v.value) for v in rule_variables]
+        learned = problem.inner.trainable_variables
+        learned_values = [tf.convert_to_tensor(v.value) for v in learned]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([weights, rule_weights])
-            with keras.StatelessScope(list(zip(rule_variables, rule_weights))):
+            tape.watch([weights, learned_values])
+            with keras.StatelessScope(list(zip(learned, learned_values))):
                 trajectory = problem.trajectory()
             result = self.objective(problem, trajectory)
-        gradients = tape.gradient(result.loss, [*weights, *rule_weights])
+        gradients = tape.gradient(result.loss, [*weights, *learned_values])
         learner = problem.learner
-        gradients = learner.filled(gradients, [*learner.variables, *rule_variables])
+        gradients = learner.filled(gradients, [*learner.variables, *learned])
         return Estimate(
             result.loss,
             gradients,

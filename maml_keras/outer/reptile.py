@@ -18,7 +18,7 @@ class Reptile(MetaGradient):
     set serves only the reported loss, the metrics and the moving statistics of batch
     norm, so put most examples into the support set. With `keras.optimizers.SGD(e)` as
     outer optimizer this is the paper's `theta <- theta + e * mean(phi_K - theta)`.
-    Learned variables of the update rule and weights that do not adapt get a zero
+    Learned variables of the rule or the start and weights that do not adapt get a zero
     gradient.
 
     Reference: Nichol et al., 2018, https://arxiv.org/abs/1803.02999
@@ -37,11 +37,11 @@ class Reptile(MetaGradient):
         result = FinalStep()(problem, trajectory)
         ends = trajectory[0].weights, trajectory[-1].weights
         gradients = [start - end for start, end in zip(*ends)]
-        rule_variables = problem.inner.rule.trainable_variables
-        rates = [tf.zeros(v.shape, v.dtype) for v in rule_variables]
+        learned = problem.inner.trainable_variables
+        zeros = [tf.zeros(v.shape, v.dtype) for v in learned]
         return Estimate(
             result.loss,
-            [*gradients, *rates],
+            [*gradients, *zeros],
             result.predictions,
             result.state,
             problem.adapted(trajectory),

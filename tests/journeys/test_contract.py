@@ -29,7 +29,7 @@ PRODUCT = [
     )
     # Implicit gradients need the plain initialisation as start and the whole support
     # set. Reptile and implicit gradients only have the final objective.
-    if not (combination[3] == "implicit" and combination[5] == "prototypes")
+    if not (combination[3] == "implicit" and combination[5] != "initialisation")
     and not (combination[3] == "implicit" and combination[7] == "parts")
     and not (combination[3] in ("reptile", "implicit") and combination[2] != "final")
 ]

@@ -149,7 +149,7 @@ COMPOSITIONS = strategies.builds(
 def may_be_refused(c):
     """Whether the documentation says that a composition does not fit together."""
     return (
-        (c.start == "prototypes" and (c.estimator == "implicit"))
+        (c.start != "initialisation" and (c.estimator == "implicit"))
         or (c.loop == "parts" and c.estimator == "implicit")
         or (c.start == "prototypes" and c.loss == "regression")
         or (c.estimator in ("reptile", "implicit") and c.objective != "final")
