@@ -120,6 +120,14 @@ def convert_learner(
                 "has no such random numbers. Serve the SavedModel, or export a model "
                 "whose inner loop has no `batch_size`."
             )
+        if any(node.op == "Cholesky" for node in _nodes(saved)):
+            raise ValueError(
+                f"{folder.name} cannot learn in the format '{kind.kind.name}': its "
+                "adaptation solves a system of linear equations, such as the ridge "
+                "regression of `RidgeHead`, and the runtime has no such operation. "
+                "Serve the SavedModel, or convert a network that is adapted already: "
+                "`mk.convert(maml.adapt(x, y), path)`."
+            )
         try:
             with _quiet():
                 written = kind.write(
@@ -254,10 +262,7 @@ def _missing(saved: Any, error: Exception) -> str:
     operations = {first or second for first, second in found}
     # LiteRT's interpreter writes the names of operations in capitals.
     failed = set(re.findall(r"failed to delegate (\w+) node", str(error)))
-    definition = saved.adapt_and_predict.concrete_functions[0].graph.as_graph_def()
-    nodes = [*definition.node]
-    for function in definition.library.function:
-        nodes += function.node_def
+    nodes = _nodes(saved)
     named = []
     for operation in sorted(operations):
         places = {place(node.name) for node in nodes if node.op == operation}
@@ -268,6 +273,15 @@ def _missing(saved: Any, error: Exception) -> str:
         layers = " or ".join(map(repr, sorted(places)))
         named.append(f"Operation {operation}, which {layers} needs, fails there. ")
     return "".join(named)
+
+
+def _nodes(saved: Any) -> list[Any]:
+    """The operations of an export, those of the functions that it calls included."""
+    definition = saved.adapt_and_predict.concrete_functions[0].graph.as_graph_def()
+    nodes = [*definition.node]
+    for function in definition.library.function:
+        nodes += function.node_def
+    return nodes
 
 
 def _short(error: Exception) -> str:

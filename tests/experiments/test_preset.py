@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from maml_keras import data, recipes
-from maml_keras.experiments import registry
+from maml_keras.experiments import algorithm_settings, registry
 
 # Name: inner rate (for the mean loss), inner steps in training and in tests, tasks,
 # meta-steps, bound of the meta-gradient, (shots, queries) in training and in tests.
@@ -88,11 +88,26 @@ def test_a_preset_has_the_settings_of_its_paper(name, monkeypatch):
 )
 def test_every_algorithm_can_be_built_for_a_preset(name, algorithm):
     preset = registry.get(name)
-    if (name, algorithm) == ("sinusoid", "proto_maml"):  # Sinusoids have no classes.
+    # Sinusoids have no classes.
+    if name == "sinusoid" and algorithm in ("proto_maml", "prototypical"):
         with pytest.raises(ValueError, match="needs class numbers.*'mse'"):
             preset.build(algorithm, 100)
     else:
         assert preset.build(algorithm, 100).optimizer is not None
+
+
+@pytest.mark.parametrize("algorithm", ["prototypical", "ridge"])
+def test_a_closed_form_takes_no_step_of_the_presets_gradient_descent(algorithm):
+    preset = registry.get("omniglot_small")
+    options = {"batch_norm": "support"}
+    changed = {algorithm: algorithm_settings.Variation(options=options)}
+    for variations in (preset.variations, changed):
+        maml = dataclasses.replace(preset, variations=variations).build(algorithm)
+        assert (maml.inner.steps, maml.rule.learning_rate) == (0, 0.0)
+    assert maml.batch_norm.name == "support"
+    asked = {algorithm: algorithm_settings.Variation(steps=2, learning_rate=0.1)}
+    maml = dataclasses.replace(preset, variations=asked).build(algorithm)
+    assert (maml.inner.steps, maml.rule.learning_rate) == (2, 0.1)
 
 
 @pytest.mark.parametrize(
