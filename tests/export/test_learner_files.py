@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import batch_normalised, maml
+from helpers import batch_normalised, dense, maml
 from typer.testing import CliRunner
 
 import maml_keras as mk
@@ -211,6 +211,9 @@ def test_what_cannot_learn_is_refused(tmp_path):
         mk.convert(batch_normalised(), tmp_path / "l.onnx", adapt=True)
     with pytest.raises(FileNotFoundError, match="must be a MAML, or the folder"):
         mk.convert(tmp_path / "nothing", tmp_path / "l.onnx", adapt=True)
+    ridge = mk.recipes.ridge(dense(), "mse")
+    with pytest.raises(ValueError, match="solves a system of linear equations"):
+        mk.convert(ridge, tmp_path / "l.onnx", adapt=True)
     assert not list(tmp_path.iterdir())
 
 
