@@ -56,6 +56,15 @@ def train(
             show_default="the preset's",
         ),
     ] = None,
+    changes: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings in place of the preset's, with spaces between them, such as "
+            "'inner_rate=0.3 steps=5'. Names: inner_rate, steps, outer_rate, "
+            "evaluation_steps, and the arguments of the algorithm's recipe.",
+            show_default="none",
+        ),
+    ] = None,
     seed: Seed = 0,
     tasks: Tasks = 600,
     data_dir: DataDir = None,
@@ -76,6 +85,7 @@ def train(
     """
     from maml_keras.execution import strategies
     from maml_keras.execution.replicas import Replicas
+    from maml_keras.experiments import changes as changed
     from maml_keras.experiments import registry, run_folder, runs
 
     addresses = None if cluster is None else cluster.split(",")
@@ -86,7 +96,8 @@ def train(
             "Workers need the same `--out`, a folder on a disk that they share. "
             "Received: none. Give `--out FOLDER` on each."
         )
-    chosen = registry.get(preset).of(algorithm)
+    own = changed.read(changes, algorithm)
+    chosen = registry.get(preset).with_changes(algorithm, **own).of(algorithm)
     if epoch is not None:
         chosen = dataclasses.replace(chosen, epoch=epoch)
     default = pathlib.Path("runs") / preset

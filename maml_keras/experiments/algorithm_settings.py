@@ -31,6 +31,7 @@ class Variation:
         tasks: int, tasks in a meta-batch.
         iterations: int, meta-steps.
         evaluation_steps: int, adaptation steps on new tasks.
+        changes: settings that `Preset.with_changes` changed, by name.
     """
 
     learning_rate: float | None = None
@@ -44,6 +45,7 @@ class Variation:
     tasks: int | None = None
     iterations: int | None = None
     evaluation_steps: int | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 def falling_sgd(iterations: int) -> keras.optimizers.Optimizer:

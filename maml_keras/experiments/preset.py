@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import keras
 
 from maml_keras import data, recipes
+from maml_keras.experiments import changes as changed_settings
 from maml_keras.experiments.algorithm_settings import Variation
 from maml_keras.outer.maml import MAML
 
@@ -113,8 +114,7 @@ class Preset:
             self.loss(),
             self.inner_rate if rate is None else rate,
             steps=self.inner_steps if steps is None else steps,
-            **variation.options,
-            **variation.scheduled(total, self.epoch),
+            **{**variation.scheduled(total, self.epoch), **variation.options},
         )
         make = variation.optimizer or self.optimizer
         maml.compile(
@@ -143,6 +143,33 @@ class Preset:
             iterations=self.iterations if total is None else total,
             evaluation_steps=self.evaluation_steps if steps is None else steps,
         )
+
+    def with_changes(self, algorithm: str = "maml", **changes: Any) -> Preset:
+        """The preset with other settings for one algorithm.
+
+        Args:
+            algorithm: str, the name of a recipe.
+            **changes: `inner_rate` and `steps`, of the inner loop in training;
+                `outer_rate`, at which a schedule begins; `evaluation_steps`, on new
+                tasks; and each argument of the recipe or of `MAML` that is a number,
+                a text, or true or false, such as `batch_norm`.
+
+        Raises:
+            ValueError: if a name is unknown, or a value has another type.
+
+        >>> from maml_keras.experiments import get
+        >>> preset = get("sinusoid").with_changes("maml", inner_rate=0.1, steps=3)
+        >>> preset.build("maml").inner.steps
+        3
+        """
+        changes = changed_settings.checked(changes, algorithm)
+        if not changes:
+            return self
+        variation = self.variation(algorithm)
+        changed = changed_settings.applied(
+            variation, changes, variation.optimizer or self.optimizer
+        )
+        return replace(self, variations={**self.variations, algorithm: changed})
 
     def variation(self, algorithm: str) -> Variation:
         """Settings that the algorithm changes in this preset."""

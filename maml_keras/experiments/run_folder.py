@@ -21,6 +21,7 @@ KINDS = {
     "preset": documents.TEXT,
     "algorithm": documents.TEXT,
     "algorithms": [documents.TEXT],
+    "changes": documents.TEXT,
     "data_dir": documents.TEXT,
     "iterations": documents.WHOLE,
     "epoch": documents.WHOLE,
@@ -157,7 +158,7 @@ def check_folder(folder: pathlib.Path, config: dict[str, Any], *, resume: bool) 
             "and choose a new one."
         )
     before = read_config(folder)
-    config = {"seconds": None, **config}
+    config = {"seconds": None, "changes": None, **config}
     changed = {k: before.get(k) for k, v in config.items() if before.get(k) != v}
     if changed:
         raise ValueError(

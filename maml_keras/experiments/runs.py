@@ -19,7 +19,7 @@ from maml_keras.backend.documents import reason
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import Evaluation
 from maml_keras.execution.replicas import Replicas
-from maml_keras.experiments import registry, run_folder, run_lock
+from maml_keras.experiments import changes, registry, run_folder, run_lock
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import (
     LOOKS,
@@ -155,6 +155,7 @@ def _train(
     if iterations is None:
         iterations = preset.of(algorithm).iterations
     epoch = min(preset.epoch, iterations)
+    own = preset.variation(algorithm).changes
     if seconds is None and iterations % epoch:
         raise ValueError(
             f"`iterations` must be a multiple of the {epoch} meta-steps of an epoch. "
@@ -167,6 +168,7 @@ def _train(
         "epoch": epoch,
         "seed": seed,
         **({} if seconds is None else {"seconds": float(seconds)}),
+        **({} if (changed := changes.write(own)) is None else {"changes": changed}),
     }
     writes = team is None or team.writes
     if writes:
@@ -285,7 +287,11 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
             f"The run in {folder} has not ended. Continue it with `maml-keras train "
             f"--config {settings} --out {out} --resume`."
         )
-    return maml, registry.get(config["preset"]).of(config["algorithm"]), config
+    algorithm = config["algorithm"]
+    preset = registry.get(config["preset"]).with_changes(
+        algorithm, **changes.read(config.get("changes"), algorithm)
+    )
+    return maml, preset.of(algorithm), config
 
 
 def evaluate(
