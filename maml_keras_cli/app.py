@@ -20,6 +20,7 @@ from maml_keras_cli.export import export
 from maml_keras_cli.listing import list_
 from maml_keras_cli.process import in_process
 from maml_keras_cli.train import train
+from maml_keras_cli.tune import tune
 
 app = typer.Typer(
     name="maml-keras",
@@ -48,6 +49,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "evaluate": evaluate,
     "compare": compare,
+    "tune": tune,
     "adapt": adapt,
     "export": export,
     "card": card,

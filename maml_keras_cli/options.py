@@ -37,9 +37,9 @@ Export = Annotated[
 Out = Annotated[
     pathlib.Path | None,
     typer.Option(
-        help="New folder for the run or the comparison.",
-        show_default="runs/PRESET, with -compare for a comparison; the first free name "
-        "with -2, -3, ...",
+        help="New folder for the run, the comparison or the search.",
+        show_default="runs/PRESET, with -compare for a comparison and -tune for a "
+        "search; the first free name with -2, -3, ...",
     ),
 ]
 Resume = Annotated[

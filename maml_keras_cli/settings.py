@@ -18,7 +18,7 @@ else:
 # The table of `config.toml` with a run's command and versions, which are not settings.
 RECORD = "record"
 # Options that concern one call only and do not change what is computed.
-NOT_SETTINGS = {"out", "resume", "config", "quiet", "verbose", "help"}
+NOT_SETTINGS = {"out", "resume", "config", "quiet", "verbose", "help", "more"}
 
 
 def read_config(ctx: typer.Context, path: pathlib.Path | None) -> pathlib.Path | None:

@@ -208,6 +208,7 @@ WITHOUT_EXAMPLE = {
     "mk.experiments.joint_pretraining": "trains, and adapts to 100 validation tasks",
     "mk.experiments.random_initialisation": "adapts to 100 validation tasks",
     "mk.experiments.train": "trains a network",
+    "mk.experiments.tune": "trains several networks",
     "maml_keras.export.measure": "takes seconds, and other numbers on each machine",
 }
 

@@ -39,6 +39,8 @@ ELSEWHERE = {
     "execution/start_at": "execution/test_replicas",
     "execution/step_by_step": "outer/test_bad_tasks",
     "experiments/compared_algorithm": "experiments/test_comparison",
+    "experiments/tuner": "experiments/test_tuning",
+    "experiments/tuning_plot": "experiments/test_tuning",
     "export/array_checks": "export/test_file_adaptation",
     "export/learner_check": "export/test_learner_files",
     "export/learner_formats": "export/test_learner_files",

@@ -34,10 +34,10 @@ def plot_curves(
     ...     plot_curves({"maml": result}, pathlib.Path(folder, "a.png")).name
     'a.png'
     """
-    figure, axes = _subplots(figsize=(6.4, 4.2))
+    figure, axes = subplots(figsize=(6.4, 4.2))
     _adaptation(axes, results, log=log)
     axes.legend()
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_comparison(
@@ -59,7 +59,7 @@ def plot_comparison(
     """
     first = next(iter(results.values()))
     log = first.higher_is_better is False
-    figure, (left, right) = _subplots(1, 2, figsize=(11, 4.4))
+    figure, (left, right) = subplots(1, 2, figsize=(11, 4.4))
     _adaptation(right, results, log=log)
     key = f"adapted_{first.metric}"
     for (name, history), line in zip(histories.items(), _styles()):
@@ -80,7 +80,7 @@ def plot_comparison(
     left.grid(alpha=0.3)
     handles = right.get_legend_handles_labels()
     figure.legend(*handles, loc="outside right upper")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_seeds(
@@ -105,7 +105,7 @@ def plot_seeds(
     """
     first, *_ = means
     size = 11, 1.6 + 0.45 * len(means)
-    figure, panels = _subplots(1, 2, figsize=size, sharey=True)
+    figure, panels = subplots(1, 2, figsize=size, sharey=True)
     rows = dict(zip(means, range(len(means))))
     for axes, bars in zip(panels, (means, differences)):
         for name, mean in bars.items():
@@ -127,7 +127,7 @@ def plot_seeds(
         "Mean over seeds\nthin: 95% for new runs and tasks; thick: new tasks"
     )
     right.set_title("Differences\nthin: 95% for new runs and tasks; thick: new tasks")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _styles() -> Iterator[dict[str, Any]]:
@@ -174,7 +174,7 @@ def plot_rates(
     """
     first = next(iter(results.values()))
     rates = np.array(list(results))
-    figure, (above, below) = _subplots(
+    figure, (above, below) = subplots(
         2, 1, figsize=(6.8, 5.2), sharex=True, height_ratios=[4, 1]
     )
     # At most six lines, the first and the last step among them.
@@ -208,7 +208,7 @@ def plot_rates(
         if own_rate:
             axes.axvline(own_rate, color="black", linewidth=0.8, label="the rule's own")
     above.legend()
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_fits(
@@ -236,7 +236,7 @@ def plot_fits(
     'a.png'
     """
     size = 4.2 * len(fits), 3.6
-    figure, panels = _subplots(1, len(fits), figsize=size, sharey=True, squeeze=False)
+    figure, panels = subplots(1, len(fits), figsize=size, sharey=True, squeeze=False)
     for axes, (name, curves) in zip(panels[0], fits.items()):
         axes.plot(*map(np.ravel, truth), color="0.35", linewidth=2, label="true curve")
         axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
@@ -251,7 +251,7 @@ def plot_fits(
     panels[0][0].set_ylabel("y")
     handles = panels[0][0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=len(handles[0]))
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_task(
@@ -289,23 +289,23 @@ def plot_task(
     )
     if is_images(support[0]):
         return _plot_images(support, query, path)
-    figure, axes = _subplots(figsize=(6.4, 4.2))
+    figure, axes = subplots(figsize=(6.4, 4.2))
     axes.plot(*map(np.ravel, support), "k^", markersize=7, label="support examples")
     axes.plot(*map(np.ravel, query), "o", markersize=4, label="query examples")
     axes.set_xlabel("x")
     axes.set_ylabel("y")
     axes.grid(alpha=0.3)
     axes.legend()
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _plot_table(text: str, path: str | pathlib.Path) -> pathlib.Path:
     lines = text.splitlines()
     size = 0.085 * max(map(len, lines)) + 0.4, 0.2 * len(lines) + 0.4
-    figure, axes = _subplots(figsize=size)
+    figure, axes = subplots(figsize=size)
     axes.set_axis_off()
     axes.text(0, 1, text, family="monospace", fontsize=9, va="top", parse_math=False)
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 # Limit for one class, because a task may hold hundreds of queries.
@@ -327,7 +327,7 @@ def _plot_images(
     shots = max(len(row[0]) for row in rows)
     columns = shots + 1 + max(len(row[1]) for row in rows)
     size = 0.9 * columns + 1, 0.9 * len(rows) + 0.6
-    figure, panels = _subplots(len(rows), columns, figsize=size, squeeze=False)
+    figure, panels = subplots(len(rows), columns, figsize=size, squeeze=False)
     for axes in panels.ravel():
         axes.set_axis_off()
     for label, row, line in zip(classes, rows, panels):
@@ -338,10 +338,10 @@ def _plot_images(
                 axes.imshow(image.squeeze(), cmap="gray_r", vmin=0, vmax=1)
     panels[0][0].set_title("support", loc="left")
     panels[0][shots + 1].set_title("query", loc="left")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
-def _subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> Any:
+def subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> Any:
     """A figure and its axes, without pyplot.
 
     pyplot would choose a backend for the whole process: a notebook would stop to show
@@ -358,7 +358,8 @@ def _subplots(*shape: int, figsize: tuple[float, float], **options: Any) -> Any:
     return figure, figure.subplots(*shape, **options)
 
 
-def _saved(figure: Any, path: str | pathlib.Path) -> pathlib.Path:
+def saved(figure: Any, path: str | pathlib.Path) -> pathlib.Path:
+    """Writes a figure as a PNG, and returns its path."""
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

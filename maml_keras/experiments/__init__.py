@@ -13,12 +13,17 @@ from maml_keras.experiments.preset import Families, Preset, cross_entropy
 from maml_keras.experiments.registry import get
 from maml_keras.experiments.runs import evaluate, load, train
 from maml_keras.experiments.seed_comparison import SeedComparison
+from maml_keras.experiments.trials import Outcome
+from maml_keras.experiments.tuned import Tuned
+from maml_keras.experiments.tuning import tune
 
 __all__ = [
     "Comparison",
     "Families",
+    "Outcome",
     "Preset",
     "SeedComparison",
+    "Tuned",
     "compare",
     "cross_entropy",
     "evaluate",
@@ -30,4 +35,5 @@ __all__ = [
     "random_initialisation",
     "sinusoid_oracle",
     "train",
+    "tune",
 ]

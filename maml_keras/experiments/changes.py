@@ -73,7 +73,9 @@ def text_of(value: Any) -> str:
     >>> text_of(0.001), text_of(True)
     ('0.001', 'true')
     """
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    return (
+        str(value).lower() if isinstance(value, bool) or value is None else str(value)
+    )
 
 
 def pairs(text: str, option: str) -> dict[str, str]:

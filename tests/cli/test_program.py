@@ -19,7 +19,7 @@ from maml_keras_cli import app, names
 pytestmark = pytest.mark.journey
 
 PROGRAM = typer.main.get_command(app)
-COMMANDS = "train evaluate compare adapt export card list data".split()
+COMMANDS = "train evaluate compare tune adapt export card list data".split()
 GROUP = PROGRAM.commands["data"]
 LEAVES = {name: PROGRAM.commands[name] for name in COMMANDS if name != "data"} | {
     f"data {name}": command for name, command in GROUP.commands.items()
@@ -27,7 +27,7 @@ LEAVES = {name: PROGRAM.commands[name] for name in COMMANDS if name != "data"} |
 # Words that tell the unit of a number.
 UNITS = (
     r"meta-steps|gradient steps|pixels|seconds|of new tasks|multiplied by|whole number"
-    r"|Number of the task|Number of support examples|Number of (quer|seeds)"
+    r"|Number of the task|Number of support examples|Number of (quer|seeds|trials|validation tasks)"
 )
 
 
