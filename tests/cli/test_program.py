@@ -27,7 +27,8 @@ LEAVES = {name: PROGRAM.commands[name] for name in COMMANDS if name != "data"} |
 # Words that tell the unit of a number.
 UNITS = (
     r"meta-steps|gradient steps|pixels|seconds|of new tasks|multiplied by|whole number"
-    r"|Number of the task|Number of support examples|Number of (quer|seeds|trials|validation tasks)"
+    r"|Number of the task|Number of support examples"
+    r"|Number of (quer|seeds|trials|validation tasks)"
 )
 
 
