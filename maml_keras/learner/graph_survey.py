@@ -51,12 +51,18 @@ def survey(learner: Learner, x: Any) -> Survey:
 
 
 def _survey(learner: Learner, spec: Any) -> Survey:
-    def one_pass(x: Any) -> Any:
-        return learner(learner.weights(), learner.state(), x, training=True).predictions
+    def one_pass(weights: Any, state: Any, x: Any) -> Any:
+        return learner(weights, state, x, training=True).predictions
 
-    # The scope keeps this trace out of any graph that is being built. Nothing runs it.
-    with tf.init_scope():
-        graph = tf.function(one_pass, autograph=False).get_concrete_function(spec).graph
+    # The variables are arguments, so this trace takes nothing from a graph that is
+    # being built, and nothing runs it. `tf.init_scope` would keep it out as well, but
+    # pauses gradient tapes, and a model may differentiate in its `call`.
+    specs = tf.nest.map_structure(
+        lambda v: tf.TensorSpec(v.shape, v.dtype),
+        (learner.variables, learner.state_variables),
+    )
+    traced = tf.function(one_pass, autograph=False)
+    graph = traced.get_concrete_function(*specs, spec).graph
     operations = {node.op for node in nodes_of(graph)}
     products = [_product_size(op) for op in graph.get_operations()]
     products = [size for size in products if size]
