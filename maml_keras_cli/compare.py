@@ -38,7 +38,8 @@ def compare(
         typer.Option(
             help="Names separated by commas; the others are compared with the first. "
             f"Choose from: {', '.join([*names.ALGORITHMS, *names.BASELINES])} "
-            "(prototypes need classes, the oracle needs sinusoids).",
+            "(prototypical, proto_maml and prototypes need classes, the oracle needs "
+            "sinusoids).",
             autocompletion=names.contestants,
         ),
     ] = "maml,fomaml,anil,reptile",

@@ -50,7 +50,7 @@ ALGORITHMS = (
     "prototypical",
     "ridge",
 )
-BASELINES = ("random", "pretrained", "prototypes", "oracle")
+BASELINES = ("random", "pretrained", "linear_probe", "prototypes", "oracle")
 
 
 def presets(incomplete: str) -> Iterator[str]:

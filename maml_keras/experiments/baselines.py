@@ -1,9 +1,10 @@
-"""Baselines for meta-learning: random weights, pretraining, prototypes, an oracle."""
+"""Baselines for meta-learning: random weights, pretraining and an oracle."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ import keras
 from maml_keras import data
 from maml_keras.data.class_numbers import holds_classes
 from maml_keras.experiments import own_settings
+from maml_keras.experiments.own_settings import Choice, Grid
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.pretraining import (
     features_of,
@@ -19,6 +21,7 @@ from maml_keras.experiments.pretraining import (
 )
 from maml_keras.inner.loop import InnerLoop
 from maml_keras.inner.rules import SGD
+from maml_keras.inner.selectors import last_layer
 from maml_keras.inner.starts import PrototypicalHead
 from maml_keras.learner.losses import PureLoss
 from maml_keras.outer.maml import MAML
@@ -157,8 +160,74 @@ def nearest_class_mean(
         download=download,
     )
     loop = InnerLoop(preset.loss(), SGD(0.0), steps=0, start=PrototypicalHead())
-    policy = preset.variation("maml").options.get("batch_norm", "transductive")
-    return MAML(trained.model, loop, batch_norm=policy), families
+    return MAML(trained.model, loop, batch_norm=_policy(preset)), families
+
+
+def linear_probe(
+    preset: Preset,
+    *,
+    iterations: int | None = None,
+    seed: int = 0,
+    data_dir: Any = None,
+    download: bool = False,
+    verbose: str | int = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> tuple[MAML, Families]:
+    """The pretrained network, of which the last layer alone is fitted to a task.
+
+    `min_W loss(support; W f(x)) + regularization / 2 * |W - W_0|^2`, by gradient
+    descent. The network is trained as `joint_pretraining` trains it. For classes the
+    last layer starts at `W_0 = 0`, which makes this a logistic regression on the
+    features; for regression it starts at its trained weights. The rate, the number of
+    steps and the regularisation are chosen on validation tasks.
+
+    Args:
+        preset: gives the network and the data.
+        iterations: int, gradient steps; None for the preset's meta-steps.
+        seed: int, draws weights and data.
+        data_dir: str, folder of the TFDS data sets.
+        download: bool, whether TFDS may download.
+        verbose: as in `keras.Model.fit`.
+        callbacks: as in `keras.Model.fit`.
+
+    Returns:
+        A model to evaluate, and the task families to evaluate it on. The model's
+        `inner` has the settings that were chosen.
+
+    Raises:
+        ValueError: as `joint_pretraining`.
+
+    Reference: Chen et al., 2019, https://arxiv.org/abs/1904.04232; Tian et al., 2020,
+    https://arxiv.org/abs/2003.11539
+    """
+    trained, families = _pretrained(
+        preset,
+        iterations=iterations,
+        seed=seed,
+        verbose=verbose,
+        callbacks=callbacks,
+        data_dir=data_dir,
+        download=download,
+    )
+    model = trained.model
+    if _class_numbers(preset, families.train) is not None:
+        chosen = last_layer().select(model)
+        for variable in itertools.compress(model.trainable_variables, chosen):
+            variable.assign(keras.ops.zeros_like(variable))
+
+    def probe(choice: Choice) -> MAML:
+        loop = InnerLoop(
+            preset.loss(),
+            SGD(choice.learning_rate),
+            steps=choice.steps,
+            adapt=last_layer(),
+            proximal=choice.regularization,
+        )
+        return MAML(model, loop, batch_norm=_policy(preset))
+
+    grid = grid_of(["linear_probe"], preset)
+    first = probe(Choice(preset.inner_rate, preset.inner_steps))
+    return probe(own_settings.best(first, families.validation, grid)), families
 
 
 def sinusoid_oracle(
@@ -212,11 +281,25 @@ def sinusoid_oracle(
 BASELINES: dict[str, Callable[..., tuple[MAML, Families]]] = {
     "random": random_initialisation,
     "pretrained": joint_pretraining,
+    "linear_probe": linear_probe,
     "prototypes": nearest_class_mean,
     "oracle": sinusoid_oracle,
 }
 # Baselines that choose their inner rate and steps on validation tasks.
-CHOOSING = {"random", "pretrained"}
+CHOOSING = {"random", "pretrained", "linear_probe"}
+# Among these a linear probe chooses, besides.
+REGULARIZATIONS = 0.0, 0.01, 0.1, 1.0
+
+
+def grid_of(names: Iterable[str], preset: Preset) -> Grid:
+    """The settings among which the named baselines choose.
+
+    >>> from maml_keras.experiments import get
+    >>> grid_of(["linear_probe"], get("sinusoid")).regularizations
+    (0.0, 0.01, 0.1, 1.0)
+    """
+    pulls = REGULARIZATIONS if "linear_probe" in names else (0.0,)
+    return own_settings.grid(preset, pulls)
 
 
 def families(name: str, preset: Preset, **where: Any) -> Families:
@@ -250,7 +333,7 @@ def check(name: str, preset: Preset, **where: Any) -> None:
         _oracle_families(preset, **where)
     if name == "prototypes":
         _check_prototypes(preset)
-    if name in ("pretrained", "prototypes"):
+    if name in ("pretrained", "linear_probe", "prototypes"):
         numbers = _class_numbers(preset, preset.families(**where).train)
         if numbers is not None:
             features_of(preset.build().model)
@@ -302,6 +385,11 @@ def _class_numbers(preset: Preset, family: data.TaskFamily) -> data.ClassNumbers
         if _is_of_classes(preset) or holds_classes(family)
         else None
     )
+
+
+def _policy(preset: Preset) -> Any:
+    """The batch-norm policy of MAML in the preset."""
+    return preset.variation("maml").options.get("batch_norm", "transductive")
 
 
 def _is_of_classes(preset: Preset) -> bool:

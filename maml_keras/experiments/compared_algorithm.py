@@ -199,7 +199,10 @@ def _facts(path: pathlib.Path) -> dict[str, Any]:
     documents.check(path, facts, FACTS)
     chosen = facts.get("chosen")
     missing = FACTS.keys() - {"chosen"} - facts.keys()
-    if missing or (chosen and set(chosen) != set(Choice._fields)):
+    # A baseline of an earlier version has not chosen a regularisation.
+    required = {*Choice._fields} - {*Choice._field_defaults}
+    fits = not chosen or required <= chosen.keys() <= {*Choice._fields}
+    if missing or not fits:
         raise ValueError(
             f"{path} must hold {', '.join(FACTS)}. Received: {facts}. Remove "
             f"{path.parent}, and the comparison trains the baseline again."

@@ -17,7 +17,7 @@ from maml_keras.evaluation.result import Evaluation
 from maml_keras.experiments import baselines, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.comparison import Comparison
-from maml_keras.experiments.own_settings import Choice, grid
+from maml_keras.experiments.own_settings import Choice
 from maml_keras.experiments.preset import Preset
 from maml_keras.experiments.seed_comparison import SeedComparison
 from maml_keras.monitoring import figures
@@ -217,7 +217,11 @@ def _compare(
             verbose=verbose,
         )
     comparison = Comparison(
-        results, counts, times, choices, grid(preset) if choices else None
+        results,
+        counts,
+        times,
+        choices,
+        baselines.grid_of(choices, preset) if choices else None,
     )
     _write(folder, preset, command, comparison)
     ends = {name: r.until(comparison.end(name)) for name, r in results.items()}

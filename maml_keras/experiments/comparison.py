@@ -20,9 +20,9 @@ class Comparison:
         results: an `Evaluation` by the algorithm's name; the first is the reference.
         iterations: meta-steps taken, by name; for a baseline, gradient steps.
         seconds: training time used, by name, without compilation.
-        choices: the inner rate and the steps that a baseline chose on validation
-            tasks, by name. Its result has at least that many steps.
-        grid: the rates and steps among which baselines chose; None without choices.
+        choices: the inner rate, the steps and the regularisation that a baseline chose
+            on validation tasks, by name. Its result has at least that many steps.
+        grid: the settings among which baselines chose; None without choices.
 
     >>> diverged = np.zeros([2, 2], bool)
     >>> far, near = (

@@ -1,7 +1,8 @@
-"""The inner rate and the number of steps that a baseline chooses for itself."""
+"""The rate, steps and regularisation that a baseline chooses for itself."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
@@ -31,14 +32,19 @@ class Grid(NamedTuple):
     Attributes:
         rates: inner learning rates.
         steps: numbers of inner steps.
+        regularizations: weights of the pull back to the start of the inner loop.
     """
 
     rates: tuple[float, ...]
     steps: tuple[int, ...]
+    regularizations: tuple[float, ...] = (0.0,)
 
     def __str__(self) -> str:
-        rates, steps = (", ".join(f"{v:g}" for v in values) for values in self)
-        return f"rates {rates}; steps {steps}"
+        rates, steps, pulls = (", ".join(f"{v:g}" for v in values) for values in self)
+        pulled = len(self.regularizations) > 1
+        return f"rates {rates}; steps {steps}" + (
+            f"; regularisation of a linear probe {pulls}" if pulled else ""
+        )
 
     def edges(self, choice: Choice) -> list[str]:
         """At which ends of the grid a choice lies, so that a larger grid may be better.
@@ -52,6 +58,9 @@ class Grid(NamedTuple):
             "the most steps": choice.steps == self.steps[-1],
             "the highest rate": choice.learning_rate == self.rates[-1],
             "the lowest rate": choice.learning_rate == self.rates[0],
+            "the most regularisation": choice.regularization
+            == self.regularizations[-1]
+            != 0.0,
         }
         return [name for name, at_end in ends.items() if at_end and choice.steps]
 
@@ -62,23 +71,33 @@ class Choice(NamedTuple):
     Attributes:
         learning_rate: float, the inner rate.
         steps: int, inner steps.
+        regularization: float, `InnerLoop(proximal=)`.
     """
 
     learning_rate: float
     steps: int
+    regularization: float = 0.0
 
     def __str__(self) -> str:
         plural = "" if self.steps == 1 else "s"
-        return f"{self.steps} step{plural} of {self.learning_rate:g}"
+        pull = f", regularised by {self.regularization:g}"
+        return f"{self.steps} step{plural} of {self.learning_rate:g}" + (
+            pull if self.regularization else ""
+        )
 
     @classmethod
     def of(cls, maml: MAML) -> Choice:
-        """The settings of a model that `with_own_settings` returned."""
-        return cls(float(maml.rule.fixed_rate or 0.0), maml.inner.steps)
+        """The settings of a model that a choosing baseline returned."""
+        rate = float(maml.rule.fixed_rate or 0.0)
+        return cls(rate, maml.inner.steps, maml.inner.proximal)
 
 
-def grid(preset: Preset) -> Grid:
+def grid(preset: Preset, regularizations: tuple[float, ...] = (0.0,)) -> Grid:
     """The grid for a preset: around its inner rate, and up to five times its steps.
+
+    Args:
+        preset: gives the rate and the steps.
+        regularizations: rising, at least one.
 
     >>> from maml_keras.experiments import get
     >>> str(grid(get("sinusoid")))
@@ -86,7 +105,7 @@ def grid(preset: Preset) -> Grid:
     """
     rates = (float(f"{preset.inner_rate * r:.6g}") for r in RATES)
     steps = {0, 1, *(n * preset.evaluation_steps for n in STEPS)}
-    return Grid(tuple(rates), tuple(sorted(steps)))
+    return Grid(tuple(rates), tuple(sorted(steps)), regularizations)
 
 
 def with_own_settings(maml: MAML, preset: Preset, families: Families) -> MAML:
@@ -122,8 +141,8 @@ def with_own_settings(maml: MAML, preset: Preset, families: Families) -> MAML:
 def best(maml: MAML, family: data.TaskFamily, grid: Grid) -> Choice:
     """The setting of the grid with the best mean metric on validation tasks.
 
-    Among equals, the fewest steps and then the smallest rate win. A mean that is not
-    finite is the worst.
+    Among equals, the fewest steps, then the smallest rate and the least regularisation
+    win. A mean that is not finite is the worst.
     """
     batches = list(
         data.episodes(
@@ -133,15 +152,21 @@ def best(maml: MAML, family: data.TaskFamily, grid: Grid) -> Choice:
             num_episodes=VALIDATION_TASKS,
         )
     )
-    name, measure = _compiled(maml)
+    measures = {pull: _compiled(maml, pull) for pull in grid.regularizations}
+    name, _ = measures[grid.regularizations[0]]
     sign = 1.0 if direction(name) else -1.0
     settings = [
-        Choice(rate, steps)
-        for steps, rate in itertools.product(grid.steps, grid.rates)
-        # Without steps, rates make no difference.
-        if steps or rate == grid.rates[0]
+        Choice(rate, steps, pull)
+        for steps, rate, pull in itertools.product(
+            grid.steps, grid.rates, grid.regularizations
+        )
+        # Without steps, the others make no difference.
+        if steps or (rate, pull) == (grid.rates[0], grid.regularizations[0])
     ]
-    means = [_mean(measure, batches, choice) for choice in settings]
+    means = [
+        _mean(measures[choice.regularization][1], batches, choice)
+        for choice in settings
+    ]
     scores = np.where(np.isfinite(means), sign * np.array(means), -np.inf)
     return settings[int(np.argmax(scores))]
 
@@ -151,15 +176,16 @@ def _mean(measure: Any, batches: Sequence[Any], choice: Choice) -> float:
     return float(np.mean(np.concatenate([measure(*b, rate, steps) for b in batches])))
 
 
-def _compiled(maml: MAML) -> tuple[str, Any]:
+def _compiled(maml: MAML, regularization: float) -> tuple[str, Any]:
     """A metric's name, and `(task, query_y, rate, steps) -> [tasks]`, traced once."""
     name, function = named_metric(maml._outer_loss, None)
-    learner = maml.learner
+    learner, inner = maml.learner, copy.copy(maml.inner)
+    inner.proximal = regularization
 
     def measure(task: Any, query_y: Any, rate: Any, steps: Any) -> Any:
         def one(element: dict[str, Any]) -> tuple[Any, Any]:
             task = element["task"]
-            point = maml.inner.adapt(
+            point = inner.adapt(
                 learner,
                 learner.weights(),
                 learner.state(),

@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.experiments import baselines, registry, runs
+from maml_keras.experiments import baselines, own_settings, registry, runs
 from maml_keras.experiments.baselines import (
     BASELINES,
     joint_pretraining,
+    linear_probe,
     nearest_class_mean,
     random_initialisation,
 )
@@ -155,7 +156,7 @@ def test_pretraining_learns_the_classes_below_a_wrapper(wrapped):
         ({"model": lambda ways: Nested(ways)}, "must be a Sequential or functional"),
     ],
 )
-@pytest.mark.parametrize("name", ["pretrained", "prototypes"])
+@pytest.mark.parametrize("name", ["pretrained", "linear_probe", "prototypes"])
 def test_pretraining_refuses_what_it_cannot_train(name, settings, message):
     if name == "prototypes" and "loss" in settings:
         message = "'prototypes' needs tasks of classes"
@@ -198,6 +199,28 @@ def test_prototypes_are_the_nearest_class_means_of_pretrained_features():
     # No step changes anything.
     curve = runs.evaluate_on(maml, families, steps=3, num_tasks=20, verbose=0).curve
     assert np.ptp(curve) == 0.0
+
+
+def test_a_linear_probe_is_logistic_regression_on_pretrained_features(monkeypatch):
+    # One setting, so that each part of it is in the expected numbers.
+    settings = own_settings.Grid((0.5,), (3,), (0.1,))
+    monkeypatch.setattr(baselines, "grid_of", lambda names, preset: settings)
+    maml, families = linear_probe(few_shot(shots=3), iterations=20, seed=0, verbose=0)
+    assert own_settings.Choice.of(maml) == (0.5, 3, 0.1)
+    task, _ = next(iter(mk.data.episodes(families.test, batch_size=1, seed=5)))
+    features = keras.Model(maml.model.inputs, maml.model.layers[-1].input)
+    support, query = (
+        np.asarray(features(task[k][0]), float) for k in ("support_x", "query_x")
+    )
+    rows = np.eye(5)[task["support_y"][0].numpy()]
+    kernel, bias = np.zeros([32, 5]), np.zeros(5)
+    for _ in range(3):
+        odds = np.exp(support @ kernel + bias)
+        slope = (odds / odds.sum(axis=1, keepdims=True) - rows) / len(rows)
+        kernel = kernel - 0.5 * (support.T @ slope + 0.1 * kernel)
+        bias = bias - 0.5 * (slope.sum(axis=0) + 0.1 * bias)
+    got = maml.predict(task, verbose=0)[0]
+    np.testing.assert_allclose(got, query @ kernel + bias, rtol=1e-3, atol=1e-4)
 
 
 def test_prototypes_refuse_regression():

@@ -59,9 +59,34 @@ def test_the_best_setting_of_the_grid_wins(classes):
         found = mk.evaluate_episodes(other, tasks, steps=4, num_tasks=100, verbose=0)
         for steps in settings.steps:
             value = found.per_episode[:, steps].mean()
-            means[rate, steps] = value if np.isfinite(value) else np.inf
+            means[rate, steps, 0.0] = value if np.isfinite(value) else np.inf
     finest = max if classes else min
     assert means[best(maml, family, settings)] == finest(means.values())
+
+
+def test_the_best_regularisation_wins():
+    keras.utils.set_random_seed(0)
+    network = mk.models.mlp()
+    pulls = (0.0, 5.0, 50.0)
+
+    def pulled(proximal):
+        inner = mk.InnerLoop("mse", mk.SGD(0.03), steps=4, proximal=proximal)
+        return mk.MAML(network, inner)
+
+    tasks = mk.data.episodes(
+        WAVES, batch_size=20, seed=runs.VALIDATION_SEED, num_episodes=100
+    )
+    # The same adaptation by the ordinary evaluation, with each pull in turn.
+    means = {
+        pull: mk.evaluate_episodes(pulled(pull), tasks, num_tasks=100, verbose=0).mean
+        for pull in pulls
+    }
+    assert len({round(mean, 4) for mean in means.values()}) == 3
+    choice = best(pulled(0.0), WAVES, Grid((0.03,), (4,), pulls))
+    assert choice == Choice(0.03, 4, min(means, key=means.get))
+    # The other order, so that the answer is not the first of the grid.
+    turned = Grid((0.03,), (4,), pulls[::-1])
+    assert best(pulled(1.0), WAVES, turned) == choice
 
 
 LOGITS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -85,20 +110,24 @@ def test_the_grid_is_around_the_rate_and_the_steps_of_the_preset():
         (Choice(0.1, 0), []),
         (Choice(0.1, 1), ["the lowest rate"]),
         (Choice(1.0, 5), ["the most steps", "the highest rate"]),
+        (Choice(0.3, 1, 0.1), []),
+        (Choice(0.3, 1, 1.0), ["the most regularisation"]),
     ],
 )
 def test_a_choice_at_an_end_of_the_grid_is_told(choice, ends):
-    assert Grid((0.1, 0.3, 1.0), (0, 1, 5)).edges(choice) == ends
+    pulls = (0.0, 0.1, 1.0) if choice.regularization else (0.0,)
+    assert Grid((0.1, 0.3, 1.0), (0, 1, 5), pulls).edges(choice) == ends
 
 
 @pytest.mark.parametrize("name", sorted(baselines.CHOOSING))
 def test_a_baseline_chooses_before_any_test_task_is_drawn(name):
     maml, families = baselines.BASELINES[name](SMALL, iterations=20, verbose=0)
-    settings = grid(SMALL)
+    settings = baselines.grid_of([name], SMALL)
     choice = Choice.of(maml)
     assert choice == best(maml, families.validation, settings)
     assert choice.learning_rate in settings.rates
     assert choice.steps in settings.steps
+    assert choice.regularization in settings.regularizations
 
 
 @pytest.mark.slow
