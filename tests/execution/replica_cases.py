@@ -136,6 +136,7 @@ CASES = {
         adam(),
         shots(),
     ),
+    "ridge": lambda: (mk.recipes.ridge(dense(), "mse"), adam(), SIN),
     "mixed": lambda: (few_shot(), adam(), shots()),
     "clip": lambda: (
         sine(),

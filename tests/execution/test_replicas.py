@@ -20,8 +20,8 @@ from maml_keras.execution.start_at import StartAt
 
 SCRIPT = pathlib.Path(__file__).with_name("replica_cases.py")
 CASES = (
-    "sinusoid conv per_step meta_sgd reptile phases proto_maml mixed clip global_clip "
-    "uneven weights skip xla"
+    "sinusoid conv per_step meta_sgd reptile phases proto_maml ridge mixed clip "
+    "global_clip uneven weights skip xla"
 ).split()
 # Replicas add in another order. Over 200 steps, differences of 1e-16 grew to 1e-12.
 TOLERANCE = 1e-9
