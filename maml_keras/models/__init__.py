@@ -7,7 +7,7 @@ from maml_keras.models.drop_block import DropBlock
 from maml_keras.models.low_rank import LowRank
 from maml_keras.models.low_rank_attention import LowRankAttention
 from maml_keras.models.networks import conv4, mlp
-from maml_keras.models.resnet12 import resnet12
+from maml_keras.models.residual_network import resnet12
 
 __all__ = [
     "ContextFilm",

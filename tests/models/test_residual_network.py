@@ -8,7 +8,7 @@ from helpers import classification, tensors
 
 import maml_keras as mk
 from maml_keras.models.drop_block import DropBlock
-from maml_keras.models.resnet12 import resnet12
+from maml_keras.models.residual_network import resnet12
 
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
