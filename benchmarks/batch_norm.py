@@ -46,7 +46,9 @@ def row(maml: mk.MAML, policy: str, *, on: str, tasks: int) -> str:
             queries=queries,
             verbose=0,
         )
-        found.append(f"{result.mean:.1%} ± {result.half_width:.1%}")
+        diverged = result.diverged[-1]
+        lost = f", {diverged} of {tasks} tasks diverged" if diverged else ""
+        found.append(f"{result.mean:.1%} ± {result.half_width:.1%}{lost}")
     return " | ".join([on, maml.batch_norm.name, policy, *found])
 
 
