@@ -332,7 +332,8 @@ def prototypical(
     """Prototypical networks: a query gets the class whose mean embedding is nearest.
 
     The probabilities are a softmax over the negative squared distances. No weight takes
-    a step: with steps, this is `proto_maml`.
+    a step. With steps, gradient descent of the head goes on from the prototypes;
+    `proto_maml` lets all weights adapt.
 
     Reference: Snell et al., 2017, https://arxiv.org/abs/1703.05175
 
@@ -342,8 +343,8 @@ def prototypical(
     >>> maml.inner.steps
     0
     """
-    start = PrototypicalHead()
-    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)
+    how: dict[str, Any] = {"adapt": last_layer(), "start": PrototypicalHead()}
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, **how)
     return MAML(model, inner, **options)
 
 
@@ -360,8 +361,8 @@ def ridge(
     """R2-D2: the head is the ridge regression of the support set, in closed form.
 
     `regularization` and `scale` are the initial values of learned numbers; see
-    `RidgeHead`. No weight takes a step. With steps, gradient descent goes on from the
-    closed form.
+    `RidgeHead`. No weight takes a step. With steps, gradient descent of the head goes
+    on from the closed form.
 
     Reference: Bertinetto et al., 2019, https://arxiv.org/abs/1805.08136
 
@@ -371,7 +372,8 @@ def ridge(
     (0, 3)
     """
     start = RidgeHead(regularization, scale)
-    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, start=start)
+    how: dict[str, Any] = {"adapt": last_layer(), "start": start}
+    inner = InnerLoop(loss, SGD(learning_rate), steps=steps, **how)
     return MAML(model, inner, **options)
 
 

@@ -94,8 +94,8 @@ DEFINITIONS = {
     "cavia": ("SGD", [True] + [False] * 6, "Backprop", 0.0, *PLAIN),
     "proto_maml": ("SGD", ALL, "Backprop", 0.0, "PrototypicalHead", "transductive"),
     "meta_curvature": ("MetaCurvature", ALL, "Backprop", 0.0, *PLAIN),
-    "prototypical": ("SGD", ALL, "Backprop", 0.0, "PrototypicalHead", "transductive"),
-    "ridge": ("SGD", ALL, "Backprop", 0.0, "RidgeHead", "transductive"),
+    "prototypical": ("SGD", HEAD, "Backprop", 0.0, "PrototypicalHead", "transductive"),
+    "ridge": ("SGD", HEAD, "Backprop", 0.0, "RidgeHead", "transductive"),
 }
 
 

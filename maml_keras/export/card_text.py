@@ -103,6 +103,7 @@ def facts(
             ("tasks a meta-step", _text(card, "tasks_per_iteration")),
         ],
         "Adaptation": [
+            *([("start", str(inner["start"]))] if "start" in inner else []),
             ("rule", _text(inner, "rule")),
             ("learning rate", _text(inner, "learning_rate")),
             ("steps in training", _text(inner, "steps")),

@@ -20,6 +20,7 @@ from maml_keras.data.preparation import Preparation
 from maml_keras.export import signature
 from maml_keras.export.module import ExportedLearner
 from maml_keras.inner.loop import InnerLoop
+from maml_keras.inner.starts import Initialisation
 from maml_keras.learner import batch_norm_policies
 from maml_keras.learner.learner import Learner
 from maml_keras.learner.model_checks import check_no_tables
@@ -141,7 +142,8 @@ def _prepared(preparation: Preparation | None) -> dict[str, Any]:
 
 
 def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
-    model, rule = learner.model, inner.rule
+    model, rule, start = learner.model, inner.rule, inner.start_from
+    is_plain = isinstance(start, Initialisation)
     policy = batch_norm_policies.described(learner.batch_norm)
     layers = [bool(layer.trainable) for layer in model._flatten_layers()]
     frozen_alone = {
@@ -161,6 +163,7 @@ def _card(learner: Learner, inner: InnerLoop) -> dict[str, Any]:
             "learning_rate": "learned" if rule.fixed_rate is None else rule.fixed_rate,
             "steps": inner.steps,
             **({"batch_size": inner.batch_size} if inner.batch_size else {}),
+            **({} if is_plain else {"start": type(start).__name__}),
             "adapt": repr(inner.adapt_selector),
             "second_order": inner.second_order,
         },

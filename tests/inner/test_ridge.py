@@ -1,12 +1,22 @@
 """The ridge regression of the support set as the last layer."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from helpers import classification, precision, regression
 
-from maml_keras import MAML, SGD, InnerLoop, RidgeHead, check_meta_gradient, recipes
+from maml_keras import (
+    MAML,
+    SGD,
+    InnerLoop,
+    RidgeHead,
+    check_meta_gradient,
+    model_card,
+    recipes,
+)
 from maml_keras.inner.ridge import ridge_weights
 
 pytestmark = pytest.mark.usefixtures("tasks_in_a_loop", "without_graphs")
@@ -166,6 +176,8 @@ def test_learned_numbers_are_trained_saved_and_exported(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(task), learner(task), rtol=1e-5, atol=1e-6)
     learner.export(tmp_path / "export", verbose=0)
+    shown = str(model_card(tmp_path / "export", latency=False))
+    assert re.search(r"start +RidgeHead", shown)
     saved = tf.saved_model.load(str(tmp_path / "export"))
     got = saved.adapt_and_predict(
         tf.constant(task["support_x"][0], tf.float32),
