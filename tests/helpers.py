@@ -205,10 +205,8 @@ class Family(NamedTuple):
 
 FAMILIES = {
     "dense": Family(dense),
-    "conv": Family(images, (6, 6, 1), vectorizes=False),
-    "conv_batch_norm": Family(
-        lambda: images(layers.BatchNormalization()), (6, 6, 1), vectorizes=False
-    ),
+    "conv": Family(images, (6, 6, 1)),
+    "conv_batch_norm": Family(lambda: images(layers.BatchNormalization()), (6, 6, 1)),
     "batch_norm": Family(batch_normalised),
     "layer_norm": Family(lambda: normalised(layers.LayerNormalization())),
     "group_norm": Family(lambda: normalised(layers.GroupNormalization(2))),

@@ -68,6 +68,16 @@ POLICIES = [
     "per_step_running",
     "frozen",
 ]
+# Layers before the head, on inputs `[3]`. The convolution has forms with a task axis.
+BODIES = {
+    "dense": lambda: [keras.layers.Dense(4, activation="tanh")],
+    "convolution": lambda: [
+        keras.layers.Reshape([3, 1]),
+        keras.layers.Conv1D(4, 2, padding="same", activation="tanh"),
+        keras.layers.MaxPooling1D(3),
+        keras.layers.Flatten(),
+    ],
+}
 LOOPS = {
     "kept": {},
     "rematerialized": {"rematerialize": True},

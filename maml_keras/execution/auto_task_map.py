@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from maml_keras.execution.devices import has_gpu
 from maml_keras.execution.task_maps import (
     LARGEST_PRODUCT,
     TaskFunction,
@@ -30,7 +31,8 @@ class Auto(TaskMap):
 
     Small operations cost mostly their dispatch, so `Auto` vectorises them over tasks.
     Large operations are as fast one by one, and a task that ends before the next task
-    begins stays in the processor's cache. `Auto` decides from the layers and from the
+    begins stays in the processor's cache. A GPU wants all tasks as one program, however
+    large, and convolutions, too. `Auto` decides from the device, the layers and the
     operations of one forward pass, which is traced when the first tasks arrive. The
     trace takes under a second; no timing run is needed. A loss, an activation or an
     update rule of your own may hold an operation without a form with a task axis: then
@@ -102,10 +104,9 @@ def get(identifier: str | TaskMap) -> TaskMap:
     return MAPS[identifier]()
 
 
-# Layers whose operations accept a task axis on both weights and inputs. A convolution
-# does not, because all tasks must share its filter. Dropout with a rate of zero and
-# recurrent layers on short sequences vectorise; for the other cases `_chosen` finds
-# the random numbers and loops in the graph.
+# Layers whose operations accept a task axis on both weights and inputs. Dropout with a
+# rate of zero and recurrent layers on short sequences vectorise; for the other cases
+# `_chosen` finds the random numbers and loops in the graph.
 _VECTORIZING = (
     "Activation Add Average Concatenate Dense Dropout EinsumDense ELU "
     "Embedding Flatten Functional GlobalAveragePooling1D "
@@ -117,20 +118,31 @@ _VECTORIZING = (
 ).split()
 
 
+# Layers of images and signals. They have forms with a task axis (`with_task_axis`). On
+# two cores these forms took twice the time of the loop, so only a GPU gets them.
+_VECTORIZING_ON_GPU = (
+    "AveragePooling1D AveragePooling2D AveragePooling3D Conv1D Conv1DTranspose Conv2D "
+    "Conv2DTranspose Conv3D Conv3DTranspose Cropping1D Cropping2D Cropping3D "
+    "DepthwiseConv1D DepthwiseConv2D GlobalAveragePooling3D GlobalMaxPooling1D "
+    "GlobalMaxPooling2D GlobalMaxPooling3D MaxPooling1D MaxPooling2D MaxPooling3D "
+    "SeparableConv1D SeparableConv2D ZeroPadding1D ZeroPadding2D ZeroPadding3D"
+).split()
+
+
 def _chosen(learner: Learner, task: Any) -> tuple[TaskMap, str]:
-    unknown = sorted(
-        {
-            type(layer).__name__
-            for layer in learner.model._flatten_layers()
-            if not _vectorizes(layer)
-        }
-    )
+    unknown = _others(learner, {*_VECTORIZING, *_VECTORIZING_ON_GPU})
     if unknown:
-        return parallel(), f"{', '.join(unknown)} may not vectorise"
+        return parallel(), f"{unknown} may not vectorise"
+    on_gpu = has_gpu()
+    slower = _others(learner, {*_VECTORIZING})
+    if slower and not on_gpu:
+        return parallel(), f"{slower}: faster task by task on a processor"
     seen = survey(learner, one_support(task))
     loops = sorted(op for op in seen.operations if "While" in op or "Random" in op)
     if loops:
         return parallel(), f"{', '.join(loops)} does not vectorise"
+    if on_gpu:
+        return vectorized(), "every layer vectorises over tasks, and a GPU computes"
     if seen.largest > LARGEST_PRODUCT:
         return parallel(), (
             f"a matrix product of {seen.largest / 1e6:.1f} million operations per task "
@@ -141,8 +153,21 @@ def _chosen(learner: Learner, task: Any) -> tuple[TaskMap, str]:
     )
 
 
-def _vectorizes(layer: keras.layers.Layer) -> bool:
+def _others(learner: Learner, known: set[str]) -> str:
+    """The names of the model's layers that are neither known nor say `vectorizes`."""
+    return ", ".join(
+        sorted(
+            {
+                type(layer).__name__
+                for layer in learner.model._flatten_layers()
+                if not _vectorizes(layer, known)
+            }
+        )
+    )
+
+
+def _vectorizes(layer: keras.layers.Layer, known: set[str]) -> bool:
     kind = type(layer)
     if getattr(layer, "vectorizes", False):
         return True
-    return kind.__name__ in _VECTORIZING and kind.__module__.startswith("keras.")
+    return kind.__name__ in known and kind.__module__.startswith("keras.")

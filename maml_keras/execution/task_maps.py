@@ -13,7 +13,9 @@ import tensorflow as tf
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 from maml_keras.backend.configured import Configured
+from maml_keras.backend.task_axis import with_task_axis
 from maml_keras.backend.tensorflow_log import without_messages
+from maml_keras.execution.devices import has_gpu
 from maml_keras.inner import traced_steps
 from maml_keras.learner.graph_survey import survey
 from maml_keras.learner.learner import Learner
@@ -150,8 +152,9 @@ class Vectorized(TaskMap):
     """All tasks at once: each operation gets a task axis.
 
     This map is the fastest for small dense networks, whose cost is the number of
-    operations. `Vectorized` refuses operations that would silently fall back to a
-    serial loop, such as a convolution with a different filter for each task.
+    operations. Keras's convolutions and max-pooling run in forms that have a task axis
+    (see `with_task_axis`). `Vectorized` refuses operations that would silently fall
+    back to a serial loop, such as `tf.nn.conv2d` with a different filter for each task.
 
     Args:
         otherwise: function of the refused operation's name that returns the map to
@@ -165,7 +168,7 @@ class Vectorized(TaskMap):
 
     def __call__(self, function: TaskFunction, tasks: Any) -> tuple[Any, Any]:
         try:
-            with traced_steps.in_python(), without_messages():
+            with traced_steps.in_python(), with_task_axis(), without_messages():
                 averaged, stacked = tf.vectorized_map(
                     function, tasks, fallback_to_while_loop=False
                 )
@@ -179,8 +182,8 @@ class Vectorized(TaskMap):
             raise ValueError(
                 "`task_map='vectorized'` must be able to give every operation of the "
                 "model, the loss and the update rule a task axis. Received: "
-                f"{operation}, which has none (as convolutions, dropout and recurrent "
-                "loops). Use task_map='auto' or 'parallel'."
+                f"{operation}, which has none (as dropout, recurrent loops and direct "
+                "calls of tf.nn.conv2d). Use task_map='auto' or 'parallel'."
             ) from error
         return tf.nest.map_structure(
             lambda t: tf.reduce_mean(t, axis=0), averaged
@@ -196,7 +199,7 @@ class Vectorized(TaskMap):
         # XLA cannot compile the second derivative of a concatenation.
         return (
             seen.products <= _MOST_PRODUCTS
-            and seen.largest <= LARGEST_PRODUCT
+            and (seen.largest <= LARGEST_PRODUCT or has_gpu())
             and not {"ConcatV2", "Concat"} & seen.operations
         )
 

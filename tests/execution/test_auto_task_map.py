@@ -167,6 +167,119 @@ def test_layer_vectorises_and_matches_sequential(names, second_order):
     check_vectorised(model, batch, second_order=second_order)
 
 
+# Layers that vectorise on a GPU ------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """Lets TensorFlow list a GPU, on which nothing can run."""
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [f"{kind}:0"])
+
+
+SPACES = {1: [8], 2: [8, 6], 3: [6, 6, 4]}
+
+
+def in_space(rank, *middle):
+    return keras.Sequential(
+        [
+            keras.Input([*SPACES[rank], 2]),
+            layers.Dense(4, activation="tanh"),
+            *middle,
+            layers.Flatten(),
+            layers.Dense(2),
+        ]
+    )
+
+
+def smooth(kind, rank, **settings):
+    """A layer of weights, and behind it a curve."""
+    layer = getattr(layers, f"{kind}{rank}D")
+    return [layer(kernel_size=2, **settings), layers.Activation("tanh")]
+
+
+def spatial(rank):
+    """Networks on `rank` axes, and the layers that each of them tests."""
+    convolutions = [
+        *smooth("Conv", rank, filters=4, strides=2, padding="same"),
+        *smooth("Conv", rank, filters=2, dilation_rate=2),
+    ]
+    pools = [
+        getattr(layers, f"ZeroPadding{rank}D")(1),
+        getattr(layers, f"MaxPooling{rank}D")(2),
+        getattr(layers, f"AveragePooling{rank}D")(2, strides=1, padding="same"),
+        getattr(layers, f"Cropping{rank}D")(1),
+    ]
+    found = {
+        ("Conv",): convolutions[:2] if rank == 3 else convolutions,
+        ("ZeroPadding", "MaxPooling", "AveragePooling", "Cropping"): pools,
+        ("ConvTranspose",): [
+            getattr(layers, f"Conv{rank}DTranspose")(3, 2, strides=2),
+            layers.Activation("tanh"),
+        ],
+        ("GlobalMaxPooling",): [getattr(layers, f"GlobalMaxPooling{rank}D")()],
+    }
+    if rank < 3:
+        for kind, settings in (
+            ("DepthwiseConv", {"depth_multiplier": 2}),
+            ("SeparableConv", {"filters": 3}),
+        ):
+            found[(kind,)] = smooth(kind, rank, **settings)
+    else:
+        found[("GlobalAveragePooling",)] = [layers.GlobalAveragePooling3D()]
+    return found
+
+
+def title(kind, rank):
+    if kind == "ConvTranspose":
+        return f"Conv{rank}DTranspose"
+    return f"{kind}{rank}D"
+
+
+ON_GPU = {
+    tuple(title(kind, rank) for kind in kinds): (rank, middle)
+    for rank in SPACES
+    for kinds, middle in spatial(rank).items()
+}
+
+
+def test_every_layer_that_auto_vectorises_on_a_gpu_is_tested():
+    named = {name for names in ON_GPU for name in names}
+    assert set(auto_task_map._VECTORIZING_ON_GPU) == named
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize("names", ON_GPU, ids="-".join)
+def test_layer_vectorises_on_a_gpu_and_matches_sequential(names):
+    rank, middle = ON_GPU[names]
+    shape = (*SPACES[rank], 2)
+    check_vectorised(in_space(rank, *middle), tensors(regression(shape)))
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_vectorises_convolutions_on_a_gpu_only():
+    model = images(layers.MaxPooling2D(2))
+    check_vectorised(model, tensors(regression((6, 6, 1))))
+    chosen, mapping, compiles = fitted(model)
+    assert isinstance(chosen, task_maps.Vectorized)
+    assert compiles
+    assert str(mapping) == (
+        "auto (vectorized: every layer vectorises over tasks, and a GPU computes)"
+    )
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_vectorises_large_products_on_a_gpu():
+    chosen, _, compiles = fitted(wide(512), 10)
+    assert isinstance(chosen, task_maps.Vectorized)
+    assert compiles
+
+
+@pytest.mark.usefixtures("gpu")
+def test_auto_loops_over_unknown_layers_on_a_gpu():
+    assert isinstance(fitted(FAMILIES["own_norm"].build())[0], task_maps.Loop)
+
+
 @pytest.mark.parametrize("name", ["dense", "attention"])
 def test_adapters_vectorise_and_match_sequential(name):
     model = with_low_rank_adapters(FAMILIES[name].build(), 2)
@@ -221,7 +334,7 @@ def test_auto_does_not_use_xla_where_xla_is_slower_or_fails():
 @pytest.mark.parametrize(
     ("build", "reason"),
     [
-        (images, "parallel: Conv2D may not vectorise"),
+        (images, "parallel: Conv2D: faster task by task on a processor"),
         (with_dropout, "parallel: Stateless.*Random.* does not vectorise"),
         (FAMILIES["subclassed"].build, "Subclassed"),
         (FAMILIES["own_norm"].build, "OwnNormalization"),

@@ -11,6 +11,7 @@ from helpers import (
     CountedMSE,
     dense,
     family,
+    images,
     maml,
     regression,
     tensors,
@@ -90,9 +91,22 @@ def test_function_runs_once_for_all_tasks_in_a_graph():
 # What has no form with a task axis ---------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["conv", "dropout"])
+class OwnConvolution(layers.Layer):
+    """A convolution that does not go through Keras."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=[2, 2, shape[-1], 2])
+
+    def call(self, x):
+        return tf.nn.conv2d(x, self.kernel, 1, "VALID")
+
+
+@pytest.mark.parametrize("name", ["own", "dropout"])
 def test_vectorized_refuses_operations_that_would_become_a_loop(name):
-    model, batch = family(name)
+    if name == "own":
+        model, batch = images(OwnConvolution()), regression((6, 6, 1))
+    else:
+        model, batch = family(name)
     wrapped = maml(model, task_map="vectorized")
     with pytest.raises(ValueError, match="which has none.*task_map='auto'"):
         wrapped.compute_meta_gradients(batch)

@@ -1,4 +1,4 @@
-"""One contract for all combinations of rule, selector, objective, estimator and map."""
+"""One contract for all combinations of rule, selector, objective, map and network."""
 
 import itertools
 import random
@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from helpers import classification, tensors
 from members import (
+    BODIES,
     ESTIMATORS,
     LOOPS,
     MAPS,
@@ -25,7 +26,15 @@ import maml_keras as mk
 PRODUCT = [
     combination
     for combination in itertools.product(
-        RULES, SELECTORS, OBJECTIVES, ESTIMATORS, MAPS, STARTS, POLICIES, LOOPS
+        RULES,
+        SELECTORS,
+        OBJECTIVES,
+        ESTIMATORS,
+        MAPS,
+        STARTS,
+        POLICIES,
+        LOOPS,
+        BODIES,
     )
     # Implicit gradients need the plain initialisation as start and the whole support
     # set. Reptile and implicit gradients only have the final objective.
@@ -50,17 +59,17 @@ def sample(count, product=PRODUCT):
 
 
 def build(combination, task_map="sequential"):
-    rule, selector, objective, estimator, _, start, policy, loop = combination
+    rule, selector, objective, estimator, _, start, policy, loop, body = combination
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
         [
             keras.Input([3]),
-            keras.layers.Dense(4, activation="tanh"),
+            *BODIES[body](),
             keras.layers.BatchNormalization(),
             keras.layers.Dense(3, name="head"),
         ]
     )
-    model.layers[1].moving_mean.assign([0.1, -0.2, 0.3, 0.0])
+    model.layers[-2].moving_mean.assign([0.1, -0.2, 0.3, 0.0])
     inner = mk.InnerLoop(
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         RULES[rule](),
@@ -135,7 +144,7 @@ def name(combination):
 
 
 # Combinations without rematerialised loops, which can take minutes to trace.
-KEPT = [combination for combination in PRODUCT if combination[-1] == "kept"]
+KEPT = [combination for combination in PRODUCT if combination[7] == "kept"]
 
 
 @pytest.mark.journey
