@@ -27,7 +27,7 @@ def convolved(x: Any, kernel: Any, axes: Sequence[Axis]) -> Any:
     >>> convolved(x, tf.ones([2, 1, 1]), [Axis(3, 2)]).numpy().ravel()
     array([3., 6.], dtype=float32)
     """
-    counts = [axis.count for axis in axes]
+    counts = [axis.number for axis in axes]
     examples, filters = _examples(x), kernel.shape[-1]
     rows, taps = examples * math.prod(counts), math.prod(kernel.shape[:-2])
     groups, channels = x.shape[-1] // kernel.shape[-2], kernel.shape[-2]

@@ -165,7 +165,7 @@ def _axes(
     ):
         axis = Axis(length, size, stride, spread)
         found.append(axis.same(-(-length // stride)) if kind == "same" else axis)
-    return found if all(axis.count > 0 for axis in found) else []
+    return found if all(axis.number > 0 for axis in found) else []
 
 
 def _each(value: Any, axes: int) -> tuple[int, ...]:

@@ -38,7 +38,7 @@ class Axis(NamedTuple):
         return self.before + self.length + self.after
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """The number of windows; not positive if none fits."""
         return (self.padded - self.reach) // self.stride + 1
 
@@ -46,7 +46,7 @@ class Axis(NamedTuple):
         """The axis with the padding that so many windows need, half on each side.
 
         >>> axis = Axis(5, 2, stride=2).same(3)
-        >>> axis.before, axis.after, axis.count
+        >>> axis.before, axis.after, axis.number
         (0, 1, 3)
         """
         missing = (count - 1) * self.stride + self.reach - self.length
@@ -56,7 +56,7 @@ class Axis(NamedTuple):
     def entries(self, entry: int) -> slice:
         """One entry of all windows."""
         begin = entry * self.dilation
-        return slice(begin, begin + (self.count - 1) * self.stride + 1, self.stride)
+        return slice(begin, begin + (self.number - 1) * self.stride + 1, self.stride)
 
 
 def padded(x: Any, axes: Sequence[Axis], *, value: float = 0.0) -> Any:
@@ -76,7 +76,7 @@ def entries(x: Any, axis: Axis, position: int) -> list[Any]:
         position: int, the place of the axis in the shape of `x`.
 
     Returns:
-        For each entry of a window a tensor like `x`, with `count` entries in the axis.
+        For each entry of a window a tensor like `x`, with `number` entries in the axis.
 
     >>> [e.numpy().tolist() for e in entries(tf.range(4), Axis(4, 2), 0)]
     [[0, 1, 2], [1, 2, 3]]
