@@ -7,6 +7,7 @@ import keras
 import pytest
 import tensorflow as tf
 from helpers import precision
+from tensorflow.python.eager import context
 from tensorflow.python.util import tf_stack
 
 from maml_keras.backend import progress
@@ -34,6 +35,20 @@ gc.set_threshold(20_000, 10, 10)
 # reads it.
 _ONE_STACK = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda *_, **__: _ONE_STACK
+
+# A new seed makes TensorFlow drop its kernels, because some of them hold a generator. To
+# make them again takes half of the time of a small test without graphs. Keras's
+# generators are elsewhere, so the kernels may stay.
+_SEEDED = context.Context._set_global_seed
+
+
+def _seeded_beside_its_kernels(self, seed):
+    handle, self._context_handle = self._context_handle, None
+    _SEEDED(self, seed)
+    self._context_handle = handle
+
+
+context.Context._set_global_seed = _seeded_beside_its_kernels
 
 
 @pytest.fixture(autouse=True)
