@@ -70,6 +70,13 @@ class MetaGradient(Configured, abc.ABC):
             problem: the task, its learner, inner loop and query loss.
         """
 
+    def loss(self, problem: TaskProblem) -> Any:
+        """The loss of the estimate of one task, a scalar.
+
+        A subclass may leave out what the gradients need.
+        """
+        return self(problem).loss
+
     def check(self, inner: InnerLoop) -> None:
         """Raises if this meta-gradient does not fit `inner`; `MAML` calls it."""
 
@@ -149,6 +156,9 @@ class Backprop(QueryGradient):
             result.state,
             problem.adapted(trajectory),
         )
+
+    def loss(self, problem: TaskProblem) -> Any:
+        return self.objective(problem, problem.trajectory()).loss
 
     def title(self, inner: InnerLoop) -> str:
         order = "second" if inner.second_order else "first"

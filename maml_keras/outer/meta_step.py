@@ -129,6 +129,28 @@ def meta_step(
     )
 
 
+def mean_loss(maml: Any, task: Any, query_y: Any, *, seed: Any) -> Any:
+    """The `loss` of `meta_step`, without its gradients.
+
+    Args:
+        maml: the model.
+        task: dict of `support_x`, `support_y` and `query_x`.
+        query_y: query targets `[tasks, examples, ...]`.
+        seed: int tensor `[2]` for dropout.
+    """
+    batch = episode_checks.elements(task, query_y, None)
+    learner, weights = maml.learner, maml.learner.weights()
+    elements = {**batch, **seeds_of(maml, batch["task"], seed)}
+    iteration = tf.convert_to_tensor(maml.meta_steps.value)
+
+    def one(element: dict[str, Any]) -> tuple[Any, Any]:
+        problem = problem_of(maml, element, weights, iteration, tf.ones([]))
+        return maml.meta_gradient.loss(problem), ()
+
+    mapped = maml.task_map.fitted(learner, batch["task"])
+    return differentiated(maml, lambda: mapped(one, elements)[0])
+
+
 def answers(maml: Any, batch: dict[str, Any], *, training: bool) -> tuple[Any, Any]:
     """The mean query loss, if there are targets, and the predictions of each task.
 

@@ -39,6 +39,7 @@ from maml_keras import (
     check_meta_gradient,
 )
 from maml_keras.learner import learner
+from maml_keras.outer.meta_step import mean_loss
 
 # A parabola ------------------------------------------------------------------------
 
@@ -271,6 +272,20 @@ def test_loss_is_mean_over_tasks():
         for i in range(3)
     ]
     np.testing.assert_allclose(whole, np.mean(each), rtol=1e-6)  # float32
+
+
+@pytest.mark.usefixtures("float64", "without_graphs")
+@pytest.mark.parametrize("name", ["dropout", "regularised"])
+def test_the_loss_alone_is_the_loss_of_the_meta_step(name):
+    model, (task, query_y) = family(name)
+    weighs = Backprop(MultiStep(epochs=3, steps_per_epoch=4))
+    estimators = [Backprop(), weighs, FirstOrder(weighs.objective), Reptile(), Twice()]
+    for estimator, seed in zip(estimators, tf.constant([[0, 1], [2, 3]] * 3)):
+        learner = estimating(model, estimator)
+        learner.meta_steps.assign(5)
+        expected, _ = learner.compute_meta_gradients((task, query_y), seed=seed)
+        found = mean_loss(learner, task, query_y, seed=seed)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_config_round_trip_keeps_objective():
