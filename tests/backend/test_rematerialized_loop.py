@@ -59,11 +59,11 @@ def meta_gradient(learner, steps, rematerialize, rule, compiled, **options):
 def batch():
     rng = np.random.default_rng(0)
     task = {
-        "support_x": rng.normal(size=[2, 4, 6, 6, 1]),
-        "support_y": rng.normal(size=[2, 4, 2]),
-        "query_x": rng.normal(size=[2, 3, 6, 6, 1]),
+        "support_x": rng.normal(size=[1, 4, 6, 6, 1]),
+        "support_y": rng.normal(size=[1, 4, 2]),
+        "query_x": rng.normal(size=[1, 3, 6, 6, 1]),
     }
-    return tensors((task, rng.normal(size=[2, 3, 2])))
+    return tensors((task, rng.normal(size=[1, 3, 2])))
 
 
 # Each pair of settings appears once.

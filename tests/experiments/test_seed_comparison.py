@@ -128,7 +128,7 @@ def test_one_seed_is_refused_where_several_were_compared(tmp_path):
 
 
 @pytest.mark.journey
-@pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks")
+@pytest.mark.usefixtures("tasks_in_a_loop", "few_validation_tasks", "no_looks")
 def test_seeds_on_the_command_line_are_resumed_run_by_run(tmp_path, monkeypatch):
     out = tmp_path / "out"
     line = f"compare sinusoid --algorithms maml,random --iterations 20 --out {out}"

@@ -8,8 +8,10 @@ from helpers import RATE, batch_normalised, dense, mse, regression, task_of, ten
 
 import maml_keras as mk
 from maml_keras.inner import mini_batches
+from maml_keras.outer.meta_step import mean_loss
 
-STEPS, SIZE, SEED = 5, 2, 3
+# Two passes over four examples, of which the second is not whole.
+STEPS, SIZE, SEED = 3, 2, 3
 
 
 def learner(model=None, task_map="parallel", meta_gradient=None, **kwargs):
@@ -58,8 +60,12 @@ def test_steps_are_plain_gradient_steps_on_the_parts(options):
     batch = regression(tasks=3, seed=1)
     examples = batch[0]["support_x"].shape[1]
     maml = learner(**options)
-    step = tf.function(maml.compute_meta_gradients, jit_compile=xla, autograph=False)
-    loss, _ = step(tensors(batch))
+
+    @tf.function(jit_compile=xla, autograph=False)
+    def adapted_loss(batch):
+        return mean_loss(maml, *batch, seed=tf.constant([0, 0]))
+
+    loss = adapted_loss(tensors(batch))
     start = maml.model.get_weights()
     losses = []
     for index in range(3):

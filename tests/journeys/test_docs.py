@@ -46,7 +46,7 @@ def code(path):
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path, few_validation_tasks):
+def small(monkeypatch, tmp_path, few_validation_tasks, tasks_in_a_loop):
     """Shortens training and evaluation, so that pages run quickly."""
     # Baselines choose between two settings.
     monkeypatch.setattr(own_settings, "RATES", (1.0,))

@@ -39,7 +39,7 @@ def model(preparation, loss="mse", **options):
             keras.layers.Dense(preparation.num_outputs),
         ]
     )
-    return mk.MAML(network, mk.InnerLoop(loss, mk.SGD(0.05), steps=2), **options)
+    return mk.MAML(network, mk.InnerLoop(loss, mk.SGD(0.05)), **options)
 
 
 def trained(table, metrics=("mae",), **options):
@@ -63,7 +63,7 @@ def maml(parts):
 
 def new_tasks(parts, **sizes):
     return mk.data.episodes(
-        family(parts[2], **sizes), batch_size=3, seed=2, num_episodes=6
+        family(parts[2], **sizes), batch_size=2, seed=2, num_episodes=4
     )
 
 
@@ -79,17 +79,17 @@ def test_figures_are_in_the_original_unit(maml, parts):
     np.testing.assert_allclose(maml.predict(episodes, verbose=0), predicted, rtol=1e-5)
     logs = maml.evaluate(episodes, verbose=0, return_dict=True)
     np.testing.assert_allclose(logs["mae"], abs(predicted - prices).mean(), rtol=1e-4)
-    result = mk.evaluate_episodes(maml, episodes, num_tasks=6, verbose=0)
+    result = mk.evaluate_episodes(maml, episodes, num_tasks=4, verbose=0)
     squares = np.square(predicted - prices).mean(axis=(1, 2))
     np.testing.assert_allclose(result.per_episode[:, -1], squares, rtol=1e-3)
     result = mk.evaluate_episodes(
-        maml, episodes, num_tasks=6, verbose=0, metric="mean_absolute_error"
+        maml, episodes, num_tasks=4, verbose=0, metric="mean_absolute_error"
     )
     np.testing.assert_allclose(
         result.per_episode[:, -1], abs(predicted - prices).mean(axis=(1, 2)), rtol=1e-4
     )
     # What callbacks such as `Watch` log and draw is in the original unit, too.
-    trace = mk.evaluation.trace_inner_loop(maml, episodes, num_tasks=6, verbose=0)
+    trace = mk.evaluation.trace_inner_loop(maml, episodes, num_tasks=4, verbose=0)
     np.testing.assert_allclose(trace.query_loss[:, -1], squares, rtol=1e-3)
     drawn = trace.examples
     np.testing.assert_allclose(drawn["query_y"], prices[:4], rtol=1e-5)
@@ -270,7 +270,7 @@ def test_classes_need_not_all_be_in_a_task():
     train, _, test = split(data, target="grade")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     maml = trained(train, metrics=["accuracy"], loss=loss)
-    episodes = mk.data.episodes(family(test), batch_size=3, seed=2, num_episodes=6)
+    episodes = mk.data.episodes(family(test), batch_size=2, seed=2, num_episodes=4)
     classes = maml.predict(episodes, verbose=0).argmax(axis=-1)
     right = classes == np.concatenate([y for _, y in episodes])
     logs = maml.evaluate(episodes, verbose=0, return_dict=True)
@@ -289,7 +289,7 @@ def test_several_labels_are_trained_and_predicted():
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
     metric = keras.metrics.BinaryAccuracy(threshold=0.0)
     maml = trained(train, metrics=[metric], loss=loss)
-    episodes = mk.data.episodes(family(test), batch_size=3, seed=2, num_episodes=6)
+    episodes = mk.data.episodes(family(test), batch_size=2, seed=2, num_episodes=4)
     logits = maml.predict(episodes, verbose=0)
     right = (logits > 0) == np.concatenate([y for _, y in episodes])
     logs = maml.evaluate(episodes, verbose=0, return_dict=True)
