@@ -36,9 +36,9 @@ gc.set_threshold(20_000, 10, 10)
 _ONE_STACK = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda *_, **__: _ONE_STACK
 
-# A new seed makes TensorFlow drop its kernels, because some of them hold a generator. To
-# make them again takes half of the time of a small test without graphs. Keras's
-# generators are elsewhere, so the kernels may stay.
+# A new seed makes TensorFlow drop its kernels, because some of them hold a generator.
+# Making them again takes half of the time of a small test without graphs. Keras keeps
+# its generators elsewhere, so the kernels may stay.
 _SEEDED = context.Context._set_global_seed
 
 

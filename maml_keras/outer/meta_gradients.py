@@ -71,9 +71,13 @@ class MetaGradient(Configured, abc.ABC):
         """
 
     def loss(self, problem: TaskProblem) -> Any:
-        """The loss of the estimate of one task, a scalar.
+        """The query loss of one task; a subclass may leave out what gradients need.
 
-        A subclass may leave out what the gradients need.
+        Args:
+            problem: the task, its learner, inner loop and query loss.
+
+        Returns:
+            Scalar tensor, the `loss` of the estimate.
         """
         return self(problem).loss
 

@@ -33,7 +33,8 @@ def by_hand(model, batch):
     [
         ("transductive", "parallel"),
         pytest.param("inductive", "parallel", marks=pytest.mark.slow),
-        ("beside", "vectorized"),
+        # Without graphs, each of the calls would be vectorised anew.
+        pytest.param("beside", "vectorized", marks=pytest.mark.graphs),
     ],
 )
 def test_queries_alone_are_predicted_one_call_each(policy, task_map):

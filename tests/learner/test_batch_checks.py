@@ -93,7 +93,7 @@ def built(how, network):
     options, (make, loss) = WAYS_TO_RUN[how], NETWORKS[network]
     # XLA compiles a vectorised step faster than a loop.
     task_map = "vectorized" if options.get("jit_compile") else "parallel"
-    model = maml(make(), loss=loss, task_map=task_map)
+    model = maml(make(), loss=loss, steps=0, task_map=task_map)
     model.compile("sgd", **options)
     model.optimizer.build(model.trainable_variables)
     variables = [*model.weights, *model.optimizer.variables]

@@ -39,7 +39,9 @@ def model(preparation, loss="mse", **options):
             keras.layers.Dense(preparation.num_outputs),
         ]
     )
-    return mk.MAML(network, mk.InnerLoop(loss, mk.SGD(0.05)), **options)
+    inner = mk.InnerLoop(loss, mk.SGD(0.05))
+    # The model of the module is made before the fixture `tasks_in_a_loop` begins.
+    return mk.MAML(network, inner, task_map="parallel", **options)
 
 
 def trained(table, metrics=("mae",), **options):
