@@ -7,7 +7,7 @@ import datetime
 import json
 import sys
 
-from benchmarks import machine, report, runner
+from benchmarks import gpu, machine, report, runner
 from benchmarks.peers import PEERS
 from benchmarks.process import PeerError, Process
 from benchmarks.workloads import WORKLOADS
@@ -16,6 +16,8 @@ from benchmarks.workloads import WORKLOADS
 def main() -> None:
     """Runs the chosen workloads, one after the other."""
     arguments = _arguments()
+    if arguments.device == "gpu":
+        sys.exit(gpu.run(arguments, _command()))
     if not arguments.report_only:
         plan = runner.Plan(
             peers=arguments.peers,
@@ -68,6 +70,18 @@ def _arguments() -> argparse.Namespace:
         default=sys.executable,
         metavar="PATH",
         help="interpreter of the peers, if they are installed elsewhere",
+    )
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], default="cpu", help="what to measure on"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="time of all workloads on a GPU"
+    )
+    parser.add_argument(
+        "--trial",
+        metavar="FILE",
+        help="with --device gpu: runs the program on the processor with two tasks, and "
+        "writes its report to FILE",
     )
     parser.add_argument(
         "--report-only", action="store_true", help="only write RESULTS.md again"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import statistics
 import tempfile
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,10 @@ class Plan:
         seconds: float, length of a time slice.
         cap: float, seconds allowed for the trial of one setting, start included.
         log: called with each line of news.
+        listing: the worker's command that lists the settings to try.
+        fixed: dict, settings of every process, such as the device.
+        until: float, the time of `time.monotonic` from which on no further setting is
+            tried, but for the first of each peer.
     """
 
     peers: list[str]
@@ -45,11 +51,14 @@ class Plan:
     seconds: float
     cap: float
     log: Callable[[str], None]
+    listing: str = "variants"
+    fixed: dict[str, Any] = field(default_factory=dict)
+    until: float = math.inf
 
     def open(self, peer: str, workload: str, variant: dict[str, Any]) -> Process:
         """A worker with the time limit of a trial."""
         python = python_of(peer, self.peer_python)
-        return Process(python, peer, workload, variant, limit=self.cap)
+        return Process(python, peer, workload, variant | self.fixed, limit=self.cap)
 
 
 def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
@@ -89,8 +98,11 @@ def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
         def check_first(peer: str, result: dict[str, Any]) -> None:
             with plan.open(peer, workload, {}) as process:
                 result["versions"] = process.ask("versions")
-                result["variants"] = [{"variant": v} for v in process.ask("variants")]
-                first = result["variants"][0]["variant"]
+                listed = process.ask(plan.listing)
+                if not listed:
+                    raise PeerError("no settings for this device")
+                result["variants"] = [{"variant": v} for v in listed]
+                first = listed[0]
                 if not first:
                     result["check"] = check(peer, process)
                     return
@@ -103,7 +115,10 @@ def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
                     result["check"] = check(peer, process)
 
         def tune(peer: str, result: dict[str, Any]) -> None:
-            for trial in result["variants"]:
+            for i, trial in enumerate(result["variants"]):
+                if i and time.monotonic() > plan.until:
+                    trial["failure"] = "left out, no time"
+                    continue
                 _try(peer, workload, plan, trial)
             result["chosen"] = _fastest(result["variants"])
 
@@ -119,7 +134,8 @@ def run(workload: str, plan: Plan) -> dict[str, dict[str, Any]]:
         def start(peer: str, result: dict[str, Any]) -> None:
             python = python_of(peer, plan.peer_python)
             limit = plan.cap + plan.rounds * max(plan.cap, 2 * plan.seconds)
-            process = Process(python, peer, workload, result["chosen"], limit=limit)
+            variant = result["chosen"] | plan.fixed
+            process = Process(python, peer, workload, variant, limit=limit)
             processes[peer] = stack.enter_context(process)
             result.update(process.ask("start"), ms=[])
 

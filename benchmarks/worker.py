@@ -29,6 +29,8 @@ class Worker:
         self.module = importlib.import_module(f"benchmarks.peers.{module}")
         self.cls = getattr(self.module, cls)
         self.workload, self.variant = WORKLOADS[workload], variant
+        if variant.get("small"):
+            self.workload = self.workload.small()
         self.module.prepare(variant)
         self.imported_mb = _resident_mb()
         self.peer: Any = None
@@ -43,6 +45,16 @@ class Worker:
         """The settings that the peer wants to try."""
         listed: list[dict[str, Any]] = self.cls.variants(self.workload)
         return listed
+
+    def gpu_variants(self) -> list[dict[str, Any]]:
+        """The settings that the peer wants to try on a GPU."""
+        listed: list[dict[str, Any]] = self.cls.gpu_variants(self.workload)
+        return listed
+
+    def gpu(self) -> dict[str, Any] | None:
+        """Name and speed of the GPU that the peer sees."""
+        found: dict[str, Any] | None = self.module.gpu()
+        return found
 
     def check(self, path: str) -> float:
         """The loss of the smooth twin; writes its meta-gradient to a file."""
@@ -65,7 +77,12 @@ class Worker:
         return {"ms": 1e3 * self.estimate, "steps": calls * self.peer.chunk}
 
     def memory(self) -> dict[str, float]:
-        """Peak memory of the process, and the part of it after the imports."""
+        """Peak memory of the process, and the part of it after the imports.
+
+        On a GPU the peak of its memory.
+        """
+        if self.variant.get("device") == "gpu":
+            return {"peak_mb": self.module.peak_mb()}
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return {"peak_mb": peak, "over_import_mb": peak - self.imported_mb}
 

@@ -49,6 +49,10 @@ class Workload:
         """
         return replace(self, tasks=2, batches=1, smooth=True, double=True)
 
+    def small(self) -> Workload:
+        """The same network on two tasks, for a trial of a program."""
+        return replace(self, tasks=2, batches=2)
+
     @property
     def dtype(self) -> str:
         """The type of weights and of data that is not integer."""

@@ -44,6 +44,11 @@ class Peer(abc.ABC):
     def variants(workload: Workload) -> list[dict[str, Any]]:
         """Settings to try; among equally fast ones the first is taken."""
 
+    @staticmethod
+    def gpu_variants(workload: Workload) -> list[dict[str, Any]]:
+        """Settings to try on a GPU; none if the peer is not measured there."""
+        return []
+
     @abc.abstractmethod
     def check(self) -> tuple[float, list[np.ndarray]]:
         """Query loss and meta-gradient of the first batch, in Keras's layout."""

@@ -26,8 +26,22 @@ def prepare(variant: dict[str, Any]) -> None:
     if "devices" in variant:
         flags += [f"--xla_force_host_platform_device_count={variant['devices']}"]
     os.environ["XLA_FLAGS"] = " ".join(flags)
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    import jax  # noqa: F401
+    on_gpu = variant.get("device") == "gpu"
+    os.environ["JAX_PLATFORMS"] = "cuda" if on_gpu else "cpu"
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    import jax
+
+    # TensorFlow takes TF32 for float32 by default, so the others may, too.
+    if on_gpu:
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32")
+
+
+def peak_mb() -> float:
+    """The peak of the GPU's memory that JAX used."""
+    import jax
+
+    used: float = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+    return used / 2**20
 
 
 class Jax(Peer):
@@ -66,6 +80,14 @@ class Jax(Peer):
         ]
         unrolled = [{"map": "vmap", "unroll": 5}] if kind == "lstm" else []
         return tried + unrolled
+
+    @staticmethod
+    def gpu_variants(workload: Workload) -> list[dict[str, Any]]:
+        """`vmap`, with several meta-steps in a call, and forms of a convolution."""
+        joined = {"map": "vmap", "chunk": workload.batches}
+        if workload.network.kind != "conv":
+            return [joined, {"map": "vmap"}]
+        return [{**joined, "conv": form} for form in ("native", "slices")]
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import jax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import time
@@ -17,6 +18,8 @@ PACKAGES = ["maml_keras", "tensorflow", "keras", "numpy"]
 
 def prepare(variant: dict[str, Any]) -> None:
     """Imports TensorFlow and sets its threads, if the variant names any."""
+    # The peers share a GPU, so none may take all of its memory.
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
     import tensorflow as tf
 
     import maml_keras  # noqa: F401
@@ -31,6 +34,37 @@ def matmul(a: np.ndarray, b: np.ndarray) -> Any:
     import tensorflow as tf
 
     return tf.linalg.matmul(a, b).numpy()
+
+
+def gpu() -> dict[str, Any] | None:
+    """Name of the first GPU and its best TFLOP/s in a product, or None."""
+    import tensorflow as tf
+
+    devices = tf.config.list_physical_devices("GPU")
+    if not devices:
+        return None
+    details = tf.config.experimental.get_device_details(devices[0])
+    a = tf.random.normal([4096, 4096])
+
+    @tf.function
+    def products() -> Any:
+        return tf.reduce_sum(tf.foldl(lambda b, _: a @ b / 64.0, tf.range(20), a))
+
+    float(products())
+    begun = time.perf_counter()
+    float(products())
+    rate = 20 * 2 * 4096**3 / (time.perf_counter() - begun) / 1e9
+    return {"name": details.get("device_name", devices[0].name), "gflops": rate}
+
+
+def peak_mb() -> float:
+    """The peak of the GPU's memory that TensorFlow used."""
+    import tensorflow as tf
+
+    used = 0.0
+    with contextlib.suppress(ValueError):  # A processor has no such count.
+        used = tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    return used / 2**20
 
 
 class Ours(Peer):
@@ -51,6 +85,17 @@ class Ours(Peer):
         if kind == "lstm":
             tried += [{"unroll": True}]
         return tried
+
+    @staticmethod
+    def gpu_variants(workload: Workload) -> list[dict[str, Any]]:
+        """All tasks as one with and without XLA, a loop over tasks, and defaults."""
+        compiled = {"jit_compile": True, "steps_per_execution": workload.batches}
+        return [
+            {"task_map": "vectorized", **compiled},
+            {"task_map": "vectorized", "jit_compile": False},
+            {"task_map": "parallel", "jit_compile": False},
+            {"task_map": "auto"},
+        ]
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import keras
@@ -151,6 +196,11 @@ class BareStep(Ours):
         tried = Ours.variants(workload)
         tried = [v for v in tried if v.get("jit_compile") is not False]
         return [{k: v[k] for k in v if k != "steps_per_execution"} for v in tried]
+
+    @staticmethod
+    def gpu_variants(workload: Workload) -> list[dict[str, Any]]:
+        """All tasks as one, under XLA, which `fit` joins several steps of."""
+        return [{"task_map": "vectorized", "jit_compile": True}]
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import tensorflow as tf

@@ -10,6 +10,7 @@ from benchmarks.peers.torch_peer import TorchPeer
 from benchmarks.workloads import Workload
 
 PACKAGES = ["torch", "numpy"]
+peak_mb = torch_peer.peak_mb
 
 
 def prepare(variant: dict[str, Any]) -> None:
@@ -37,6 +38,14 @@ class TorchFunc(TorchPeer):
         tried = [*loops, one, two, {**one, "conv": "unfold"}]
         # With more inner steps, convolutions compile for many minutes.
         return [*tried, {**two, "compile": True}] if workload.steps == 1 else tried
+
+    @staticmethod
+    def gpu_variants(workload: Workload) -> list[dict[str, Any]]:
+        """`vmap`, and for convolutions both forms; compiled where that is quick."""
+        one = {"map": "vmap"}
+        if workload.network.kind == "conv":
+            return [one, {**one, "conv": "unfold"}]
+        return [one, {**one, "compile": True}]
 
     def __init__(self, workload: Workload, variant: dict[str, Any]) -> None:
         import torch

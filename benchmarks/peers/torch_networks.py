@@ -53,18 +53,19 @@ def from_keras(value: np.ndarray) -> torch.Tensor:
     """A weight in PyTorch's layout: convolutions OIHW, all others unchanged."""
     if value.ndim == 4:
         value = value.transpose(3, 2, 0, 1)
-    return torch.from_numpy(np.array(value, order="C"))
+    return torch.as_tensor(np.array(value, order="C"))
 
 
 def to_keras(value: torch.Tensor) -> np.ndarray:
     """The inverse of `from_keras`, for a gradient."""
-    array = value.detach().numpy()
+    array = value.detach().cpu().numpy()
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
 
 
 def inputs(x: np.ndarray, variant: dict[str, Any]) -> torch.Tensor:
     """Examples of all tasks; images `[tasks, examples, channels, height, width]`."""
-    tensor = torch.from_numpy(x)
+    # Unlike `from_numpy`, this goes to the default device.
+    tensor = torch.as_tensor(x)
     if tensor.ndim != 5:
         return tensor.long() if x.dtype.kind == "i" else tensor
     tensor = tensor.permute(0, 1, 4, 2, 3)

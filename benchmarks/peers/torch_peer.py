@@ -20,6 +20,17 @@ def prepare(variant: dict[str, Any]) -> None:
 
     if "threads" in variant:
         torch.set_num_threads(variant["threads"])
+    if variant.get("device") == "gpu":
+        torch.set_default_device("cuda")
+        # TensorFlow takes TF32 for float32 by default, so the others may, too.
+        torch.set_float32_matmul_precision("high")
+
+
+def peak_mb() -> float:
+    """The peak of the GPU's memory that PyTorch used."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 2**20
 
 
 def loop_variants(workload: Workload) -> list[dict[str, Any]]:
