@@ -171,7 +171,7 @@ def solutions(maml: mk.MAML, solved: Solved, rate: float | None, rows: int) -> A
 
 def table(results: dict[tuple[str, str], Found]) -> str:
     """The Markdown table: a line for each start and optimizer."""
-    head = " | ".join(f"error, {k} steps" for k in SHOWN)
+    head = " | ".join(f"error at step {k}" for k in SHOWN)
     head = f"{head} | median steps to 1% | mean | reached | seconds"
     lines = [
         f"| start | optimizer | {head} |",
