@@ -34,6 +34,8 @@ ELSEWHERE = {
     "data/target_kinds": "data/test_table_preparation",
     "data/task_files": "export/test_file_adaptation",
     "evaluation/batches": "evaluation/test_evaluate",
+    "evaluation/curves": "evaluation/test_evaluate",
+    "evaluation/output_forms": "evaluation/test_ensemble",
     "evaluation/trace_recording": "evaluation/test_trace",
     "execution/devices": "execution/test_auto_task_map",
     "execution/keras_replicas": "execution/test_replicas",

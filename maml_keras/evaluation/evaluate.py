@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.evaluation import query_passes
+from maml_keras.evaluation import curves
 from maml_keras.evaluation.batches import batches, batches_left, expected, first_tasks
-from maml_keras.evaluation.metrics import (
-    Metric,
-    Named,
-    direction,
-    mean_of_task,
-    named_metric,
-)
+from maml_keras.evaluation.calibration import Calibration
+from maml_keras.evaluation.metrics import Named, direction, named_metric
 from maml_keras.evaluation.result import (
     Evaluation,
     diverged_tasks,
@@ -27,11 +21,11 @@ from maml_keras.evaluation.result import (
 )
 from maml_keras.inner.loop import check_steps
 from maml_keras.inner.rules import checked_rate
-from maml_keras.learner import episode_checks, masks
-from maml_keras.learner.weights import QUERY, queries_there, support_of
+from maml_keras.learner import episode_checks
+from maml_keras.learner.weights import queries_there
 from maml_keras.outer import fit_checks
 from maml_keras.outer.maml import MAML
-from maml_keras.outer.preparations import adopt, in_unit
+from maml_keras.outer.preparations import adopt
 
 
 def evaluate_episodes(
@@ -70,7 +64,9 @@ def evaluate_episodes(
         verbose: 0 for silence, else a progress bar.
 
     Returns:
-        An `Evaluation`; its `str()` states the figure and all its conditions.
+        An `Evaluation`; its `str()` states the figure and all its conditions. If the
+        outer loss is a cross-entropy, `calibration` has the calibration error beside
+        it. For regression there is none: a number alone states no confidence.
 
     Raises:
         ValueError: if there are no episodes, or an argument does not fit.
@@ -85,13 +81,53 @@ def evaluate_episodes(
     (4,)
     """
     steps = maml.inner.steps if steps is None else steps
+    (result,) = evaluations(
+        [maml],
+        episodes,
+        steps=steps,
+        num_tasks=num_tasks,
+        metric=metric,
+        higher_is_better=higher_is_better,
+        queries=queries,
+        learning_rate=learning_rate,
+        verbose=verbose,
+    )
+    return result
+
+
+def evaluations(
+    mamls: Sequence[MAML],
+    episodes: Any,
+    *,
+    steps: int,
+    num_tasks: int,
+    metric: Named,
+    higher_is_better: bool | None,
+    queries: str,
+    learning_rate: float | None,
+    verbose: str | int,
+) -> list[Evaluation]:
+    """Evaluates models on the same tasks, and for several their mean at last.
+
+    Args:
+        mamls: the models, with the same outer loss.
+        episodes: as for `evaluate_episodes`, like the other arguments.
+        steps: int, adaptation steps.
+        num_tasks: int, how many tasks to take.
+        metric: the metric.
+        higher_is_better: bool, or None.
+        queries: `"together"` or `"alone"`.
+        learning_rate: float, or None.
+        verbose: 0 for silence.
+    """
     check_steps(steps)
     if num_tasks < 1:
         raise ValueError(f"`num_tasks` must be positive. Received: {num_tasks}.")
-    adopt(maml, episodes)
-    maml._renew()
-    name, function = named_metric(maml._outer_loss, metric)
-    compiled = _compiled_curve(maml, steps, name, function, queries)
+    for maml in mamls:
+        adopt(maml, episodes)
+        maml._renew()
+    name, function = named_metric(mamls[0]._outer_loss, metric)
+    compiled = curves.compiled(mamls, steps, name, function, queries)
     # As a tensor, so that one trace serves all rates.
     rate = None if learning_rate is None else tf.constant(checked_rate(learning_rate))
     bar = keras.utils.Progbar(
@@ -100,27 +136,28 @@ def evaluate_episodes(
         verbose=0 if not verbose else 1,
         stateful_metrics=[name],
     )
-    values, losses, counts, done = [], [], [], 0
+    found: list[Any] = []
+    counts: list[int] = []
+    done = 0
     for batch in batches(episodes):
         task, query_y, _ = keras.utils.unpack_x_y_sample_weight(batch)
         episode_checks.check_targets(query_y)
         episode_checks.check_dense(task, query_y)
         task, query_y = first_tasks(num_tasks - done, (task, query_y))
         episode_checks.check_batch(task, query_y)
-        fit_checks.check_evaluated(
-            maml.learner, maml.inner.loss, maml._outer_loss, task, query_y
-        )
-        value, loss = compiled(task, query_y, rate)
-        values.append(value.numpy())
-        losses.append(loss.numpy())
+        for maml in mamls:
+            fit_checks.check_evaluated(
+                maml.learner, maml.inner.loss, maml._outer_loss, task, query_y
+            )
+        found.append(tf.nest.map_structure(np.asarray, compiled(task, query_y, rate)))
         counts += queries_there(task, query_y).sum(axis=1).tolist()
-        done += len(values[-1])
+        done += len(found[-1][-1][0])
         # The bar shows the mean of all tasks so far, as the result does. Keras's own
         # bar would show the mean of the last batch.
-        so_far, loss = np.concatenate(values), np.concatenate(losses)
+        so_far, loss, *_ = _joined(found)[-1]
         shown = [(name, mean_after(loss, so_far))]
-        rest = batches_left(episodes, len(values))
-        bar.target = expected(done, rest, len(values[-1]), num_tasks)
+        rest = batches_left(episodes, len(found))
+        bar.target = expected(done, rest, len(found[-1][-1][0]), num_tasks)
         bar.update(done, shown)
         if done >= num_tasks:
             break
@@ -129,68 +166,27 @@ def evaluate_episodes(
         bar.update(done, shown, finalize=True)
     if not done:
         raise ValueError("`episodes` must hold at least one batch. Received: none.")
-    return Evaluation(
-        metric=name,
-        per_episode=so_far,
-        diverged_tasks=diverged_tasks(loss, so_far),
-        batch_norm=maml.learner.batch_norm.name,
-        queries=queries_of(counts),
-        higher_is_better=direction(name, higher_is_better),
-        asked=queries,
-        learning_rate=None if learning_rate is None else float(learning_rate),
-    )
+    policies = [maml.learner.batch_norm.name for maml in mamls]
+    if len(mamls) > 1:
+        policies.append(", ".join(dict.fromkeys(policies)))
+    return [
+        Evaluation(
+            metric=name,
+            per_episode=values,
+            diverged_tasks=(lost := diverged_tasks(loss, values)),
+            batch_norm=policy,
+            queries=queries_of(counts),
+            higher_is_better=direction(name, higher_is_better),
+            asked=queries,
+            learning_rate=None if learning_rate is None else float(learning_rate),
+            calibration=Calibration(statistics[0], lost) if statistics else None,
+        )
+        for (values, loss, *statistics), policy in zip(_joined(found), policies)
+    ]
 
 
-def _compiled_curve(
-    maml: MAML, steps: int, name: str, function: Metric | None, queries: str
-) -> Any:
-    """`(task, query_y, rate) -> metric, loss`, both `[tasks, steps + 1]`."""
-    cache = maml.__dict__.setdefault("_curves", {})
-    key = (steps, function or name, maml._outer_loss, queries)
-    predict = query_passes.get(queries)
-    if key not in cache:
-        learner = maml.learner
-
-        def one(rate: Any, element: dict[str, Any]) -> tuple[Any, Any]:
-            task, query_y = element["task"], element["query_y"]
-            points = maml.inner.trajectory(
-                learner,
-                learner.weights(),
-                learner.state(),
-                *support_of(task),
-                steps=steps,
-                learning_rate=rate,
-            )
-            outputs = [
-                predict(
-                    query_passes.answers(learner, p.weights, p.state, task, step=k),
-                    task["query_x"],
-                    task.get(QUERY),
-                )
-                for k, p in enumerate(points)
-            ]
-            outputs = [in_unit(maml, output) for output in outputs]
-            losses = [maml._outer_loss(query_y, output) for output in outputs]
-            known = [masks.taken(output) for output in outputs]
-            return (), (tf.stack(losses), outputs, known)
-
-        def curve(task: Any, query_y: Any, rate: Any) -> Any:
-            # Losses and metrics are in the original unit.
-            query_y = in_unit(maml, query_y)
-            task_map = maml.task_map.fitted(learner, task)
-            elements = {"task": task, "query_y": query_y}
-            mapped = task_map(functools.partial(one, rate), elements)
-            losses, outputs, known = mapped[1]
-            if function is None:
-                return losses, losses
-            # The metric stays out of the task map: it may use operations that have no
-            # form with a task axis.
-            mean = functools.partial(mean_of_task, function)
-            values = [
-                tf.map_fn(mean, parts, fn_output_signature=tf.float32)
-                for parts in zip(itertools.repeat(query_y), outputs, known)
-            ]
-            return tf.stack(values, axis=1), losses
-
-        cache[key] = tf.function(curve, autograph=False, reduce_retracing=True)
-    return cache[key]
+def _joined(found: list[Any]) -> list[list[Any]]:
+    """The arrays of all batches, joined for each model."""
+    return [
+        [np.concatenate(parts) for parts in zip(*batches)] for batches in zip(*found)
+    ]

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from maml_keras.evaluation.calibration import Calibration
+
 # A task diverged if its query loss exceeds the mean loss before adaptation by this
 # factor. A task that merely fails stays near that mean; a divergence passes the limit
 # in one step.
@@ -51,6 +53,8 @@ class Evaluation:
             `"alone"` if each query had its own pass.
         learning_rate: float, the inner rate in place of the rule's own; None for the
             rule's own.
+        calibration: `Calibration`; None if the outputs are no probabilities of
+            classes.
 
     >>> result = Evaluation(
     ...     metric="accuracy",
@@ -73,6 +77,7 @@ class Evaluation:
     higher_is_better: bool | None
     asked: str = "together"
     learning_rate: float | None = None
+    calibration: Calibration | None = None
 
     @property
     def steps(self) -> int:
@@ -136,6 +141,7 @@ class Evaluation:
             self,
             per_episode=self.per_episode[:, : steps + 1],
             diverged_tasks=self.diverged_tasks[:, : steps + 1],
+            calibration=self.calibration and self.calibration.until(steps),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -154,6 +160,11 @@ class Evaluation:
             "half_width_95": _plain(self.half_widths),
             "median": _plain(self.medians),
             "diverged_tasks": [int(n) for n in self.diverged],
+            **(
+                {}
+                if self.calibration is None
+                else {"calibration": self.calibration.summary()}
+            ),
         }
 
     def table(self) -> str:

@@ -132,6 +132,15 @@ class PureLoss:
         return 0.0 if options.get("from_logits") else 0.5
 
     @property
+    def from_logits(self) -> bool:
+        """True if a cross-entropy takes logits, False if it takes probabilities."""
+        function = None if self._parts is not None else self._function
+        if isinstance(function, KnownTargets):
+            return PureLoss(function.function).from_logits
+        options = getattr(function, "keywords", {})  # A partial function has them.
+        return bool(getattr(function, "from_logits", options.get("from_logits", False)))
+
+    @property
     def is_elementwise(self) -> bool:
         """True for losses of Keras that compare each output with a target."""
         return self._parts is None and self._per_output and self.name in ELEMENTWISE
