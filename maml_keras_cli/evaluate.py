@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,7 @@ from maml_keras_cli.options import (
     DataDir,
     Download,
     Quiet,
-    Run,
+    Runs,
     Steps,
     Tasks,
     Verbose,
@@ -35,7 +35,7 @@ class Queries(str, enum.Enum):
 
 
 def evaluate(
-    run: Run,
+    run: Runs,
     on: Annotated[
         Part, typer.Option(help="The part of the preset to evaluate on.")
     ] = Part.test,
@@ -54,27 +54,48 @@ def evaluate(
     """Measure how a trained run adapts to new tasks, step by step.
 
     Prints the mean, its 95% half-width over tasks, the median and the number of
-    diverged tasks for each adaptation step. Writes the figures into a new file of the
-    run folder, such as `evaluation-2.json`.
+    diverged tasks for each adaptation step, and for classes how far the confidence can
+    be trusted. Writes the figures into a new file of the run folder, such as
+    `evaluation-2.json`.
+
+    Several runs of one preset are an ensemble: each and the mean of their predictions
+    are measured on the same tasks. Writes `ensemble.json` into the first run's folder.
     """
     from maml_keras.experiments import runs
 
-    maml, preset, config = runs.load(run)
-    if batch_norm is not None:
-        maml = maml.with_batch_norm(batch_norm)
-    result = runs.evaluate(
-        maml,
-        preset,
-        on=on.value,
-        steps=steps,
-        num_tasks=tasks,
-        queries=queries.value,
-        data_dir=text(data_dir) or config.get("data_dir"),
-        download=download,
-        verbose=0 if quiet else 1,
-    )
-    # The result is shown before it is written: writing into the folder may fail.
-    typer.echo(result.table())
-    typer.echo(f"{on.value} tasks: {result}")
-    written = runs.write_result(run, result, on=on.value)
+    loaded = [runs.load(folder) for folder in run]
+    mamls = [
+        maml if batch_norm is None else maml.with_batch_norm(batch_norm)
+        for maml, *_ in loaded
+    ]
+    _, preset, config = loaded[0]
+    presets = {str(settings["preset"]) for *_, settings in loaded}
+    if len(presets) > 1:
+        raise ValueError(
+            "The runs of an ensemble must have one preset. Received: "
+            f"{', '.join(sorted(presets))}. Evaluate them one by one."
+        )
+    measured: dict[str, Any] = {
+        "on": on.value,
+        "steps": steps,
+        "num_tasks": tasks,
+        "queries": queries.value,
+        "data_dir": text(data_dir) or config.get("data_dir"),
+        "download": download,
+        "verbose": 0 if quiet else 1,
+    }
+    # A result is shown before it is written: writing into the folder may fail.
+    if len(mamls) > 1:
+        whole = runs.evaluate_ensemble(mamls, preset, **measured)
+        typer.echo(whole.table())
+        typer.echo(f"{on.value} tasks: {whole}")
+        name = "ensemble.json"
+        written = runs.write_result(run[0], whole, on=on.value, name=name)
+    else:
+        result = runs.evaluate(mamls[0], preset, **measured)
+        typer.echo(result.table())
+        typer.echo(f"{on.value} tasks: {result}")
+        if result.calibration is not None:
+            typer.echo(result.calibration)
+        written = runs.write_result(run[0], result, on=on.value)
     typer.echo(f"figures: {written}")

@@ -22,6 +22,12 @@ Preset = Annotated[
 Run = Annotated[
     pathlib.Path, typer.Argument(help="Run folder, made by `maml-keras train`.")
 ]
+Runs = Annotated[
+    list[pathlib.Path],
+    typer.Argument(
+        help="Run folder, made by `maml-keras train`; several runs are an ensemble."
+    ),
+]
 BatchNorm = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ import logging
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,6 +16,8 @@ import keras
 
 from maml_keras import data
 from maml_keras.backend.documents import reason
+from maml_keras.evaluation import ensemble
+from maml_keras.evaluation.ensemble import Ensemble
 from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import Evaluation
 from maml_keras.execution.replicas import Replicas
@@ -354,6 +356,30 @@ def evaluate_on(
     )
 
 
+def evaluate_ensemble(
+    mamls: Sequence[MAML],
+    preset: Preset,
+    *,
+    on: str = "test",
+    steps: int | None = None,
+    num_tasks: int = 600,
+    queries: str = "together",
+    data_dir: str | None = None,
+    download: bool = False,
+    verbose: str | int = "auto",
+) -> Ensemble:
+    """Evaluates models and the mean of them on the tasks of `evaluate`."""
+    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
+    return ensemble.evaluate_ensemble(
+        mamls,
+        _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
+        steps=preset.evaluation_steps if steps is None else steps,
+        num_tasks=num_tasks,
+        queries=queries,
+        verbose=verbose,
+    )
+
+
 def export(
     maml: MAML,
     preset: Preset,
@@ -383,19 +409,24 @@ def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
 
 
 def write_result(
-    folder: str | pathlib.Path, result: Evaluation, *, on: str = "test"
+    folder: str | pathlib.Path,
+    result: Evaluation | Ensemble,
+    *,
+    on: str = "test",
+    name: str = RESULT,
 ) -> pathlib.Path:
     """Writes an evaluation into the run folder, without replacing an earlier one.
 
     Args:
         folder: the run's folder.
-        result: the result of `evaluate`.
+        result: the result of `evaluate` or `evaluate_ensemble`.
         on: the evaluated tasks, `"test"` or `"validation"`.
+        name: str, the name of the first such file.
 
     Returns:
         The new file: `evaluation.json`, `evaluation-2.json`, ...
     """
-    path = run_folder.first_free(pathlib.Path(folder) / RESULT)
+    path = run_folder.first_free(pathlib.Path(folder) / name)
     tasks = {"on": on, "seed": SEEDS[on]}
     summary = {**tasks, **result.summary(), "text": str(result)}
     text = json.dumps(summary, indent=2, ensure_ascii=False)

@@ -67,6 +67,24 @@ def test_evaluate_prints_a_line_for_each_step(trained):
     assert [int(row.split()[0]) for row in rows] == [0, 1, 2, 3, 4]
 
 
+def test_several_runs_are_an_ensemble(trained):
+    # The same run twice: the mean is each of them.
+    result = run("evaluate", trained[0], trained[0], "--tasks", 20, "--quiet")
+    assert result.exit_code == 0, result.output
+    assert "ensemble of 2, the mean of their predictions: loss" in result.output
+    rows = [line for line in result.output.splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in rows[2:]] == [
+        "member 1",
+        "member 2",
+        "ensemble",
+    ]
+    assert len({row.split("|")[2] for row in rows[2:]}) == 1
+    kept = json.loads((trained[0] / "ensemble.json").read_text(encoding="utf-8"))
+    assert kept["on"] == "test"
+    assert len(kept["members"]) == 2
+    assert kept["gain"][0] == pytest.approx(0.0, abs=1e-5)
+
+
 def test_export_writes_a_card_with_fresh_figures(trained, tmp_path):
     result = run(
         "export", trained[0], "--out", tmp_path / "e", "--tasks", 20, "--quiet"

@@ -16,10 +16,10 @@ def evaluation(offset):
 
 def captured(monkeypatch):
     figures = []
-    saved = plots._saved
+    saved = plots.saved
     monkeypatch.setattr(
         plots,
-        "_saved",
+        "saved",
         lambda figure, path: (figures.append(figure), saved(figure, path))[1],
     )
     return figures

@@ -109,10 +109,10 @@ def test_the_table_and_the_picture_show_each_rate_and_what_diverged(
 ):
     pytest.importorskip("matplotlib")
     figures = []
-    saved = plots._saved
+    saved = plots.saved
     monkeypatch.setattr(
         plots,
-        "_saved",
+        "saved",
         lambda figure, path: figures.append(figure) or saved(figure, path),
     )
     curve = mk.rate_curve(parabola(), [batch()], rates=RATES, verbose=0)
