@@ -4,6 +4,7 @@ from maml_keras.data.arrays import from_arrays
 from maml_keras.data.audit import audit
 from maml_keras.data.audit_report import AuditReport
 from maml_keras.data.class_numbers import ClassNumbers
+from maml_keras.data.clients import Clients
 from maml_keras.data.disk_pool import open_pool, to_disk
 from maml_keras.data.episodes import episodes
 from maml_keras.data.family import TaskFamily
@@ -36,6 +37,7 @@ from maml_keras.data.without_replacement import WithoutReplacement
 __all__ = [
     "AuditReport",
     "ClassNumbers",
+    "Clients",
     "DatasetNotFoundError",
     "FewExamples",
     "ImagePreparation",

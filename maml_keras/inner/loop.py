@@ -62,12 +62,20 @@ class InnerLoop:
             None for all of them. The support set is shuffled and dealt out in parts,
             in training, adaptation, evaluation and exports alike. The start and the
             statistics of batch norm for the queries still see the whole support set.
+            Padding is never dealt.
         batch_seed: int, draws the parts.
+        epochs: int, how many passes over its support set a task makes, as the clients
+            of federated averaging do: a task with n examples takes `ceil(epochs n /
+            min(batch_size, n))` steps and then keeps its weights. None for `steps`
+            steps of every task. Needs `batch_size`; `steps` is then the most that a
+            task takes, and training refuses a number that is too small for the largest
+            support set.
 
     Raises:
         TypeError: if `rule`, `adapt` or `start` is of another kind.
-        ValueError: if `steps` is negative or not an integer, if `batch_size` is not a
-            whole number above 0, or if `proximal` is negative or not finite.
+        ValueError: if `steps` is negative or not an integer, if `batch_size` or
+            `epochs` is not a whole number above 0, if there are `epochs` without a
+            `batch_size`, or if `proximal` is negative or not finite.
 
     Reference: Finn et al., 2017, https://arxiv.org/abs/1703.03400
 
@@ -89,6 +97,7 @@ class InnerLoop:
         rematerialize: bool = False,
         batch_size: int | None = None,
         batch_seed: int = 0,
+        epochs: int | None = None,
     ) -> None:
         if not isinstance(rule, UpdateRule):
             keras_own = isinstance(rule, keras.optimizers.Optimizer)
@@ -112,14 +121,13 @@ class InnerLoop:
                 "`proximal` must be a finite number, not negative. Received: "
                 f"proximal={proximal}."
             )
-        if batch_size is not None and (
-            isinstance(batch_size, bool)
-            or int(batch_size) != batch_size
-            or batch_size < 1
-        ):
+        _check_whole("batch_size", batch_size, "support examples", "all of them")
+        _check_whole("epochs", epochs, "passes", "`steps` steps of every task")
+        if epochs is not None and batch_size is None:
             raise ValueError(
-                "`batch_size` must be a whole number of support examples above 0, or "
-                f"None for all of them. Received: batch_size={batch_size!r}."
+                "`epochs` needs a `batch_size`. Received: "
+                f"epochs={epochs}, batch_size=None. Without parts a step is a pass, so "
+                f"pass steps={epochs} alone."
             )
         check_steps(steps)
         self.loss = loss if isinstance(loss, PureLoss) else PureLoss(loss)
@@ -132,6 +140,7 @@ class InnerLoop:
         self.rematerialize = bool(rematerialize)
         self.batch_size = None if batch_size is None else int(batch_size)
         self.batch_seed = int(batch_seed)
+        self.epochs = None if epochs is None else int(epochs)
 
     def prepare(self, learner: Learner) -> None:
         """Creates the learned variables of the rule; refuses a model that does not fit.
@@ -270,6 +279,7 @@ class InnerLoop:
         learning_rate: Any,
     ) -> tuple[Point, Any]:
         """The point after a step, and the support loss before it."""
+        whole = support
         if self.batch_size is not None:
             support = mini_batches.part(
                 support, step, size=self.batch_size, seed=self.batch_seed
@@ -311,7 +321,32 @@ class InnerLoop:
             rule_state,
             point.anchor,
         )
+        if self.epochs is not None:
+            goes_on = step < self._own_steps(mini_batches.present(whole))
+            stepped = tf.nest.map_structure(
+                lambda new, old: tf.where(goes_on, new, old), stepped, point
+            )
         return stepped, loss
+
+    def _own_steps(self, examples: Any) -> Any:
+        """The steps of a task with this many examples, if there are `epochs`."""
+        assert self.batch_size is not None
+        assert self.epochs is not None
+        return mini_batches.steps_of(examples, size=self.batch_size, epochs=self.epochs)
+
+    def _check_enough_steps(self, x: Any) -> None:
+        """Refuses support sets whose epochs take more than `steps` steps."""
+        examples = tf.nest.flatten(x)[0].shape[0]
+        if self.epochs is None or examples is None:
+            return
+        needed = self._own_steps(examples)
+        if needed > self.steps:
+            raise ValueError(
+                "`steps` must be enough for the epochs of the largest support set. "
+                f"Received: steps={self.steps}, but {self.epochs} epochs of {examples} "
+                f"examples in parts of {self.batch_size} are {needed} steps. Pass "
+                f"InnerLoop(steps={needed})."
+            )
 
     @as_written
     def trajectory(
@@ -342,7 +377,9 @@ class InnerLoop:
             learning_rate: None, or a scalar that overrides the rule's rate. Nothing is
                 differentiated in this scalar.
         """
-        steps = self.steps if steps is None else steps
+        if steps is None:
+            self._check_enough_steps(x)
+            steps = self.steps
         support = (x, y) if weight is None else (x, y, weight)
         first = self.start(learner, weights, state, *support, training=training)
         if not steps:
@@ -427,6 +464,7 @@ class InnerLoop:
             "rematerialize": self.rematerialize,
             "batch_size": self.batch_size,
             "batch_seed": self.batch_seed,
+            "epochs": self.epochs,
         }
 
     @classmethod
@@ -444,6 +482,7 @@ class InnerLoop:
             # Files of earlier versions have no parts.
             batch_size=config.get("batch_size"),
             batch_seed=config.get("batch_seed", 0),
+            epochs=config.get("epochs"),
         )
 
     def selected(self, learner: Learner, weights: list[Any]) -> list[Any]:
@@ -468,6 +507,17 @@ def check_steps(steps: Any) -> None:
     if isinstance(steps, bool) or int(steps) != steps or steps < 0:
         raise ValueError(
             f"`steps` must be an integer, 0 or more. Received: steps={steps!r}."
+        )
+
+
+def _check_whole(name: str, value: Any, what: str, otherwise: str) -> None:
+    """Refuses what is neither None nor a whole number above 0."""
+    if value is None:
+        return
+    if isinstance(value, bool) or int(value) != value or value < 1:
+        raise ValueError(
+            f"`{name}` must be a whole number of {what} above 0, or None for "
+            f"{otherwise}. Received: {name}={value!r}."
         )
 
 

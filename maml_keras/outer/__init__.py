@@ -15,12 +15,16 @@ from maml_keras.outer.meta_gradients import (
 )
 from maml_keras.outer.objectives import FinalStep, MultiStep, Objective, TaskProblem
 from maml_keras.outer.reptile import Reptile
+from maml_keras.outer.round_cost import RoundCost, round_cost
+from maml_keras.outer.task_weights import BySize, EqualTasks, TaskWeights
 
 __all__ = [
     "MAML",
     "Backprop",
     "BadTaskError",
     "BadTaskPolicy",
+    "BySize",
+    "EqualTasks",
     "Estimate",
     "FinalStep",
     "FirstOrder",
@@ -31,7 +35,10 @@ __all__ = [
     "Objective",
     "Phases",
     "Reptile",
+    "RoundCost",
     "TaskProblem",
+    "TaskWeights",
     "WholeBackup",
     "check_meta_gradient",
+    "round_cost",
 ]

@@ -36,6 +36,8 @@ from maml_keras.outer.finite_weights import check_writable
 from maml_keras.outer.meta_gradients import Backprop, MetaGradient
 from maml_keras.outer.meta_step import MetaStep, answers, meta_step, tasks_at
 from maml_keras.outer.preparations import prepared
+from maml_keras.outer.task_weights import TaskWeights
+from maml_keras.outer.task_weights import checked as checked_weights
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +77,8 @@ class MAML(EpisodicModel):
             the tasks, with weights, optimizer and counters as before the step; `"skip"`
             takes the step on the mean of the other tasks and counts in the logs, as
             `bad_tasks`, what it left out; or a `BadTaskPolicy`.
+        task_weights: a `TaskWeights`, how much each task counts in the mean over the
+            tasks of a batch; None if all count the same.
         seed: int, for dropout; None draws a seed, which
             `keras.utils.set_random_seed` makes repeatable.
         preparation: a `mk.data.Preparation`; None takes that of the episodes that the
@@ -103,6 +107,7 @@ class MAML(EpisodicModel):
         task_map: str | TaskMap = "auto",
         batch_norm: str | BatchNormPolicy = "transductive",
         bad_tasks: str | BadTaskPolicy = "stop",
+        task_weights: TaskWeights | None = None,
         seed: int | None = None,
         preparation: Preparation | None = None,
         **kwargs: Any,
@@ -134,6 +139,7 @@ class MAML(EpisodicModel):
         self.meta_gradient.check(inner)
         self.task_map = auto_task_map.get(task_map)
         self.bad_tasks = bad_task_policies.get(bad_tasks)
+        self.task_weights = checked_weights(task_weights)
         self.preparation = preparation
         self.seed = random.randrange(2**31) if seed is None else int(seed)
         self.episodes_seen = self.add_weight(
@@ -559,6 +565,7 @@ class MAML(EpisodicModel):
             "task_map": keras.saving.serialize_keras_object(self.task_map),
             "batch_norm": batch_norm_policies.described(self.learner.batch_norm),
             "bad_tasks": keras.saving.serialize_keras_object(self.bad_tasks),
+            "task_weights": keras.saving.serialize_keras_object(self.task_weights),
             "seed": self.seed,
             "preparation": keras.saving.serialize_keras_object(self.preparation),
             "name": self.name,
@@ -576,6 +583,7 @@ class MAML(EpisodicModel):
                 "meta_gradient",
                 "task_map",
                 "bad_tasks",
+                "task_weights",
                 "preparation",
             )
             if key in config

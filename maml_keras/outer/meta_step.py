@@ -13,6 +13,7 @@ from maml_keras.execution.task_maps import TaskMap, parallel
 from maml_keras.learner import episode_checks, input_checks, masks, target_specs
 from maml_keras.learner.learner import Output
 from maml_keras.learner.weights import passes_of, support_of
+from maml_keras.outer import task_weights
 from maml_keras.outer.derivative_checks import with_every_derivative
 from maml_keras.outer.objectives import TaskProblem
 
@@ -21,9 +22,9 @@ class MetaStep(NamedTuple):
     """What a meta-step found, before anything is applied.
 
     Attributes:
-        loss: scalar, the mean query loss.
+        loss: scalar, the mean query loss, in which tasks count by `maml.task_weights`.
         gradients: list of tensors, for each of `trainable_variables` the mean of the
-            meta-gradients, times the scale of the loss.
+            meta-gradients, of the same weights, times the scale of the loss.
         predictions: of the query inputs `[tasks, examples, ...]`.
         adapted: list of tensors, finite if the adapted weights of all tasks are finite:
             the means of these weights, or a mean of zeros and NaN.
@@ -97,8 +98,10 @@ def meta_step(
         adapted = list(estimate.adapted)
         if not mapped.in_step:
             adapted = [zero_if_finite(adapted)]
+        counts = maml.task_weights(element["task"])
+        weighed = task_weights.times((estimate.loss, gradients, averaged), counts)
         return (
-            (estimate.loss, gradients, averaged, adapted),
+            (weighed, [] if counts is None else [counts], adapted),
             (estimate.predictions, masks.taken(estimate.predictions), others),
         )
 
@@ -115,7 +118,8 @@ def meta_step(
         # between them.
         share = tf.function(share, jit_compile=True, autograph=False)
     means, (predictions, known, others) = share(place.at_least_one(elements))
-    (loss, gradients, averaged, adapted), total = place.mean(means)
+    (weighed, counts, adapted), total = place.mean(means)
+    loss, gradients, averaged = task_weights.over(weighed, *counts or [None])
     predictions, known = place.as_many((predictions, known), elements)
     # Integers, such as a counter, cannot be averaged: take the first task's.
     firsts = place.of_first({i: v[0] for i, v in others.items()})

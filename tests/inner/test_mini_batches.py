@@ -136,7 +136,7 @@ def test_adaptation_evaluation_files_and_exports_deal_the_same_parts(tmp_path):
 
 def test_a_file_of_before_has_no_parts():
     config = learner().inner.get_config()
-    del config["batch_size"], config["batch_seed"]
+    del config["batch_size"], config["batch_seed"], config["epochs"]
     assert mk.InnerLoop.from_config(config).batch_size is None
 
 
@@ -146,12 +146,97 @@ def test_a_size_that_is_none_is_refused(size):
         learner(batch_size=size)
 
 
-def test_padded_support_sets_are_refused():
-    task, query_y = regression()
-    weight = np.ones(task["support_x"].shape[:2], "float32")
-    task["support_weight"] = weight
-    with pytest.raises(ValueError, match="without padding"):
-        learner().compute_meta_gradients((task, query_y))
+def padded(batch, sizes):
+    """The batch with the first examples of each support set, the others padding."""
+    task, query_y = batch
+    there = np.arange(task["support_x"].shape[1]) < np.reshape(sizes, [-1, 1])
+    for name in ("support_x", "support_y"):
+        values = np.array(task[name])
+        values[~there] = 1e3
+        task = {**task, name: values}
+    return {**task, "support_weight": there.astype("float32")}, query_y
+
+
+# Parts that are larger than the smallest support set, too.
+@pytest.mark.parametrize(
+    ("size", "how", "xla"), [(2, {}, False), (4, {"epochs": 2}, True)], ids=str
+)
+def test_padding_is_never_dealt(size, how, xla):
+    """Each task alone, without its padding, has the same loss."""
+    batch, sizes = regression(tasks=3, support=5, seed=1), [5, 3, 4]
+    maml = learner(task_map="vectorized", batch_size=size, **how)
+    function = tf.function(
+        lambda b: maml.compute_meta_gradients(b)[0], jit_compile=xla, autograph=False
+    )
+    loss = function(tensors(padded(batch, sizes)))
+    alone = []
+    for i, n in enumerate(sizes):
+        task = {k: v[i : i + 1] for k, v in batch[0].items()}
+        task = {k: v[:, :n] if "support" in k else v for k, v in task.items()}
+        one = (task, batch[1][i : i + 1])
+        alone.append(maml.compute_meta_gradients(tensors(one))[0])
+    np.testing.assert_allclose(loss, np.mean(alone), rtol=1e-5)  # float32
+
+
+def test_orders_are_uniform():
+    """Each of six orders of three examples in a sixth of 600 passes."""
+    dealt = np.reshape(parts(3, 3, steps=600), [600, 3])
+    orders, counts = np.unique(dealt, axis=0, return_counts=True)
+    assert len(orders) == 6
+    assert abs(counts - 100).max() < 4 * 9.2  # The deviation of a binomial.
+
+
+def test_weights_of_examples_count_in_their_part():
+    batch = regression(tasks=1)
+    weight = np.ones(batch[0]["support_x"].shape[:2], "float32")
+    loss = {
+        factor: learner().compute_meta_gradients(
+            ({**batch[0], "support_weight": weight * factor}, batch[1])
+        )[0]
+        for factor in (1.0, 3.0)
+    }
+    np.testing.assert_allclose(loss[3.0], loss[1.0], rtol=1e-5)  # A weighted mean.
+    weight[0, 0] = 7.0
+    other = {**batch[0], "support_weight": weight}
+    changed = learner().compute_meta_gradients((other, batch[1]))[0]
+    assert abs(changed / loss[1.0] - 1) > 1e-4
+
+
+@pytest.mark.parametrize("rule", [mk.SGD(RATE), mk.Adam(RATE)], ids=["sgd", "adam"])
+def test_a_task_stops_after_its_epochs(rule, tmp_path):
+    """Seven examples in parts of two: two epochs are seven steps, also of twenty."""
+    keras.utils.set_random_seed(0)
+    model = dense()
+    task, query_y = regression(tasks=1, seed=2, support=7)
+    stopped, plain = (
+        mk.MAML(
+            model,
+            mk.InnerLoop("mse", rule, steps=n, batch_size=2, batch_seed=SEED, **how),
+            task_map="parallel",
+        )
+        for n, how in ((20, {"epochs": 2}), (7, {}))
+    )
+    expected = plain.predict_on_batch(task)
+    close = {"rtol": 1e-5, "atol": 1e-6}  # float32
+    np.testing.assert_allclose(stopped.predict_on_batch(task), expected, **close)
+    x, y = task["support_x"][0], task["support_y"][0]
+    adapted = stopped.adapt(x, y, verbose=0)  # The steps are a loop in the graph.
+    np.testing.assert_allclose(adapted(task["query_x"][0]), expected[0], **close)
+    curve = mk.evaluate_episodes(stopped, [(task, query_y)], verbose=0).curve
+    assert len(set(curve[7:].tolist())) == 1
+    assert len(set(curve[:8].tolist())) == 8
+    stopped.save(tmp_path / "maml.keras")
+    assert keras.saving.load_model(tmp_path / "maml.keras").inner.epochs == 2
+
+
+def test_too_few_steps_for_the_epochs_are_refused():
+    message = r"steps=5, but 3 epochs of \d+ examples in parts of 2 are \d+ steps"
+    with pytest.raises(ValueError, match=message):
+        learner(epochs=3).compute_meta_gradients(regression())
+    with pytest.raises(ValueError, match="needs a `batch_size`.* pass steps=2 alone"):
+        learner(batch_size=None, epochs=2)
+    with pytest.raises(ValueError, match="`epochs` must be a whole number of passes"):
+        learner(epochs=0)
 
 
 def test_implicit_gradients_refuse_parts():

@@ -37,12 +37,14 @@ OTHERS = [
     "demo_images",
     "exactness",
     "export_and_fine_tune",
+    "federated_learning",
     "own_alphabets",
     "own_folder",
     "own_large_folder",
     "own_stream",
     "own_table",
     "own_tfds",
+    "personal_drawing",
     # tests/journeys/test_physics.py runs these.
     "physics_burgers",
     "physics_ode",
@@ -382,3 +384,24 @@ def test_a_file_adapts_with_onnxruntime_alone(tmp_path, capsys):
         f"mean squared error before adaptation {before:.3f}" in capsys.readouterr().out
     )
     assert after < before / 5
+
+
+@pytest.mark.slow
+def test_people_are_compared_with_one_model_for_all(quick, capsys):
+    how = ["--meta-steps", "2", "--epochs", "1", "--seeds", "2"]
+    found = load("personal_drawing").main(how)
+    assert len(found) == 2
+    assert len(found[0]) == 5
+    for errors, _ in (e for seed in found for e in seed.values()):
+        assert errors.shape == (30,)  # The stand-ins have five new people of twenty.
+        assert np.isfinite(errors).all()
+    assert "people: [72, 18, 30]" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_rounds_of_federated_learning_are_taken_and_counted(quick, capsys):
+    found = load("federated_learning").main(["--rounds", "2", "--seeds", "1"])
+    assert len(found[0]) == 6
+    assert all(np.isfinite(errors).all() for errors, _ in found[0].values())
+    # The network has 196 * 64 + 64 + 64 * 64 + 64 + 64 * 4 + 4 weights of four bytes.
+    assert "68.1 KB to and 68.1 KB from each of 20 clients" in capsys.readouterr().out
