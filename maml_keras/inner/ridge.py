@@ -136,7 +136,7 @@ def ridge_weights(
 
     >>> x, y = tf.constant([[1.0], [-1.0]]), tf.constant([[2.0], [-2.0]])
     >>> kernel, bias = ridge_weights(x, y, regularization=1.0)
-    >>> kernel.numpy(), bias.numpy()  # 2 / (1 + lambda)
+    >>> kernel.numpy().round(4), bias.numpy()  # 2 / (1 + lambda)
     (array([[1.]], dtype=float32), array([0.], dtype=float32))
     """
     if weight is None:
