@@ -30,6 +30,7 @@ def test_without_a_gpu_one_sentence_says_what_to_do():
     assert (ended.returncode, ended.stderr.strip()) == (2, NO_GPU)
 
 
+@pytest.mark.slow
 def test_a_trial_runs_the_program_of_the_gpu_on_the_processor(tmp_path):
     path = tmp_path / "trial.md"
     ended = benchmarks(
