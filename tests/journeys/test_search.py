@@ -152,6 +152,8 @@ def may_be_refused(c):
         (c.start != "initialisation" and (c.estimator == "implicit"))
         or (c.loop == "parts" and c.estimator == "implicit")
         or (c.start == "prototypes" and c.loss == "regression")
+        # The inputs of the last layer are unknown.
+        or (c.start != "initialisation" and c.network == "subclassed")
         or (c.estimator in ("reptile", "implicit") and c.objective != "final")
         or (c.loss == "classification" and c.support < 2)
         or (c.task_map in ("vectorized", "chunked"))
