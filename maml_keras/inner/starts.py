@@ -97,7 +97,8 @@ class HeadStart(Start):
     """The last layer is computed from the support set; the body starts as it is.
 
     The layer is a function of the features, so meta-training trains the body through
-    it, and the layer's own initial weights are never used.
+    it, and the layer's own initial weights are never used. The features are the inputs
+    of the last layer, so the model must be Sequential or functional.
     """
 
     @abc.abstractmethod
