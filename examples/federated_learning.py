@@ -35,7 +35,8 @@ def averaging(largest: int) -> mk.MAML:
     inner = mk.InnerLoop(
         "mse",
         mk.SGD(0.03),
-        steps=-(-EPOCHS * largest // PART),  # Of the largest client.
+        # The largest client takes this many steps.
+        steps=-(-EPOCHS * largest // PART),
         batch_size=PART,
         epochs=EPOCHS,
     )

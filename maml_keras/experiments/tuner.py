@@ -194,7 +194,7 @@ def _silenced() -> Iterator[None]:
     """Hides KerasTuner's warnings about its own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Of the search for the next point: the first guesses are poor.
+        # The optimiser that proposes the next point warns of its poor first guesses.
         warnings.filterwarnings("ignore", module="sklearn")
         yield
 
