@@ -29,11 +29,14 @@ help:
 	@echo "make lock           update requirements.lock"
 	@echo "make clean          remove the virtual environment, runs and built files"
 
+# pip compiles modules on one core, `compileall` on all of them. A few files of packages
+# are in no language of this Python: they are templates.
 $(VENV)/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	-$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@touch $@
 
 demo: $(VENV)/.installed

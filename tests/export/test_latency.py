@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 import maml_keras as mk
+from maml_keras.export import latency
 from maml_keras.export.latency import measure, timed
 
 pytestmark = [pytest.mark.journey, pytest.mark.usefixtures("tasks_in_a_loop")]
@@ -38,6 +39,7 @@ def test_latency_is_measured_without_this_library(capsys, monkeypatch):
     assert "95th percentile of" in timed_card.html()
 
 
-def test_timing_an_export_that_does_not_run_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="to be timed.*--no-latency"):
+def test_timing_an_export_that_does_not_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(latency, "PROGRAM", "raise SystemExit('no file at all')")
+    with pytest.raises(ValueError, match="to be timed.*no file at all.*--no-latency"):
         measure(tmp_path, steps=1)

@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import filelock
 import pytest
 
 from maml_keras.data.omniglot_folders import holds_drawings
@@ -22,6 +23,12 @@ def omniglot_folder(tmp_path_factory):
         pytest.skip("MAML_KERAS_OMNIGLOT is not set: no folder of all of Omniglot")
     if holds_drawings(given):
         return pathlib.Path(given)
-    unpacked = tmp_path_factory.mktemp("omniglot")
-    subprocess.run([sys.executable, f"{given}/unpack.py", unpacked], check=True)
+    # With several workers, the parent is their common folder: the first one unpacks.
+    base = tmp_path_factory.getbasetemp()
+    unpacked = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "all"
+    done = unpacked.with_suffix(".done")
+    with filelock.FileLock(unpacked.with_suffix(".lock")):
+        if not done.exists():
+            subprocess.run([sys.executable, f"{given}/unpack.py", unpacked], check=True)
+            done.touch()
     return unpacked

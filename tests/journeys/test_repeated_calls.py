@@ -1,5 +1,6 @@
 """What a process holds does not grow with the number of calls."""
 
+import functools
 import gc
 
 import keras
@@ -14,12 +15,19 @@ from maml_keras.models.networks import mlp
 
 pytestmark = [pytest.mark.journey, pytest.mark.slow]
 
-BATCHES = episodes(Sinusoid(), batch_size=2, seed=1)
-UNSEEN = episodes(Sinusoid(), batch_size=2, seed=2, num_episodes=4)
+
+@functools.cache
+def batches():
+    return episodes(Sinusoid(), batch_size=2, seed=1)
+
+
+@functools.cache
+def unseen():
+    return episodes(Sinusoid(), batch_size=2, seed=2, num_episodes=4)
 
 
 def fit(maml, folder):
-    maml.fit(BATCHES, steps_per_epoch=2, verbose=0)
+    maml.fit(batches(), steps_per_epoch=2, verbose=0)
 
 
 def fit_under_xla(maml, folder):
@@ -27,16 +35,16 @@ def fit_under_xla(maml, folder):
 
 
 def fit_with_a_backup(maml, folder):
-    maml.fit(BATCHES, steps_per_epoch=2, verbose=0, callbacks=[WholeBackup(folder)])
+    maml.fit(batches(), steps_per_epoch=2, verbose=0, callbacks=[WholeBackup(folder)])
 
 
 def evaluate(maml, folder):
-    maml.evaluate(UNSEEN, verbose=0)
-    evaluate_episodes(maml, UNSEEN, steps=1, verbose=0)
+    maml.evaluate(unseen(), verbose=0)
+    evaluate_episodes(maml, unseen(), steps=1, verbose=0)
 
 
 def adapt(maml, folder):
-    task, _ = next(iter(UNSEEN))
+    task, _ = next(iter(unseen()))
     maml.adapt(task["support_x"][0], task["support_y"][0], verbose=0)
 
 
@@ -47,7 +55,7 @@ def save_and_load(maml, folder):
 
 def export_and_load(maml, folder):
     exported = maml.export(folder / "export", verbose=0)
-    task, _ = next(iter(UNSEEN))
+    task, _ = next(iter(unseen()))
     served = tf.saved_model.load(str(exported))
     served.adapt(task["support_x"][0], task["support_y"][0], 1, 0.01)
 
