@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 FEW = maml,fomaml,anil,reptile,maml_plus_plus,proto_maml
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test test-journeys test-slow kill test-search soak mutants tables layers bench lint pages docs notebooks build lock clean browser-pages
+.PHONY: demo test test-journeys test-slow kill kill-workers test-search soak mutants tables layers bench lint pages docs notebooks build lock clean browser-pages
 .DEFAULT_GOAL = help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-slow      run training proofs and large parameter grids (1 hour)"
 	@echo "make test-search    compare random compositions, by default 300 (30 minutes)"
 	@echo "make kill           kill runs at random moments, resume them, compare them bit for bit (30 minutes)"
+	@echo "make kill-workers   kill one of two workers at random moments, resume, compare (30 minutes)"
 	@echo "make soak           train, export, load and adapt; memory must stay flat (30 minutes)"
 	@echo "make mutants        change 60 places of the code; do the tests notice? (2 hours)"
 	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
@@ -60,6 +61,9 @@ test-search: $(VENV)/.installed
 
 kill: $(VENV)/.installed
 	$(BIN)/python scripts/kill_runs.py --kills 50
+
+kill-workers: $(VENV)/.installed
+	$(BIN)/python scripts/kill_workers.py --kills 20
 
 # `make soak MINUTES=3` is a short form.
 MINUTES ?= 30

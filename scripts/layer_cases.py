@@ -471,12 +471,14 @@ def _texts() -> keras.Model:
     )
 
 
-def batch(model: keras.Model, inputs: str) -> tuple[dict[str, Any], Any]:
-    """One task for the model, drawn from seed 0."""
+def batch(
+    model: keras.Model, inputs: str, tasks: int = 1
+) -> tuple[dict[str, Any], Any]:
+    """Tasks for the model, drawn from seed 0."""
     generator = np.random.default_rng(0)
 
     def draw(count: int) -> Any:
-        shape = [1, count, *model.input_shape[1:]]
+        shape = [tasks, count, *model.input_shape[1:]]
         if inputs == "integers":
             return generator.integers(0, 5, shape).astype("int32")
         if inputs == "words":
@@ -487,7 +489,7 @@ def batch(model: keras.Model, inputs: str) -> tuple[dict[str, Any], Any]:
 
     task = {
         "support_x": draw(3),
-        "support_y": generator.normal(size=[1, 3, 2]).astype("float32"),
+        "support_y": generator.normal(size=[tasks, 3, 2]).astype("float32"),
         "query_x": draw(2),
     }
-    return task, generator.normal(size=[1, 2, 2]).astype("float32")
+    return task, generator.normal(size=[tasks, 2, 2]).astype("float32")

@@ -2,7 +2,8 @@
 
 For each layer in each mode: the largest relative error of a second-order meta-gradient
 of two inner steps against central differences, or the sentence that refuses it. In
-float64, or in float32 where TensorFlow has no float64 kernel.
+float64, or in float32 where TensorFlow has no float64 kernel. Beside it: how far the
+meta-gradient of two tasks that run as one is from that of a loop over the tasks.
 
     python scripts/layer_table.py            # all: docs/layers.json, docs/exactness.md
     python scripts/layer_table.py Resizing   # prints some
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 import maml_keras as mk
 
@@ -58,10 +60,43 @@ def measured(case: Case) -> Row:
                 "error": float(f"{max(decided):.1e}"),
                 "decided": len(decided),
                 "variables": len(checks),
+                "task_axis": with_a_task_axis(case, dtype),
             }
     except ValueError as error:
         return {**row, "refused": _sentence(error)}
     raise AssertionError(f"{case.layer} {case.mode} was not measured.")
+
+
+def with_a_task_axis(case: Case, dtype: str) -> float | None:
+    """The largest relative difference of two tasks run as one from a loop over them.
+
+    Returns:
+        A float, the largest over all variables, or None if the layer has no form with a
+        task axis, so that `auto` runs it in a loop.
+    """
+    keras.config.set_floatx(dtype)
+    keras.config.set_dtype_policy(dtype)
+    try:
+        found = []
+        for task_map in ("sequential", "vectorized"):
+            keras.utils.set_random_seed(0)
+            model = case.build()
+            inner = mk.InnerLoop("mse", mk.SGD(0.1), steps=2)
+            maml = mk.MAML(model, inner, task_map=task_map, seed=0)
+            tasks = batch(model, case.inputs, tasks=2)
+            found.append(maml.compute_meta_gradients(tasks)[1])
+    except ValueError as error:
+        if "which has none" not in str(error):
+            raise
+        return None
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+    differences = [
+        np.max(np.abs(one - other)) / (np.max(np.abs(one)) or 1.0)
+        for one, other in zip(*(map(np.asarray, gradients) for gradients in found))
+    ]
+    return float(f"{max(differences):.0e}")
 
 
 def _sentence(error: Exception) -> str:
@@ -92,7 +127,10 @@ def rows(names: set[str]) -> list[Row]:
 
 def table(found: list[Row]) -> str:
     """The rows as Markdown, the modes of a layer that are proven in one line."""
-    lines = ["| layer | modes | largest error | compared in |", "|---|---|---|---|"]
+    lines = [
+        "| layer | modes | largest error | compared in | tasks as one |",
+        "|---|---|---|---|---|",
+    ]
     refused = ["| layer | mode | why |", "|---|---|---|"]
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in found:
@@ -109,7 +147,10 @@ def table(found: list[Row]) -> str:
             for row in group
             if row["decided"] < row["variables"]
         ]
-        lines.append(f"| `{layer}` | {modes} | {worst:.0e} | {dtype}{''.join(parts)} |")
+        lines.append(
+            f"| `{layer}` | {modes} | {worst:.0e} | {dtype}{''.join(parts)} | "
+            f"{_as_one(group)} |"
+        )
     proven = {row["layer"] for row in found if "refused" not in row}
     counted = (
         f"{len(found)} cases of {len({row['layer'] for row in found})} classes: "
@@ -118,6 +159,15 @@ def table(found: list[Row]) -> str:
         f"{len(proven)} classes are proven in at least one mode."
     )
     return "\n".join([counted, "", *lines, "", "Refused:", "", *refused])
+
+
+def _as_one(group: list[Row]) -> str:
+    """The cell on the form with a task axis."""
+    loops = [row["mode"] or "all" for row in group if row["task_axis"] is None]
+    gaps = [row["task_axis"] for row in group if row["task_axis"] is not None]
+    if not gaps:
+        return "in a loop"
+    return f"{max(gaps):.0e}" + (f"; in a loop: {', '.join(loops)}" if loops else "")
 
 
 def main() -> None:

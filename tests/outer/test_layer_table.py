@@ -39,6 +39,9 @@ def test_nothing_is_silent():
             continue
         assert row["error"] <= {"float64": 1e-6, "float32": 1e-2}[row["dtype"]], row
         assert 0 < row["decided"] <= row["variables"], row
+        # Two tasks that run as one, beside a loop; None where `auto` loops.
+        rounding = {"float64": 1e-12, "float32": 1e-4}[row["dtype"]]
+        assert (row["task_axis"] or 0.0) <= rounding, row
 
 
 def test_every_case_is_in_the_data(script):
