@@ -3,7 +3,7 @@
     python scripts/kill_workers.py --kills 20
 
 Two workers on this machine train one run. One of them is killed (`kill -9`) at a random
-moment. The other must end within two minutes: with exit code 1 and a sentence that says
+moment. The other must end within 150 seconds: with exit code 1 and a sentence that says
 how to resume, or with the finished run. Both are started again with `--resume`, until
 the run has ended. Weights, optimizer state, history and figures must then be those of a
 run whose workers were never killed. The script prints a line for each run, and ends
@@ -24,7 +24,9 @@ from kill_runs import LENGTH, PROGRAM, content, differences, stage
 
 COMMAND = ["train", "sinusoid", "--epoch", "20", *LENGTH]
 KILLS_OF_A_RUN = 2
-LIMIT = 120.0  # seconds in which the other worker must end
+# Seconds in which the other worker must end. Workers wait two minutes for each other at
+# the start, after TensorFlow is imported.
+LIMIT = 150.0
 # What the other worker says: a worker was lost, or has never come.
 SENTENCES = "All workers must run until the end", "All workers must start within"
 

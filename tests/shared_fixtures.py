@@ -53,12 +53,10 @@ def _same_numbers_every_time(request):
 def _graphs_run_as_traced(request):
     """Leaves TensorFlow's optimisation of graphs to the tests that need it.
 
-    The optimisation takes an eighth of the suite's time. Slow tests, tests marked
-    `optimized` and those in tests/journeys have it, as a user's program does.
+    The optimisation takes an eighth of the suite's time. Slow tests and tests marked
+    `optimized` have it, as a user's program does.
     """
-    wanted = request.path.parent.name == "journeys" or any(
-        map(request.node.get_closest_marker, ["optimized", "slow"])
-    )
+    wanted = any(map(request.node.get_closest_marker, ["optimized", "slow"]))
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": not wanted})
 
 

@@ -11,7 +11,7 @@ import pytest
 import maml_keras as mk
 from maml_keras.experiments import own_settings
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.optimized]
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import maml_keras as mk
 from maml_keras_cli import app
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.optimized]
 
 BEFORE = pathlib.Path(__file__).parents[1] / "fixtures" / "before_wings"
 RUNNER = CliRunner()

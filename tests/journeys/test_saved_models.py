@@ -16,7 +16,7 @@ import tensorflow as tf
 import maml_keras as mk
 from maml_keras.experiments import registry, runs
 
-pytestmark = pytest.mark.journey
+pytestmark = [pytest.mark.journey, pytest.mark.optimized]
 
 FOLDER = pathlib.Path(__file__).parents[2] / "saved_models"
 NAMES = ["sinusoid", "omniglot"]

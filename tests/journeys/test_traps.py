@@ -378,6 +378,7 @@ def test_trap_18_without_adaptation_it_is_ordinary_training(kwargs, second_order
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)  # float32
 
 
+@pytest.mark.optimized
 def test_trap_19_eager_graph_xla_and_every_map_give_the_same():
     model, batch = dense(), tensors(regression(tasks=3))
     results = {}
