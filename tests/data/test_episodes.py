@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+import test_samplers
 import test_split
 
 from maml_keras.data import NWayKShot, Sinusoid, TaskFamily, episodes, from_arrays
@@ -97,8 +98,9 @@ def test_every_pass_is_the_same(tasks):
 @pytest.mark.journey
 def test_another_process_gives_the_same_episodes_and_splits():
     code = (
-        "import test_episodes, test_split; "
-        "print(test_episodes.digest(), *test_split.split_digest())"
+        "import test_episodes, test_samplers, test_split; "
+        "print(test_episodes.digest(), test_samplers.fingerprint(test_samplers.SOME, "
+        "20, batch_size=3), *test_split.split_digest())"
     )
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.dirname(here)])
@@ -106,7 +108,8 @@ def test_another_process_gives_the_same_episodes_and_splits():
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True
     )
-    expected = [digest(), *test_split.split_digest()]
+    sampled = test_samplers.fingerprint(test_samplers.SOME, 20)
+    expected = [digest(), sampled, *test_split.split_digest()]
     assert done.stdout.split() == expected, done.stderr[-2000:]
     assert digest(seed=8) != digest()
 

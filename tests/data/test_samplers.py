@@ -58,7 +58,7 @@ OF_NUMBERS = {
 }
 EVERY = {**SAMPLERS, **OF_NUMBERS}
 
-# The samplers of the quick test.
+# `test_episodes.py` compares these samplers with those of another process.
 SOME = ("ranges", "without replacement", "the rest as queries")
 
 
@@ -107,11 +107,6 @@ def test_ten_thousand_episodes_are_the_same_in_three_processes():
         for hash_seed, threads in (("0", 1), ("1", 2), ("random", 4))
     }
     assert found == {fingerprint(tuple(EVERY), count)}
-
-
-@pytest.mark.journey
-def test_a_few_episodes_are_the_same_in_another_process():
-    assert elsewhere(SOME, 20, "1", 1) == fingerprint(SOME, 20)
 
 
 @pytest.mark.parametrize("name", EVERY)
