@@ -71,7 +71,8 @@ def with_a_task_axis(case: Case, dtype: str) -> float | None:
     """The largest relative difference of two tasks run as one from a loop over them.
 
     Returns:
-        A float, the largest over all variables, or None if the layer has no form with a
+        A float, the largest over all variables, relative to the largest entry of a
+        variable or a thousandth of the largest of all, or None if the layer has no form with a
         task axis, so that `auto` runs it in a loop.
     """
     keras.config.set_floatx(dtype)
@@ -92,9 +93,12 @@ def with_a_task_axis(case: Case, dtype: str) -> float | None:
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_dtype_policy("float32")
+    loop, as_one = (list(map(np.asarray, gradients)) for gradients in found)
+    # A derivative that is zero but for rounding, as of the bias of keys, has no scale.
+    least = 1e-3 * max(np.max(np.abs(one)) for one in loop)
     differences = [
-        np.max(np.abs(one - other)) / (np.max(np.abs(one)) or 1.0)
-        for one, other in zip(*(map(np.asarray, gradients) for gradients in found))
+        np.max(np.abs(one - other)) / max(np.max(np.abs(one)), least)
+        for one, other in zip(loop, as_one)
     ]
     return float(f"{max(differences):.0e}")
 

@@ -9,6 +9,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
+class Entries:
+    """The entries of a dict as attributes, so that `ScopedOverride` can replace one.
+
+    >>> entries = Entries({"one": 1})
+    >>> entries.one += 1
+    >>> entries.one
+    2
+    """
+
+    def __init__(self, entries: dict[str, Any]) -> None:
+        self.__dict__ = entries
+
+
 class ScopedOverride:
     """Replaces one attribute of a module or class while a scope is open.
 

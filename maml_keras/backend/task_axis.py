@@ -1,4 +1,4 @@
-"""Convolutions and max-pooling in forms that run for all tasks at once."""
+"""Convolutions, max-pooling and padding in forms that run for all tasks at once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.backend.tensorflow import nn
+from tensorflow.python.ops.parallel_for import pfor
 
 from maml_keras.backend.convolutions import convolved, max_pooled, transposed
-from maml_keras.backend.overrides import ScopedOverride
+from maml_keras.backend.overrides import Entries, ScopedOverride
 from maml_keras.backend.windows import Axis
 
 
@@ -34,6 +35,10 @@ def with_task_axis() -> Iterator[None]:
     `max_pool`, with every stride, dilation, padding, number of groups and data format,
     have these forms, and so do all layers that call them. Inputs with axes of unknown
     length keep Keras's code.
+
+    Padding with a value other than zero is mended in this scope, too: TensorFlow's
+    vectorised map would pad with zeros. A value that differs between tasks has no form
+    with a task axis.
 
     >>> import keras
     >>> x = tf.ones([1, 3, 1])
@@ -150,6 +155,17 @@ def _max_pool(
     return _as_before(max_pooled(x, axes), data_format)
 
 
+def _pad(_: None, original: Any, inputs: Any) -> list[Any]:
+    """`tf.pad` with a value for all tasks; the original drops the value."""
+    inputs.stack_inputs([0])
+    around, value = inputs.unstacked_input(1), inputs.unstacked_input(2)
+    around = tf.pad(around, [[1, 0], [0, 0]])  # No padding of the axis of tasks.
+    padded = tf.raw_ops.PadV2(
+        input=inputs.stacked_input(0), paddings=around, constant_values=value
+    )
+    return [pfor.wrap(padded, True)]
+
+
 def _axes(
     x: Any, sizes: Sequence[int], strides: Any, padding: str, dilation: Any
 ) -> list[Axis]:
@@ -195,4 +211,5 @@ _overrides = [
     ScopedOverride(nn, "separable_conv", _separable),
     ScopedOverride(nn, "conv_transpose", _conv_transpose),
     ScopedOverride(nn, "max_pool", _max_pool),
+    ScopedOverride(Entries(pfor._pfor_converter_registry), "PadV2", _pad),
 ]

@@ -274,7 +274,7 @@ class Chunked(TaskMap):
 
 def _refused_operation(error: Exception) -> str:
     """The operation that TensorFlow's error names, in words for a message."""
-    named = re.search(r'op: "(\w+)"', str(error))
+    named = re.search(r"""(?:op: |of op )["'](\w+)["']""", str(error))
     return f"the operation {named.group(1)}" if named else "a loop"
 
 
