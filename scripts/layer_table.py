@@ -72,8 +72,8 @@ def with_a_task_axis(case: Case, dtype: str) -> float | None:
 
     Returns:
         A float, the largest over all variables, relative to the largest entry of a
-        variable or a thousandth of the largest of all, or None if the layer has no form with a
-        task axis, so that `auto` runs it in a loop.
+        variable or a thousandth of the largest of all. None if the layer has no form
+        with a task axis, so that `auto` runs it in a loop.
     """
     keras.config.set_floatx(dtype)
     keras.config.set_dtype_policy(dtype)
