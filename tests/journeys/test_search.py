@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import FAMILIES, layers, precision, regression, tensors
+from helpers import FAMILIES, Family, layers, precision, regression, tensors
 from hypothesis import strategies
 from members import (
     ESTIMATORS,
@@ -33,8 +33,62 @@ import maml_keras as mk
 from maml_keras.learner.learner import is_seed
 
 PARTS = 10
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Padded(keras.layers.Layer):
+    """Pads the first axis of examples with a value other than zero."""
+
+    def call(self, inputs):
+        return keras.ops.pad(inputs, [[0, 0], [1, 0], [0, 0]], constant_values=-1.0)
+
+
+def sequences(*body):
+    return keras.Sequential(
+        [keras.Input([5, 1]), *body, layers.Flatten(), layers.Dense(2)]
+    )
+
+
 NETWORKS = {
     **FAMILIES,
+    # Odd lengths, so that pooling pads; each layer has its own form with a task axis.
+    "padded": Family(
+        lambda: sequences(Padded(), layers.Conv1D(3, 2), layers.MaxPooling1D(2)),
+        (5, 1),
+    ),
+    "odd_pooling": Family(
+        lambda: sequences(
+            layers.Conv1D(3, 2, padding="causal", dilation_rate=2, activation="tanh"),
+            layers.MaxPooling1D(2, padding="same"),
+            layers.AveragePooling1D(2, padding="same"),
+        ),
+        (5, 1),
+    ),
+    "separable": Family(
+        lambda: keras.Sequential(
+            [
+                keras.Input([5, 5, 2]),
+                layers.SeparableConv2D(4, 3, padding="same", activation="tanh"),
+                layers.MaxPooling2D(2, padding="same"),
+                layers.DepthwiseConv2D(2),
+                layers.Flatten(),
+                layers.Dense(2),
+            ]
+        ),
+        (5, 5, 2),
+    ),
+    "transposed": Family(
+        lambda: keras.Sequential(
+            [
+                keras.Input([3, 3, 2]),
+                layers.ZeroPadding2D(1),
+                layers.Conv2DTranspose(3, 2, strides=2, activation="tanh"),
+                layers.GlobalMaxPooling2D(),
+                layers.Dense(2),
+            ]
+        ),
+        (3, 3, 2),
+    ),
     # Batch norm in an inner model, and two layers with one set of weights.
     "nested_batch_norm": FAMILIES["dense"]._replace(
         build=lambda: keras.Sequential(
