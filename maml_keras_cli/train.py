@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from maml_keras_cli import names
+from maml_keras_cli.cluster import chosen_strategy
 from maml_keras_cli.folders import claimed_folder
 from maml_keras_cli.options import (
     Cluster,
@@ -83,13 +84,12 @@ def train(
     SavedModel `export` and `config.toml`: `maml-keras train --config RUN/config.toml`
     repeats the run. No folder is ever overwritten.
     """
-    from maml_keras.execution import strategies
     from maml_keras.execution.replicas import Replicas
     from maml_keras.experiments import changes as changed
     from maml_keras.experiments import registry, run_folder, runs
 
     addresses = None if cluster is None else cluster.split(",")
-    strategy = strategies.chosen(devices, addresses, worker)
+    strategy = chosen_strategy(devices, addresses, worker)
     team = None if strategy is None else Replicas(strategy)
     if team is not None and team.workers > 1 and out is None:
         raise ValueError(

@@ -3,17 +3,18 @@
     python scripts/kill_workers.py --kills 20
 
 Two workers on this machine train one run. One of them is killed (`kill -9`) at a random
-moment. The other must end within 150 seconds: with exit code 1 and a sentence that says
-how to resume, or with the finished run. Both are started again with `--resume`, until
-the run has ended. Weights, optimizer state, history and figures must then be those of a
-run whose workers were never killed. The script prints a line for each run, and ends
-with exit code 1 if one of them differs.
+moment. The other must end within 150 seconds: with a sentence that says how to resume,
+or with the finished run. Both are started again with `--resume`, until the run has
+ended. Weights, optimizer state, history and figures must then be those of a run whose
+workers were never killed. The script prints a line for each run, and ends with exit
+code 1 if one of them differs.
 """
 
 import argparse
 import os
 import pathlib
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +28,12 @@ KILLS_OF_A_RUN = 2
 # Seconds in which the other worker must end. Workers wait two minutes for each other at
 # the start, after TensorFlow is imported.
 LIMIT = 150.0
-# What the other worker says: a worker was lost, or has never come.
-SENTENCES = "All workers must run until the end", "All workers must start within"
+# What the other worker says: a worker was lost in training, never came, or was lost
+# while TensorFlow connected the workers. The last is said by another process.
+SENTENCES = {
+    1: ("All workers must run until the end", "All workers must start within"),
+    -signal.SIGKILL: ("All workers must start together",),
+}
 
 
 def main() -> int:
@@ -129,8 +134,8 @@ def ended(
         worker.kill()
         said, _ = worker.communicate()
         raise SystemExit(f"A worker did not end in {limit:.0f} s: {said}") from None
-    expected = may_fail and worker.returncode == 1 and any(s in said for s in SENTENCES)
-    if worker.returncode and not expected:
+    sentences = SENTENCES.get(worker.returncode, ()) if may_fail else ()
+    if worker.returncode and not any(sentence in said for sentence in sentences):
         raise SystemExit(f"Exit code {worker.returncode}: {said}")
     return worker.returncode
 

@@ -1,4 +1,4 @@
-"""`maml-keras train` on several devices and workers: the figures of one device."""
+"""`maml-keras train` on several devices and workers, also with one that is lost."""
 
 import json
 import os
@@ -15,7 +15,8 @@ import pytest
 
 import maml_keras  # noqa: F401 - Keras finds its classes.
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+slow = pytest.mark.slow
+pytestmark = pytest.mark.timeout(1800)
 
 SETTINGS = ["--iterations", "200", "--epoch", "40", "--tasks", "20", "--quiet"]
 PROGRAM = [sys.executable, "-c", "import maml_keras_cli; maml_keras_cli.main()"]
@@ -37,13 +38,17 @@ def ended(process, code=0):
     return output
 
 
-def cluster(folder, *options):
-    ports = []
-    for _ in range(2):
+def ports(count):
+    found = []
+    for _ in range(count):
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
-            ports.append(one.getsockname()[1])
-    addresses = ",".join(f"localhost:{port}" for port in ports)
+            found.append(one.getsockname()[1])
+    return found
+
+
+def cluster(folder, *options):
+    addresses = ",".join(f"localhost:{port}" for port in ports(2))
     shared = ["--out", folder, "--cluster", addresses, *options]
     return [train(*shared, "--worker", worker) for worker in range(2)]
 
@@ -66,11 +71,13 @@ def alone(tmp_path_factory):
     return folder
 
 
+@slow
 def test_two_devices_train_as_one(alone, tmp_path):
     ended(train("--out", tmp_path / "run", "--devices", 2))
     assert_same_run(alone, tmp_path / "run")
 
 
+@slow
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_lost_worker_ends_the_other_and_the_run_resumes(alone, tmp_path, lost):
     folder = tmp_path / "run"
@@ -92,3 +99,78 @@ def test_a_lost_worker_ends_the_other_and_the_run_resumes(alone, tmp_path, lost)
         ended(worker)
     assert_same_run(alone, folder)
     shutil.rmtree(folder)
+
+
+@slow
+@pytest.mark.parametrize("hung", [0, 1])
+def test_a_hung_worker_ends_the_other_within_two_minutes(tmp_path, hung):
+    workers = cluster(tmp_path / "run")
+    while not (tmp_path / "run" / "backup").exists():
+        assert workers[0].poll() is None, workers[0].communicate()
+        time.sleep(0.2)
+    workers[hung].send_signal(signal.SIGSTOP)
+    since = time.monotonic()
+    try:
+        output, _ = workers[1 - hung].communicate(timeout=300)
+    finally:
+        workers[hung].kill()
+        workers[hung].communicate()
+    assert time.monotonic() - since < 120
+    assert workers[1 - hung].returncode == 1
+    assert "All workers must run until the end" in output
+    assert "--resume" in output
+
+
+@slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_worker_that_never_comes_is_named_after_two_minutes(tmp_path, present):
+    own, other = ports(2)
+    addresses = [f"localhost:{own}", f"localhost:{other}"]
+    if present:
+        addresses.reverse()
+    shared = ["--out", tmp_path / "run", "--cluster", ",".join(addresses)]
+    output = ended(train(*shared, "--worker", present), code=1)
+    assert "All workers must start within 120 seconds" in output
+    assert f"localhost:{other}" in output
+
+
+@slow
+@pytest.mark.parametrize("present", [0, 1])
+def test_a_worker_lost_before_it_registers_ends_the_other(tmp_path, present):
+    own, other = ports(2)
+    addresses = [f"localhost:{own}", f"localhost:{other}"]
+    if present:
+        addresses.reverse()
+    shared = ["--out", tmp_path / "run", "--cluster", ",".join(addresses)]
+    with socket.create_server(("localhost", other)) as partner:
+        process = train(*shared, "--worker", present)
+        partner.accept()[0].close()
+    since = time.monotonic()
+    output = ended(process, code=-signal.SIGKILL)
+    assert time.monotonic() - since < 150
+    assert "a worker that was lost after it had come" in output
+    assert "--resume" in output
+
+
+HANGS = """
+import ctypes
+from maml_keras_cli.cluster import ended_after
+with ended_after({limit}, "Somebody was lost."):
+    ctypes.PyDLL(None).usleep({microseconds})  # Python's lock stays taken.
+print("done", flush=True)
+ctypes.PyDLL(None).usleep(500000)
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "microseconds", "code", "says"),
+    [(0.5, 60_000_000, -signal.SIGKILL, "Somebody was lost."), (0.5, 1, 0, "done")],
+    ids=["hangs", "ends"],
+)
+def test_a_block_that_hangs_without_python_is_ended(limit, microseconds, code, says):
+    program = HANGS.format(limit=limit, microseconds=microseconds)
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
+    )
+    assert (found.stdout + found.stderr).strip() == says
+    assert found.returncode == code
