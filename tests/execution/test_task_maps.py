@@ -117,7 +117,7 @@ def test_vectorized_refuses_a_masked_recurrence():
         [
             keras.Input([4], dtype="int32"),
             layers.Embedding(5, 2, mask_zero=True),
-            layers.GRU(2),
+            layers.SimpleRNN(2),
             layers.Dense(1),
         ]
     )

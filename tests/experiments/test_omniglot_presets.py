@@ -8,9 +8,14 @@ import pytest
 from maml_keras.experiments import registry
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
-)
+def real_drawings(test):
+    """A journey, because real drawings are read."""
+    missing = not os.environ.get("TFDS_DATA_DIR")
+    reason = "TFDS_DATA_DIR is not set: no Omniglot"
+    return pytest.mark.journey(pytest.mark.skipif(missing, reason=reason)(test))
+
+
+@real_drawings
 def test_the_small_omniglot_holds_two_whole_alphabets_out():
     train, validation, test = registry.get("omniglot_small").families()
     alphabets = [set(family.pool.groups) for family in (train, validation, test)]
@@ -23,9 +28,7 @@ def test_the_small_omniglot_holds_two_whole_alphabets_out():
     assert (test.ways, test.shots, test.queries) == (5, 1, 15)
 
 
-@pytest.mark.skipif(
-    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set: no Omniglot"
-)
+@real_drawings
 def test_mirror_images_are_further_classes_of_training_alone():
     plain, mirrored = (
         registry.get(name).families()

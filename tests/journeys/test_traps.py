@@ -158,7 +158,7 @@ def conv_net(ways):
 
 def test_trap_07_nothing_leaks_the_label_before_adaptation():
     tasks = NWayKShot(image_pool(), ways=4, shots=1, queries=2)
-    batches = episodes(tasks, batch_size=100, seed=3, num_episodes=600)
+    batches = episodes(tasks, batch_size=100, seed=3, num_episodes=300)
     learner = maml(conv_net(4), loss=SCCE, rate=0.5, steps=3)
     # A network must learn to use a leak, so the network is trained first.
     learner.compile(keras.optimizers.Adam(1e-2))

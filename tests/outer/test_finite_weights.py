@@ -156,6 +156,7 @@ def test_a_moving_statistic_must_be_finite_before_any_training():
 
 
 @pytest.mark.graphs
+@pytest.mark.usefixtures("no_looks")
 def test_a_run_keeps_its_backup_and_writes_no_model(tmp_path, monkeypatch):
     fit = runs.MAML.fit
 
