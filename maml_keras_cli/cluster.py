@@ -1,4 +1,4 @@
-"""The strategy of a command, whose start ends with a sentence if a worker is lost."""
+"""The workers of a command, which ends with a sentence if one of them is lost."""
 
 from __future__ import annotations
 
@@ -46,6 +46,15 @@ def chosen_strategy(
         return strategies.chosen(devices, cluster, worker)
     with ended_after(strategies.START_SECONDS + CONNECT_SECONDS, LOST):
         return strategies.chosen(devices, cluster, worker)
+
+
+def noticing_lost_workers(team: Any) -> Any:
+    """Says in a sentence that another worker was lost, also outside of `fit`.
+
+    Args:
+        team: the `Replicas` of the command, or None.
+    """
+    return contextlib.nullcontext() if team is None else team.noticing_lost_workers()
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from maml_keras_cli import names
-from maml_keras_cli.cluster import chosen_strategy
+from maml_keras_cli.cluster import chosen_strategy, noticing_lost_workers
 from maml_keras_cli.folders import claimed_folder
 from maml_keras_cli.options import (
     Cluster,
@@ -104,7 +104,7 @@ def train(
     mine: Any = claimed_folder("train", out, default, resume=resume)
     if team is not None and not team.writes:
         mine = contextlib.nullcontext(out)
-    with mine as folder:
+    with noticing_lost_workers(team), mine as folder:
         if resume:
             tasks, data_dir = as_begun(context, folder, "tasks", "data_dir")
         where: dict[str, Any] = {

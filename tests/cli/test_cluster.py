@@ -102,6 +102,23 @@ def test_a_lost_worker_ends_the_other_and_the_run_resumes(alone, tmp_path, lost)
 
 
 @slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_lost_while_the_network_is_built_ends_the_other(tmp_path, lost):
+    workers = cluster(tmp_path / "run")
+    # The folder is claimed after the workers are connected, and before the network.
+    while not (tmp_path / "run").exists():
+        assert workers[0].poll() is None, workers[0].communicate()
+        time.sleep(0.01)
+    workers[lost].send_signal(signal.SIGKILL)
+    workers[lost].communicate()
+    since = time.monotonic()
+    output = ended(workers[1 - lost], code=1)
+    assert time.monotonic() - since < 120
+    assert "All workers must run until the end" in output
+    assert not (tmp_path / "run" / "maml.keras").exists()
+
+
+@slow
 @pytest.mark.parametrize("hung", [0, 1])
 def test_a_hung_worker_ends_the_other_within_two_minutes(tmp_path, hung):
     workers = cluster(tmp_path / "run")
