@@ -3,7 +3,7 @@
     python scripts/kill_workers.py --kills 20
 
 Two workers on this machine train one run. One of them is killed (`kill -9`) at a random
-moment. The other must end within 150 seconds: with a sentence that says how to resume,
+moment. The other must end within 180 seconds: with a sentence that says how to resume,
 or with the finished run. Both are started again with `--resume`, until the run has
 ended. Weights, optimizer state, history and figures must then be those of a run whose
 workers were never killed. The script prints a line for each run, and ends with exit
@@ -27,7 +27,7 @@ COMMAND = ["train", "sinusoid", "--epoch", "20", *LENGTH]
 KILLS_OF_A_RUN = 2
 # Seconds in which the other worker must end. Workers wait two minutes for each other at
 # the start, after TensorFlow is imported.
-LIMIT = 150.0
+LIMIT = 180.0
 # What the other worker says: a worker was lost in training, never came, or was lost
 # while TensorFlow connected the workers. The last is said by another process.
 SENTENCES = {

@@ -20,8 +20,8 @@ from maml_keras.monitoring.watch import Watch
 # this one would keep the memory of unused graphs for too long.
 gc.set_threshold(20_000, 10, 10)
 
-# As many processes run tests as there are cores, and threads of one small operation would
-# wait for cores that other tests use.
+# As many processes run tests as there are cores. More threads for one small operation
+# would wait for cores that other tests use.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 
 # TensorFlow keeps the Python stack of each operation for its error messages. Pytest

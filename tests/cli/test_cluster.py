@@ -101,18 +101,26 @@ def test_a_lost_worker_ends_the_other_and_the_run_resumes(alone, tmp_path, lost)
     shutil.rmtree(folder)
 
 
+AGREES_AND_ENDS = """
+import os, signal
+from maml_keras.execution import replicas, strategies
+team = replicas.Replicas(strategies.chosen(None, {addresses}, {worker}))
+team.of_all(1)  # The worker says that it will make a new network.
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
 @slow
 @pytest.mark.parametrize("lost", [0, 1])
-def test_a_worker_lost_while_the_network_is_built_ends_the_other(tmp_path, lost):
-    workers = cluster(tmp_path / "run")
-    # The folder is claimed after the workers are connected, and before the network.
-    while not (tmp_path / "run").exists():
-        assert workers[0].poll() is None, workers[0].communicate()
-        time.sleep(0.01)
-    workers[lost].send_signal(signal.SIGKILL)
-    workers[lost].communicate()
+def test_a_worker_lost_before_the_network_is_built_ends_the_other(tmp_path, lost):
+    addresses = [f"localhost:{port}" for port in ports(2)]
+    program = AGREES_AND_ENDS.format(addresses=addresses, worker=lost)
+    partner = subprocess.Popen([sys.executable, "-c", program])
+    shared = ["--out", tmp_path / "run", "--cluster", ",".join(addresses)]
+    other = train(*shared, "--worker", 1 - lost)
+    partner.wait()
     since = time.monotonic()
-    output = ended(workers[1 - lost], code=1)
+    output = ended(other, code=1)
     assert time.monotonic() - since < 120
     assert "All workers must run until the end" in output
     assert not (tmp_path / "run" / "maml.keras").exists()
