@@ -58,7 +58,10 @@ def assert_same_run(one, other):
     for x, y in zip(a.variables, b.variables):
         np.testing.assert_allclose(y.numpy(), x.numpy(), rtol=1e-5, atol=1e-6)
     rows = [
-        [json.loads(line)["loss"] for line in (run / "history.jsonl").open()]
+        [
+            json.loads(line)["loss"]
+            for line in (run / "history.jsonl").read_text().splitlines()
+        ]
         for run in (one, other)
     ]
     np.testing.assert_allclose(rows[1], rows[0], rtol=1e-5)
