@@ -149,15 +149,19 @@ def test_a_hung_worker_ends_the_other_within_two_minutes(tmp_path, hung):
     assert "--resume" in output
 
 
+def one_of_two(folder, present):
+    """The options of one worker, and the port of the other."""
+    found = ports(2)
+    addresses = ",".join(f"localhost:{port}" for port in found)
+    options = ["--out", folder, "--cluster", addresses, "--worker", present]
+    return options, found[1 - present]
+
+
 @slow
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_worker_that_never_comes_is_named_after_two_minutes(tmp_path, present):
-    own, other = ports(2)
-    addresses = [f"localhost:{own}", f"localhost:{other}"]
-    if present:
-        addresses.reverse()
-    shared = ["--out", tmp_path / "run", "--cluster", ",".join(addresses)]
-    output = ended(train(*shared, "--worker", present), code=1)
+    options, other = one_of_two(tmp_path / "run", present)
+    output = ended(train(*options), code=1)
     assert "All workers must start within 120 seconds" in output
     assert f"localhost:{other}" in output
 
@@ -165,13 +169,9 @@ def test_a_worker_that_never_comes_is_named_after_two_minutes(tmp_path, present)
 @slow
 @pytest.mark.parametrize("present", [0, 1])
 def test_a_worker_lost_before_it_registers_ends_the_other(tmp_path, present):
-    own, other = ports(2)
-    addresses = [f"localhost:{own}", f"localhost:{other}"]
-    if present:
-        addresses.reverse()
-    shared = ["--out", tmp_path / "run", "--cluster", ",".join(addresses)]
+    options, other = one_of_two(tmp_path / "run", present)
     with socket.create_server(("localhost", other)) as partner:
-        process = train(*shared, "--worker", present)
+        process = train(*options)
         partner.accept()[0].close()
     since = time.monotonic()
     output = ended(process, code=-signal.SIGKILL)
