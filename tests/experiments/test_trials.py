@@ -39,8 +39,9 @@ def test_without_diverged_tasks_the_score_is_the_mean():
 @pytest.mark.parametrize("higher", [False, True])
 def test_bad_is_worse_than_the_median_of_the_earlier_at_that_epoch(higher):
     sign = -1.0 if higher else 1.0
-    # At epoch 3 the scores are 1, 2, 4 and, of a trial that had ended, 9.
-    curves = [[5.0, 5.0, v] for v in (1.0, 2.0, 4.0)] + [[9.0]]
+    # At epoch 3 the scores are 1, 2, 4 and, of a trial that had ended, 9. What the
+    # trials reached later does not count.
+    curves = [[5.0, 5.0, v, 0.1] for v in (1.0, 2.0, 4.0)] + [[9.0]]
     earlier = [[sign * v for v in curve] for curve in curves]
 
     def bad(score, known=earlier):
