@@ -18,7 +18,7 @@ help:
 	@echo "make kill-workers   kill one of two workers at random moments, resume, compare (30 minutes)"
 	@echo "make soak           train, export, load and adapt; memory must stay flat (30 minutes)"
 	@echo "make mutants        change 60 places of the code; do the tests notice? (2 hours)"
-	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (3 hours)"
+	@echo "make tables         repeat the comparisons of docs/comparisons.md and docs/howto/adapters.md (5 hours)"
 	@echo "make layers         measure every Keras layer for docs/exactness.md (30 minutes)"
 	@echo "make bench          time meta-training beside JAX, PyTorch and their MAML libraries (2 hours)"
 	@echo "make lint           run ruff and mypy"
@@ -77,6 +77,8 @@ mutants: $(VENV)/.installed
 # TFDS_DATA_DIR is the folder of the Omniglot data set.
 tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature --out runs/tables/sinusoid
+	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature --iterations 20000 --seeds 3 --out runs/tables/sinusoid_seeds
+	$(BIN)/maml-keras compare omniglot_small --algorithms maml,fomaml,anil,proto_maml,prototypical --iterations 1000 --steps 5 --seeds 3 --out runs/tables/omniglot_seeds
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,random,pretrained,oracle --out runs/tables/sinusoid_baselines
 	$(BIN)/maml-keras compare omniglot_small --algorithms maml,random,pretrained,prototypes --iterations 1400 --steps 5 --out runs/tables/omniglot_baselines
 	$(BIN)/maml-keras compare omniglot_small --algorithms $(FEW) --seconds 200 --steps 5 --out runs/tables/omniglot_5w

@@ -269,6 +269,24 @@ def test_tables_of_comparisons_match_the_measurements(path):
         assert row(name, result, first="maml", last=last, own=own) in page
 
 
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "benchmarks/results/tables/seeds").glob("*.json")),
+    ids=lambda path: path.stem,
+)
+def test_tables_of_several_seeds_match_the_measurements(path):
+    page = (DOCS / "comparisons.md").read_text("utf-8")
+    results = json.loads(path.read_text("utf-8"))
+    assert f"`{results['command'].split(' --out ')[0]}`" in page
+    kind = ".1%" if "omniglot" in path.stem else ".3g"
+    for name, found in results["algorithms"].items():
+        columns = "mean", "over_seeds", "over_tasks", "half_width"
+        figures = [found[column] for column in columns]
+        figures += [min(found["runs"]), max(found["runs"])]
+        cells = [f"`{name}`", *(f"{figure:{kind}}" for figure in figures)]
+        assert f"| {' | '.join(cells)} |" in page
+
+
 def accuracy(result, step):
     return f"{result['mean'][step]:.1%} ± {result['half_width_95'][step]:.1%}"
 
