@@ -130,7 +130,8 @@ def starts(problem: Problem, meta_steps: int, seed: int) -> dict[str, mk.MAML]:
     found = {}
     for name, steps in ((RANDOM, INNER_STEPS), (JOINT, 0), (META, INNER_STEPS)):
         keras.utils.set_random_seed(seed)
-        found[name] = maml = problem.maml(mk.MetaSGD(problem.rate), steps=steps)
+        rule = mk.MetaSGD(problem.rate) if steps else mk.SGD(problem.rate)
+        found[name] = maml = problem.maml(rule, steps=steps)
         if name == RANDOM:
             continue
         begin = time.process_time()
@@ -181,14 +182,13 @@ def table(results: dict[tuple[str, str], Found]) -> str:
         medians = [""] * len(SHOWN)
         if found.errors:
             errors = np.stack(found.errors)
-            medians = [
-                f"{np.median(errors[..., k]):.1%}" if k <= found.most else ""
-                for k in SHOWN
-            ]
+            medians = [_error(errors[..., k]) if k <= found.most else "" for k in SHOWN]
         steps = np.stack(found.steps)
         mean = mk.SeedMean.of(np.minimum(steps, found.most))
         bound = "" if np.isfinite(steps).all() else "at least "
-        interval = f"{bound}{mean.mean:.0f} ± {mean.half_width:.0f}"
+        interval = f"{bound}{mean.mean:.0f}"
+        if len(steps) > 1:
+            interval += f" ± {mean.half_width:.0f}"
         middle = np.median(steps)
         median = f"{middle:.0f}" if np.isfinite(middle) else f"over {found.most}"
         lines.append(
@@ -197,3 +197,9 @@ def table(results: dict[tuple[str, str], Found]) -> str:
             f"{np.mean(found.seconds):.3f} |"
         )
     return "\n".join(lines)
+
+
+def _error(errors: Any) -> str:
+    """The median error; an error that is not finite counts as the largest."""
+    median = np.median(np.nan_to_num(errors, nan=np.inf))
+    return f"{median:.1%}" if np.isfinite(median) else "diverged"
