@@ -277,10 +277,10 @@ def test_sequences_are_learned_task_by_task(part, learners):
 
 @pytest.mark.slow
 def test_a_small_stream_is_walked_and_drawn(part, tmp_path, capsys):
-    how = ["--meta-steps", "2", "--seeds", "2", "--streams", "3", "--time", "60"]
+    how = ["--meta-steps", "2", "--seeds", "2", "--streams", "3", "--time", "40"]
     found = part("online_stream").main([*how, "--out", str(tmp_path)])
     assert len(found) == 18
-    assert all(np.shape(errors) == (2, 3, 60) for errors in found.values())
+    assert all(np.shape(errors) == (2, 3, 40) for errors in found.values())
     assert all(np.isfinite(errors).all() for errors in found.values())
     assert (tmp_path / "online_stream.png").exists()
     printed = capsys.readouterr().out
