@@ -34,6 +34,7 @@ class Process:
         workload: str.
         variant: dict.
         limit: float, seconds that all its answers may take together.
+        module: str, the module that answers.
 
     Raises:
         NotInstalledError: if the peer cannot be imported.
@@ -48,11 +49,12 @@ class Process:
         variant: dict[str, Any],
         *,
         limit: float,
+        module: str = "benchmarks.worker",
     ) -> None:
         # The file outlives this method; `close` closes it.
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115
         self._limit = limit
-        command = [python, "-m", "benchmarks.worker"]
+        command = [python, "-m", module]
         self._process = subprocess.Popen(
             [*command, peer, workload, json.dumps(variant)],
             stdin=subprocess.PIPE,

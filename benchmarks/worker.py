@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -96,13 +97,8 @@ def _resident_mb() -> float:
         return int(status.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def main() -> None:
-    """Answers commands until stdin ends."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("workload", choices=WORKLOADS)
-    parser.add_argument("variant", type=json.loads)
-    arguments = parser.parse_args()
+def serve(make: Callable[[], Any]) -> None:
+    """Answers commands by the methods of what `make` returns, until stdin ends."""
     # The replies use stdout, so prints of the frameworks are sent to stderr.
     replies = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -111,7 +107,7 @@ def main() -> None:
         replies.write(json.dumps(values) + "\n")
 
     try:
-        worker = Worker(arguments.peer, arguments.workload, arguments.variant)
+        worker = make()
     except ImportError as error:
         reply(missing=str(error))
         return
@@ -123,6 +119,16 @@ def main() -> None:
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             reply(error=f"{type(error).__name__}: {lines[-1]}")
+
+
+def main() -> None:
+    """Serves the peer, workload and variant of the command line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("peer", choices=PEERS)
+    parser.add_argument("workload", choices=WORKLOADS)
+    parser.add_argument("variant", type=json.loads)
+    given = parser.parse_args()
+    serve(lambda: Worker(given.peer, given.workload, given.variant))
 
 
 if __name__ == "__main__":
