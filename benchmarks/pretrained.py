@@ -12,11 +12,11 @@ batch norm, and Adam. Three ways adapt all weights, the head alone on a frozen b
 low-rank adapters and the head on a frozen body.
 
 Each way has one process, which waits while the others run. The ways take turns in
-slices of `--seconds`. The table has the median over `--rounds` of the median of a slice,
-with the smallest and the largest. It is processor time, of all threads together, which
-hardly depends on what else the machine does; the results have the time on the clock,
-too. The memory is the peak of the process beyond its peak when network and data were
-loaded.
+slices of `--seconds`. The table has the median over `--rounds` of the median of a
+slice, with the smallest and the largest. It is processor time, of all threads together,
+which hardly depends on what else the machine does; the results have the time on the
+clock, too. The memory is the peak of the process beyond its peak when network and data
+were loaded.
 """
 
 from __future__ import annotations
