@@ -6,6 +6,7 @@ these tests are small, and their batch norm has the statistics of random images.
 
 import importlib.util
 import inspect
+import json
 import pathlib
 import re
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import maml_keras as mk
+from benchmarks import pretrained
 from benchmarks import pretrained_networks as networks
 
 pytestmark = pytest.mark.journey
@@ -221,6 +223,11 @@ def test_keras_merges_its_own_adapters_when_it_saves(tmp_path):
 
 
 BLOCK = re.compile(r"(?:<!-- not run: ([^\n]+) -->\n)?```python\n(.*?)```", re.DOTALL)
+
+
+def test_the_page_has_the_table_of_the_results():
+    found = json.loads(pretrained.RESULTS.read_text("utf-8"))
+    assert pretrained.table(found) in PAGE.read_text("utf-8")
 
 
 def test_the_page_has_the_functions_that_are_measured():
