@@ -81,6 +81,9 @@ def _half_width(parts: list[tuple[int, float, int]], count: int) -> float:
     if total <= 0.0:
         return 0.0
     freedom = total**2 / sum(square**2 / degrees for _, square, degrees in parts)
+    # The formula falls towards zero where a subtraction leaves little of the squares.
+    fewest = min(degrees for sign, _, degrees in parts if sign > 0)
+    freedom = max(freedom, fewest)
     return float(_student().ppf(0.975, freedom) * np.sqrt(total / count))
 
 

@@ -34,7 +34,7 @@ def test_over_seeds_and_over_tasks_are_students_intervals_of_their_means():
 @pytest.mark.parametrize(
     ("of_seed", "of_task"), [(1.0, 3.0), (0.2, 3.0), (2.0, 0.5), (0.0, 3.0)]
 )
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_the_interval_for_new_runs_and_tasks_holds_the_truth_95_times_of_100(
     seeds, of_seed, of_task
 ):
@@ -45,6 +45,15 @@ def test_the_interval_for_new_runs_and_tasks_holds_the_truth_95_times_of_100(
         held += abs(found.mean) <= found.half_width
     # Satterthwaite's approximation is careful where seeds matter little.
     assert 0.91 <= held / 300 <= 0.997
+
+
+def test_little_that_is_left_of_a_subtraction_makes_no_huge_interval():
+    # Each seed is good at another task; the seeds' own square is 1.01 times the rest's.
+    x = np.array([[1.0, -1.0, 0.0, 0.0], [-1.0, 1.0, 0.0, 0.0]])
+    x[0] += np.sqrt(1.01 * 2 / 3)
+    found = SeedMean.of(x)
+    assert found.half_width == found.over_seeds
+    np.testing.assert_allclose(found.over_seeds, 5.216, rtol=1e-3)  # 12.7 sqrt(s / 8)
 
 
 def test_with_many_seeds_the_interval_is_that_of_a_bootstrap_of_seeds_and_tasks():
