@@ -79,6 +79,7 @@ tables: $(VENV)/.installed
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature --out runs/tables/sinusoid
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,fomaml,anil,boil,meta_sgd,maml_plus_plus,reptile,imaml,cavia,meta_curvature --iterations 20000 --seeds 3 --out runs/tables/sinusoid_seeds
 	$(BIN)/maml-keras compare omniglot_small --algorithms maml,fomaml,anil,proto_maml,prototypical --iterations 1000 --steps 5 --seeds 3 --out runs/tables/omniglot_seeds
+	$(BIN)/maml-keras compare omniglot_small_20w --algorithms maml,fomaml,prototypical --iterations 300 --steps 5 --seeds 3 --out runs/tables/omniglot_20w_seeds
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,random,pretrained,oracle --out runs/tables/sinusoid_baselines
 	$(BIN)/maml-keras compare sinusoid --algorithms maml,random,pretrained,oracle --iterations 20000 --seeds 3 --out runs/tables/sinusoid_baselines_seeds
 	$(BIN)/maml-keras compare omniglot_small --algorithms maml,random,pretrained,prototypes --iterations 1400 --steps 5 --out runs/tables/omniglot_baselines
