@@ -20,8 +20,7 @@ def interval(values: Any) -> tuple[float, float]:
     if len(values) > 1:
         found = mk.SeedMean.of(values)
         return found.mean, found.half_width
-    half = 1.96 * values.std(ddof=1) / np.sqrt(values.size)
-    return float(values.mean()), float(half)
+    return float(values.mean()), mk.evaluation.half_width(values[0])
 
 
 def cell(values: Any) -> str:
