@@ -24,8 +24,8 @@ def check(model: Any) -> None:
     Raises:
         RuntimeError: if Keras does not run on TensorFlow.
         TypeError: if `model` is not a `keras.Model`.
-        ValueError: if the model is not built, has no trainable variables, or holds a
-            raw `tf.Variable`.
+        ValueError: if the model is not built, has no trainable variables, holds a raw
+            `tf.Variable`, or has low-rank adapters of Keras's own.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -70,6 +70,15 @@ def check(model: Any) -> None:
                 "its SavedModel, which the inner loop cannot exchange, so it would "
                 "not adapt. Rebuild it from Keras layers, or freeze it with "
                 "`trainable = False`."
+            )
+        if getattr(layer, "lora_enabled", False) and layer.trainable_weights:
+            raise ValueError(
+                f"Layer '{layer.name}' ({type(layer).__name__}) has Keras's own "
+                "low-rank adapters. Keras adds them to the kernel when it saves, and "
+                "both matrices are zero after loading, so a loaded or resumed model "
+                "could not adapt. Wrap a model on which `enable_lora` was not called: "
+                "`mk.with_low_rank_adapters(model, rank=4)` gives it adapters that "
+                "can be saved."
             )
     for layer in model._flatten_layers():
         for name, value in vars(layer).items():

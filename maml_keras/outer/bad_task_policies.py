@@ -70,9 +70,9 @@ class BadTaskError(ValueError):
         """The error for a mean that is not finite although each task is finite."""
         return cls(
             "A meta-step needs finite numbers. Received: a mean over "
-            f"{count - len(found)} tasks that is not finite, although each task is "
-            f"finite: the numbers are too large for a sum. {KEPT} Scale inputs and "
-            "targets to size one.",
+            f"{count - len(found)} tasks, or a norm of the mean meta-gradient, that is "
+            "not finite, although each task is: the numbers are too large for a sum. "
+            f"{KEPT} Scale inputs and targets to size one.",
             found,
         )
 

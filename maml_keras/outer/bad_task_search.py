@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from maml_keras.backend.finite import all_finite
+from maml_keras.backend.finite import all_finite, norm_is_finite
 from maml_keras.execution.task_maps import parallel
 from maml_keras.learner import episode_checks
 from maml_keras.outer.bad_task_policies import KEPT, BadTask, BadTaskError
@@ -97,6 +97,7 @@ def _numbers(maml: Any, elements: dict[str, Any]) -> dict[str, Any]:
             "loss": estimate.loss,
             "steps": _flags([_flags(point) for point in chosen]),
             "gradients": _flags(estimate.gradients),
+            "norm": norm_is_finite(estimate.gradients),
             "state": all_finite(list(moved.values())),
         }
 
@@ -150,6 +151,11 @@ def _in_numbers(maml: Any, one: dict[str, Any]) -> tuple[str, str] | None:
             f"the query loss is {one['loss']:.4g}, but the meta-gradient of '{path}' "
             "is not finite"
         ), GRADIENT
+    if not one["norm"]:
+        return (
+            f"the query loss is {one['loss']:.4g}, and the norm of the meta-gradient "
+            "is not finite"
+        ), INNER
     if not one["state"]:
         return "a moving statistic is not finite", STATE
     return None

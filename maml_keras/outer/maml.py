@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from maml_keras.backend.autograph import as_written
-from maml_keras.backend.finite import all_finite
+from maml_keras.backend.finite import all_finite, norm_is_finite
 from maml_keras.backend.flag import Flag
 from maml_keras.data.preparation import Preparation
 from maml_keras.execution import auto_task_map, memory
@@ -306,15 +306,19 @@ class MAML(EpisodicModel):
     def _is_finite(self, step: MetaStep, scale: Any) -> Any:
         """Whether all numbers that the step writes or depends on are finite.
 
-        Each number is a mean over tasks, and is finite if all tasks are finite.
+        Each number is a mean over tasks, and is finite if all tasks are finite. The
+        meta-gradient must have a finite norm, too.
         """
-        others = [step.loss, *step.adapted, *step.state.values()]
+        others = all_finite([step.loss, *step.adapted, *step.state.values()])
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            return all_finite([*others, *step.gradients])
-        # This optimizer leaves out such a step by itself and lowers the scale until the
-        # scale fits. At a scale of one no lower scale helps.
-        gradients = tf.logical_or(all_finite(step.gradients), scale > 1.0)
-        return tf.logical_and(all_finite(others), gradients)
+            return tf.logical_and(others, norm_is_finite(step.gradients))
+        # This optimizer leaves out a step with infinite gradients by itself and lowers
+        # the scale until the scale fits. At a scale of one no lower scale helps.
+        unscaled = norm_is_finite([g / tf.cast(scale, g.dtype) for g in step.gradients])
+        left_out = tf.logical_and(
+            tf.logical_not(all_finite(step.gradients)), scale > 1.0
+        )
+        return tf.logical_and(others, tf.logical_or(unscaled, left_out))
 
     @as_written
     def test_step(self, data: Any) -> dict[str, Any]:

@@ -62,3 +62,44 @@ def test_a_sum_is_zero_or_not_a_number(place, compiled):
 def test_the_sum_of_nothing_is_zero():
     assert float(finite.zero_if_finite([])) == 0.0
     assert float(finite.zero_if_finite([tf.constant([1])])) == 0.0
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("place", [None, 0, 1, 2, 3, 4])
+def test_a_norm_needs_every_number_to_be_finite(place, compiled):
+    made = tensors()
+    if place is not None:
+        made[place].reshape(-1)[-1:] = np.nan
+    check = tf.function(finite.norm_is_finite, jit_compile=compiled)
+    assert bool(check([tf.constant(t) for t in made])) == (place is None)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+def test_a_norm_that_overflows_is_not_finite(dtype, compiled):
+    check = tf.function(finite.norm_is_finite, jit_compile=compiled)
+    largest = float(np.sqrt(float(tf.as_dtype(dtype).max) / 7))
+    number = tf.constant(0.9 * largest, dtype)
+    fits = [tf.fill([3], number), -tf.fill([3], number)]
+    assert bool(check(fits))
+    assert np.isfinite(float(tf.reduce_sum(tf.square(tf.concat(fits, 0)))))
+    above = [*fits, tf.constant([3 * largest], dtype)]
+    assert not bool(check(above))
+    assert np.isinf(float(tf.reduce_sum(tf.square(tf.concat(above, 0)))))
+
+
+def test_a_norm_of_an_axis_of_any_length():
+    check = tf.function(
+        lambda t: finite.norm_is_finite([t]), input_signature=[tf.TensorSpec([None, 2])]
+    )
+    assert bool(check(tf.ones([3, 2])))
+    assert not bool(check(tf.fill([3, 2], 1e25)))
+
+
+def test_float16_has_only_to_be_finite():
+    assert bool(finite.norm_is_finite([tf.constant([6e4], tf.float16)]))
+
+
+def test_nothing_has_a_finite_norm():
+    assert bool(finite.norm_is_finite([]))
+    assert bool(finite.norm_is_finite([tf.constant([1])]))

@@ -276,9 +276,60 @@ def test_a_mean_that_overflows_is_no_step(policy):
     maml = learner(bad_tasks=policy)
     # One value for a task: the tasks are finite, and the sum over them is not.
     maml.compile("sgd", loss=lambda y, p: 2e38 + tf.reduce_mean(tf.square(y - p)))
-    with pytest.raises(BadTaskError, match="mean over 4 tasks that is not finite"):
+    with pytest.raises(
+        BadTaskError, match="mean over 4 tasks, or a norm .* not finite"
+    ):
         maml.train_on_batch(*batches(good)[0])
     assert_after(maml, 0)
+
+
+OPTIMIZERS = {
+    "second moments": {},
+    "global_clipnorm": {"global_clipnorm": 1.0},
+    "clipnorm": {"clipnorm": 1.0},
+    "clipvalue": {"clipvalue": 1.0},
+}
+
+
+# In the optimizer the square of such a gradient is infinite: a norm makes the weights
+# NaN, and a second moment stops its weight for ever.
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        *(("parallel", name) for name in OPTIMIZERS),
+        ("fused", "global_clipnorm"),
+        ("eager", "global_clipnorm"),
+    ],
+)
+def test_a_gradient_that_an_optimizer_cannot_square_is_not_applied(how, name):
+    maml = learner(how, rate=0.0)
+    optimizer = keras.optimizers.Adam(0.01, **OPTIMIZERS[name])
+    maml.compile(optimizer, **WAYS_TO_RUN[how][1])
+    made = [regression(tasks=TASKS, seed=seed) for seed in range(BATCHES)]
+    task, query_y = made[BAD]
+    task["query_x"][1], query_y[1] = 100.0, 1e18
+    _, gradients = maml.compute_meta_gradients(made[BAD])
+    assert all(np.isfinite(g).all() for g in gradients)
+    with pytest.raises(
+        BadTaskError, match="task 1 .* norm of the meta-gradient is not"
+    ):
+        fitted(maml, made)
+    assert_after(maml, BAD)
+    assert all(np.isfinite(n).all() for n in numbers(maml))
+
+
+def test_such_a_task_is_left_out():
+    maml = learner(rate=0.0, bad_tasks="skip")
+    maml.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0), jit_compile=False)
+    task, query_y = regression(tasks=TASKS, seed=0)
+    by_hand = tf.nest.map_structure(lambda a: np.delete(a, 1, axis=0), (task, query_y))
+    task["query_x"][1], query_y[1] = 100.0, 1e18
+    maml.train_on_batch(task, query_y)
+    other = learner(rate=0.0)
+    other.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0), jit_compile=False)
+    other.train_on_batch(*by_hand)
+    for v, w in zip(maml.trainable_variables, other.trainable_variables):
+        np.testing.assert_allclose(v, w, rtol=1e-5, atol=1e-6)  # float32, Adam
 
 
 def test_an_evaluation_reports_what_it_found_and_changes_nothing():
