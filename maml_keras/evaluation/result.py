@@ -183,9 +183,10 @@ class Evaluation:
         return "\n".join([head, *lines])
 
     def __str__(self) -> str:
+        tasks = "1 task" if self.num_tasks == 1 else f"{self.num_tasks} tasks"
         return (
             f"{self.metric} {self._form(self.mean)} ± {self._form(self.half_width)} "
-            f"(95% CI over {self.num_tasks} tasks, {self.queries_text}, "
+            f"(95% CI over {tasks}, {self.queries_text}, "
             f"after {self.steps} steps; median {self._form(self.medians[-1])}; "
             f"{self.diverged[-1]} of {self.num_tasks} tasks diverged and are left out "
             f"of the mean; batch norm: {self.batch_norm}{self._rate})"
@@ -202,6 +203,8 @@ class Evaluation:
     def _form(self, value: float) -> str:
         if np.isinf(value):  # The median is infinite if half of the tasks diverged.
             return "diverged"
+        if np.isnan(value):  # One task has no interval, no task has no mean.
+            return "none"
         return f"{value:.2%}" if self.metric == "accuracy" else f"{value:.4g}"
 
 

@@ -190,6 +190,8 @@ def _count_cell(number: int, result: Evaluation) -> str:
 def _figure_cell(result: Evaluation, value: float) -> str:
     if np.isinf(value):
         return "diverged"
+    if np.isnan(value):  # One task has no interval.
+        return "none"
     return f"{value:.1%}" if result.metric == "accuracy" else f"{value:.3g}"
 
 
@@ -197,5 +199,5 @@ def _difference_cell(result: Evaluation, mean: float, half: float) -> str:
     if not np.isfinite(mean):
         return "no task in common"
     if result.metric == "accuracy":
-        return f"{mean:+.1%} ± {half:.1%}"
-    return f"{mean:+.3g} ± {half:.2g}"
+        return f"{mean:+.1%} ± {_figure_cell(result, half)}"
+    return f"{mean:+.3g} ± {half:.2g}" if np.isfinite(half) else f"{mean:+.3g} ± none"

@@ -68,6 +68,20 @@ def test_text_states_all_conditions_of_the_figure():
         assert part in text
 
 
+def test_one_task_has_no_interval():
+    one = fabricated(
+        per_episode=np.array([[0.2, 0.8]]), diverged_tasks=np.zeros([1, 2], bool)
+    )
+    assert str(one).startswith("accuracy 80.00% ± none (95% CI over 1 task, ")
+    assert "nan" not in one.table()
+
+
+def test_no_task_has_no_mean():
+    none = fabricated(diverged_tasks=np.ones([3, 2], bool))
+    assert str(none).startswith("accuracy none ± none (95% CI over 3 tasks, ")
+    assert "nan" not in none.table()
+
+
 def test_summary_is_plain_data():
     summary = fabricated().summary()
     assert json.loads(json.dumps(summary)) == summary
