@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from maml_keras_cli import names
 from maml_keras_cli.options import (
     BatchNorm,
     DataDir,
@@ -39,6 +40,16 @@ def evaluate(
     on: Annotated[
         Part, typer.Option(help="The part of the preset to evaluate on.")
     ] = Part.test,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="A preset whose tasks to evaluate on, such as omniglot_5w5s for a "
+            "run of omniglot_5w1s. Its classes must not be among the run's training "
+            "classes.",
+            show_default="the run's",
+            autocompletion=names.presets,
+        ),
+    ] = None,
     steps: Steps = None,
     tasks: Tasks = 600,
     queries: Annotated[
@@ -61,14 +72,15 @@ def evaluate(
     Several runs of one preset are an ensemble: each and the mean of their predictions
     are measured on the same tasks. Writes `ensemble.json` into the first run's folder.
     """
-    from maml_keras.experiments import runs
+    from maml_keras.experiments import get, runs
 
     loaded = [runs.load(folder) for folder in run]
     mamls = [
         maml if batch_norm is None else maml.with_batch_norm(batch_norm)
         for maml, *_ in loaded
     ]
-    _, preset, config = loaded[0]
+    _, own, config = loaded[0]
+    other = None if preset is None else get(preset)
     presets = {str(settings["preset"]) for *_, settings in loaded}
     if len(presets) > 1:
         raise ValueError(
@@ -77,6 +89,7 @@ def evaluate(
         )
     measured: dict[str, Any] = {
         "on": on.value,
+        "trained_on": None if other is None else own,
         "steps": steps,
         "num_tasks": tasks,
         "queries": queries.value,
@@ -84,18 +97,19 @@ def evaluate(
         "download": download,
         "verbose": 0 if quiet else 1,
     }
+    of: dict[str, Any] = {"on": on.value, "preset": other}
     # A result is shown before it is written: writing into the folder may fail.
     if len(mamls) > 1:
-        whole = runs.evaluate_ensemble(mamls, preset, **measured)
+        whole = runs.evaluate_ensemble(mamls, other or own, **measured)
         typer.echo(whole.table())
         typer.echo(f"{on.value} tasks: {whole}")
         name = "ensemble.json"
-        written = runs.write_result(run[0], whole, on=on.value, name=name)
+        written = runs.write_result(run[0], whole, **of, name=name)
     else:
-        result = runs.evaluate(mamls[0], preset, **measured)
+        result = runs.evaluate(mamls[0], other or own, **measured)
         typer.echo(result.table())
         typer.echo(f"{on.value} tasks: {result}")
         if result.calibration is not None:
             typer.echo(result.calibration)
-        written = runs.write_result(run[0], result, on=on.value)
+        written = runs.write_result(run[0], result, **of)
     typer.echo(f"figures: {written}")

@@ -145,6 +145,7 @@ def shared_names(parts: Mapping[str, tuple[str, ...]], unit: str) -> list[Findin
     Numbers are no names: two pools that were made by themselves both begin at 0.
     """
     train, found = set(parts["train"]), []
+    units = "classes" if unit == "class" else f"{unit}s"
     for name, names in parts.items():
         both = sorted(train & set(names)) if name != "train" else []
         both = [n for n in both if not n.isdigit()]
@@ -155,7 +156,7 @@ def shared_names(parts: Mapping[str, tuple[str, ...]], unit: str) -> list[Findin
                     f"shared {unit} names",
                     f"{len(both)} {unit} names are in train and in {name}, such as "
                     f"{both[0]!r}.",
-                    f"Split whole {unit}s; rename a {unit} if it is another one.",
+                    f"Split whole {units}; rename a {unit} if it is another one.",
                 )
             )
     return found

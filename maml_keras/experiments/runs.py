@@ -22,6 +22,7 @@ from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import Evaluation
 from maml_keras.execution.replicas import Replicas
 from maml_keras.experiments import changes, registry, run_folder, run_lock
+from maml_keras.experiments.other_tasks import check_unseen
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.experiments.time_limit import (
     LOOKS,
@@ -300,6 +301,7 @@ def evaluate(
     maml: MAML,
     preset: Preset,
     *,
+    trained_on: Preset | None = None,
     on: str = "test",
     steps: int | None = None,
     num_tasks: int = 600,
@@ -313,6 +315,7 @@ def evaluate(
     Args:
         maml: the model.
         preset: gives the tasks.
+        trained_on: the preset of the training if `preset` is another one.
         on: `"test"` or `"validation"`.
         steps: int, adaptation steps; None for the preset's.
         num_tasks: int, how many tasks to evaluate on.
@@ -320,8 +323,11 @@ def evaluate(
         data_dir: str, folder of the TFDS data sets.
         download: bool, whether TFDS may download.
         verbose: 0 for silence.
+
+    Raises:
+        ValueError: if classes of the training of `trained_on` are among the tasks.
     """
-    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
+    families = _families(preset, trained_on, on, data_dir, download, verbose)
     return evaluate_on(
         maml,
         families,
@@ -360,6 +366,7 @@ def evaluate_ensemble(
     mamls: Sequence[MAML],
     preset: Preset,
     *,
+    trained_on: Preset | None = None,
     on: str = "test",
     steps: int | None = None,
     num_tasks: int = 600,
@@ -369,7 +376,7 @@ def evaluate_ensemble(
     verbose: str | int = "auto",
 ) -> Ensemble:
     """Evaluates models and the mean of them on the tasks of `evaluate`."""
-    families = preset.families(data_dir=data_dir, download=download, verbose=verbose)
+    families = _families(preset, trained_on, on, data_dir, download, verbose)
     return ensemble.evaluate_ensemble(
         mamls,
         _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
@@ -413,6 +420,7 @@ def write_result(
     result: Evaluation | Ensemble,
     *,
     on: str = "test",
+    preset: Preset | None = None,
     name: str = RESULT,
 ) -> pathlib.Path:
     """Writes an evaluation into the run folder, without replacing an earlier one.
@@ -421,6 +429,7 @@ def write_result(
         folder: the run's folder.
         result: the result of `evaluate` or `evaluate_ensemble`.
         on: the evaluated tasks, `"test"` or `"validation"`.
+        preset: gave the tasks, if it is not the run's own.
         name: str, the name of the first such file.
 
     Returns:
@@ -428,10 +437,27 @@ def write_result(
     """
     path = run_folder.first_free(pathlib.Path(folder) / name)
     tasks = {"on": on, "seed": SEEDS[on]}
+    if preset is not None:
+        tasks = {"preset": preset.name, **tasks}
     summary = {**tasks, **result.summary(), "text": str(result)}
     text = json.dumps(summary, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _families(
+    preset: Preset,
+    trained_on: Preset | None,
+    on: str,
+    data_dir: str | None,
+    download: bool,
+    verbose: str | int,
+) -> Families:
+    where = {"data_dir": data_dir, "download": download, "verbose": verbose}
+    families = preset.families(**where)
+    if trained_on is not None and on in SEEDS:
+        check_unseen(trained_on.families(**where), families, on=on)
+    return families
 
 
 def _resized_like(family: Any, other: Any) -> Any:

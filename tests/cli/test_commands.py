@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import os
+import pathlib
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from typer.testing import CliRunner
 
 from maml_keras import recipes
 from maml_keras.backend import progress
-from maml_keras.experiments import baselines, registry
+from maml_keras.experiments import baselines, registry, runs
 from maml_keras.export import runtimes
 from maml_keras_cli import app
 
@@ -65,6 +66,21 @@ def test_evaluate_prints_a_line_for_each_step(trained):
         line for line in result.output.splitlines() if "±" in line and "(" not in line
     ]
     assert [int(row.split()[0]) for row in rows] == [0, 1, 2, 3, 4]
+
+
+def test_a_run_is_evaluated_on_the_tasks_of_another_preset(trained):
+    how = ["--preset", "sinusoid_5", "--steps", 1, "--tasks", 20, "--quiet"]
+    result = run("evaluate", trained[0], *how)
+    assert result.exit_code == 0, result.output
+    written = json.loads(pathlib.Path(result.output.split()[-1]).read_text("utf-8"))
+    assert written["preset"] == "sinusoid_5"
+    maml, preset, _ = runs.load(trained[0])
+    expected = runs.evaluate(
+        maml, registry.get("sinusoid_5"), steps=1, num_tasks=20, verbose=0
+    )
+    np.testing.assert_allclose(written["mean"], expected.curve, rtol=1e-5)
+    own = runs.evaluate(maml, preset, steps=1, num_tasks=20, verbose=0)
+    assert abs(own.mean - expected.mean) > 1e-3
 
 
 def test_several_runs_are_an_ensemble(trained):
