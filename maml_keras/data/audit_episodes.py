@@ -124,9 +124,10 @@ def _position(drawn: Drawn, part: str) -> list[Finding]:
     ways = int(labels.max()) + 1
     shares = np.stack([(labels == c).mean(axis=0) for c in range(ways)])
     expected = np.stack([(labels == c).mean() for c in range(ways)])[:, None]
-    bound = SIGMA * np.sqrt(expected * (1 - expected) / tasks)
-    beyond = np.argwhere(np.abs(shares - expected) > bound)
-    if len(beyond) and examples > 1:
+    # Chernoff's bound holds for any number of tasks, also for two: a share `q` of `n`
+    # draws of probability `p` has a probability of at most `exp(-n KL(q, p))`.
+    surprise = tasks * (_terms(shares, expected) + _terms(1 - shares, 1 - expected))
+    if examples > 1 and (surprise > SIGMA**2 / 2).any():
         # The class that the clearest position tells.
         c, position = np.unravel_index(np.argmax(shares - expected), shares.shape)
         return [
@@ -141,6 +142,12 @@ def _position(drawn: Drawn, part: str) -> list[Finding]:
             )
         ]
     return _neighbours(drawn, part, labels)
+
+
+def _terms(q: Any, p: Any) -> Any:
+    """`q log(q / p)`, which is zero for `q = 0`."""
+    ratio = np.divide(q, p, out=np.ones_like(q), where=(q > 0) & (p > 0))
+    return q * np.log(ratio)
 
 
 def _neighbours(drawn: Drawn, part: str, labels: Any) -> list[Finding]:

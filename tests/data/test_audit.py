@@ -188,6 +188,19 @@ def test_faults_of_tasks_are_found(fault):
     assert found == expected if fault != "few" else found >= expected
 
 
+@pytest.mark.parametrize("ways", [2, 20])
+def test_a_few_tasks_that_look_sorted_are_chance(ways):
+    x, y = images(2 * ways, each=4)
+    tasks = NWayKShot(from_arrays(x, y), ways=ways, shots=1, queries=1)
+    for num_tasks in (1, 2, 3):
+        assert audit(tasks, num_tasks=num_tasks).leaks == ()
+
+
+def test_twenty_sorted_tasks_of_five_classes_are_none():
+    leaks = audit(Planted("position"), num_tasks=20).leaks
+    assert {finding.check for finding in leaks} == {"labels by position"}
+
+
 def test_a_family_with_few_tasks_and_a_majority_are_found():
     x, y = images(3, each=3)
     tasks = NWayKShot(from_arrays(x, y), ways=2, shots=1, queries=1)

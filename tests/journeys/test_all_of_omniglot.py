@@ -30,6 +30,10 @@ NAMES = [
 ]
 
 
+# Tasks of the same ways and more shots, whose test characters are those of the paper.
+OTHERS = {5: "omniglot_5w5s", 20: "omniglot_20w5s"}
+
+
 def test_the_drawings_are_whole_and_in_the_order_of_their_numbers(omniglot_folder):
     drawings = list_drawings(
         omniglot_folder, CHARACTERS
@@ -84,20 +88,22 @@ def test_both_sources_have_the_same_characters(omniglot_folder):
     assert [name for name, found in nearest.items() if found != name] == []
 
 
-@pytest.mark.slow  # Traces the training, the looks and the export.
+@pytest.mark.slow  # Traces the training, the looks and the export of each preset.
+@pytest.mark.parametrize(
+    "name", [name for name in registry.PRESETS if name.startswith("omniglot")]
+)
 def test_one_command_trains_resumes_evaluates_and_exports(
-    omniglot_folder, tmp_path, monkeypatch
+    name, omniglot_folder, tmp_path, monkeypatch
 ):
-    name = "omniglot_5w1s"
     preset = registry.get(name)
-    ways = preset.families(data_dir=omniglot_folder).test.ways
+    test = preset.families(data_dir=omniglot_folder).test
     small = dataclasses.replace(
         preset,
         tasks=2,
         iterations=2,
         epoch=1,
         evaluation_steps=1,
-        model=functools.partial(conv4, ways=ways, filters=4),
+        model=functools.partial(conv4, ways=test.ways, filters=4),
     )
     monkeypatch.setitem(registry.PRESETS, name, small)
     monkeypatch.chdir(tmp_path)
@@ -123,11 +129,13 @@ def test_one_command_trains_resumes_evaluates_and_exports(
     assert again.exit_code == 0, again.output
     assert "over 2 tasks" in again.output
     saved = tf.saved_model.load("run/export")
-    task, _ = small.families(data_dir=omniglot_folder).test.sample_many([0, 2], 1)
+    task, _ = test.sample_many([0, 2], 1)
     logits = saved.adapt_and_predict(
         *(task[key][0] for key in ("support_x", "support_y", "query_x")), steps=1
     )
-    assert logits.shape == (
-        ways * preset.families(data_dir=omniglot_folder).test.queries,
-        ways,
-    )
+    assert logits.shape == (test.ways * test.queries, test.ways)
+    found = run("evaluate", "run", "--tasks", 2, "--preset", OTHERS[test.ways])
+    if "small" in name:  # It trained on characters of the other test.
+        assert "not trained on" in found.output
+    else:
+        assert found.exit_code == 0, found.output
