@@ -188,11 +188,11 @@ def _prototypes(model: Any, families: Any, on: str) -> tuple[float, float]:
     import keras
 
     import maml_keras as mk
-    from maml_keras.experiments import runs
+    from maml_keras.experiments import fixed_tasks
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     maml = mk.recipes.proto_maml(model, loss, steps=0, batch_norm="frozen")
-    result = runs.evaluate_on(maml, families, on=on, steps=0, verbose=0)
+    result = fixed_tasks.evaluate_on(maml, families, on=on, steps=0, verbose=0)
     return result.mean, result.half_width
 
 
@@ -210,7 +210,7 @@ def meta_train(
     import keras
 
     import maml_keras as mk
-    from maml_keras.experiments import runs
+    from maml_keras.experiments import fixed_tasks
 
     mk.use_one_thread_per_task()
     families = _families(data_dir)
@@ -252,7 +252,7 @@ def meta_train(
     }
     if on:
         count = 600 if on == "test" else 200
-        result = runs.evaluate_on(
+        result = fixed_tasks.evaluate_on(
             maml, families, on=on, steps=STEPS, num_tasks=count, verbose=0
         )
         figures = result.summary()

@@ -13,7 +13,7 @@ import keras
 
 import maml_keras as mk
 from maml_keras import data
-from maml_keras.experiments import registry, runs
+from maml_keras.experiments import fixed_tasks, registry
 
 SEED = 0
 
@@ -39,7 +39,10 @@ def row(maml: mk.MAML, policy: str, *, on: str, tasks: int) -> str:
         result = mk.evaluate_episodes(
             other,
             data.episodes(
-                family, batch_size=20, seed=runs.SEEDS["test"], num_episodes=tasks
+                family,
+                batch_size=20,
+                seed=fixed_tasks.SEEDS["test"],
+                num_episodes=tasks,
             ),
             steps=3,
             num_tasks=tasks,

@@ -23,7 +23,7 @@ from typing import Any
 
 import maml_keras as mk
 from maml_keras.data.tfds import resize
-from maml_keras.experiments import baselines, registry, runs
+from maml_keras.experiments import baselines, fixed_tasks, registry, runs
 
 RESULTS = pathlib.Path(__file__).parent / "results" / "cross_domain.json"
 BASELINES = ("pretrained", "prototypes", "random")
@@ -65,7 +65,7 @@ def main() -> None:
             episodes = mk.data.episodes(
                 family,
                 batch_size=20,
-                seed=runs.TEST_SEED,
+                seed=fixed_tasks.TEST_SEED,
                 num_episodes=options.tasks,
             )
             result = mk.evaluate_episodes(network, episodes, steps=steps, verbose=0)

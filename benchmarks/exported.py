@@ -53,10 +53,10 @@ def write_digits(options: argparse.Namespace) -> None:
 
 def _write(family: Any, options: argparse.Namespace) -> None:
     from maml_keras import data
-    from maml_keras.experiments import runs
+    from maml_keras.experiments import fixed_tasks
 
     episodes = data.episodes(
-        family, batch_size=100, seed=runs.TEST_SEED, num_episodes=options.tasks
+        family, batch_size=100, seed=fixed_tasks.TEST_SEED, num_episodes=options.tasks
     )
     columns: dict[str, list[np.ndarray]] = {}
     for task, query_y in episodes:

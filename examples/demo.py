@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import maml_keras as mk
 from maml_keras.evaluation.plots import plot_curves, plot_fits
-from maml_keras.experiments import own_settings, registry, run_folder, runs
+from maml_keras.experiments import fixed_tasks, own_settings, registry, run_folder, runs
 from maml_keras.experiments.baselines import joint_pretraining, random_initialisation
 from maml_keras.monitoring.adaptation_curves import write_curve
 
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> dict[str, mk.Evaluation]:
     steps = preset.evaluation_steps
     print(f"3/4 adapting each of the three to {options.tasks} new tasks")
     longest = {
-        name: runs.evaluate(
+        name: fixed_tasks.evaluate(
             network,
             preset,
             # A baseline may have chosen more steps than the ten that are shown.

@@ -93,9 +93,9 @@ def _of_preset(
     preset: Any, part: str, episode: int, where: dict[str, Any]
 ) -> tuple[Any, Any]:
     """Prints what a preset's parts hold; returns a task of one part."""
-    from maml_keras.experiments import runs
+    from maml_keras.experiments import fixed_tasks
 
-    seeds = {"train": runs.TRAIN_SEED, **runs.SEEDS}
+    seeds = {"train": fixed_tasks.TRAIN_SEED, **fixed_tasks.SEEDS}
     if part not in seeds:
         raise ValueError(
             f"`--part` must be one of {', '.join(seeds)}. Received: {part!r}."

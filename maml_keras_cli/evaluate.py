@@ -72,7 +72,7 @@ def evaluate(
     Several runs of one preset are an ensemble: each and the mean of their predictions
     are measured on the same tasks. Writes `ensemble.json` into the first run's folder.
     """
-    from maml_keras.experiments import get, runs
+    from maml_keras.experiments import fixed_tasks, get, runs
 
     loaded = [runs.load(folder) for folder in run]
     mamls = [
@@ -100,16 +100,16 @@ def evaluate(
     of: dict[str, Any] = {"on": on.value, "preset": other}
     # A result is shown before it is written: writing into the folder may fail.
     if len(mamls) > 1:
-        whole = runs.evaluate_ensemble(mamls, other or own, **measured)
+        whole = fixed_tasks.evaluate_ensemble(mamls, other or own, **measured)
         typer.echo(whole.table())
         typer.echo(f"{on.value} tasks: {whole}")
         name = "ensemble.json"
-        written = runs.write_result(run[0], whole, **of, name=name)
+        written = fixed_tasks.write_result(run[0], whole, **of, name=name)
     else:
-        result = runs.evaluate(mamls[0], other or own, **measured)
+        result = fixed_tasks.evaluate(mamls[0], other or own, **measured)
         typer.echo(result.table())
         typer.echo(f"{on.value} tasks: {result}")
         if result.calibration is not None:
             typer.echo(result.calibration)
-        written = runs.write_result(run[0], result, **of)
+        written = fixed_tasks.write_result(run[0], result, **of)
     typer.echo(f"figures: {written}")

@@ -125,13 +125,13 @@ def export(
             "file with `--format onnx` or `--format litert`, or write Keras's own "
             "SavedModel: `keras.saving.load_model(path).export(folder)`."
         )
-    from maml_keras.experiments import run_folder, runs
+    from maml_keras.experiments import fixed_tasks, run_folder, runs
 
     folder = run_folder.first_free(path / "export") if out is None else new_path(out)
     maml, preset, config = runs.load(path)
     if batch_norm is not None:
         maml = maml.with_batch_norm(batch_norm)
-    result = runs.evaluate(
+    result = fixed_tasks.evaluate(
         maml,
         preset,
         num_tasks=tasks,

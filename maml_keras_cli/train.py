@@ -86,7 +86,7 @@ def train(
     """
     from maml_keras.execution.replicas import Replicas
     from maml_keras.experiments import changes as changed
-    from maml_keras.experiments import registry, run_folder, runs
+    from maml_keras.experiments import fixed_tasks, registry, run_folder, runs
 
     addresses = None if cluster is None else cluster.split(",")
     strategy = chosen_strategy(devices, addresses, worker)
@@ -129,10 +129,10 @@ def train(
             team.of_all(0)  # TensorFlow wants all workers to end together.
             typer.echo(f"worker {team.worker} is done; worker 0 wrote {folder}")
             return
-        result = runs.evaluate(
+        result = fixed_tasks.evaluate(
             maml, chosen, num_tasks=tasks, verbose=0 if quiet else 1, **where
         )
-        runs.write_result(folder, result)
+        fixed_tasks.write_result(folder, result)
         path = run_folder.first_free(folder / "export")
         record = run_folder.read_config(folder)
         runs.export(maml, chosen, record, result, path, verbose=0 if quiet else 1)

@@ -9,9 +9,10 @@ from maml_keras.experiments.baselines import (
 )
 from maml_keras.experiments.comparing import compare
 from maml_keras.experiments.comparison import Comparison
+from maml_keras.experiments.fixed_tasks import evaluate
 from maml_keras.experiments.preset import Families, Preset, cross_entropy
 from maml_keras.experiments.registry import get
-from maml_keras.experiments.runs import evaluate, load, train
+from maml_keras.experiments.runs import load, train
 from maml_keras.experiments.seed_comparison import SeedComparison
 from maml_keras.experiments.trials import Outcome
 from maml_keras.experiments.tuned import Tuned

@@ -14,7 +14,7 @@ from maml_keras import recipes
 from maml_keras.evaluation.over_seeds import check_intervals
 from maml_keras.evaluation.plots import plot_comparison, plot_seeds
 from maml_keras.evaluation.result import Evaluation
-from maml_keras.experiments import baselines, run_folder, run_lock, runs
+from maml_keras.experiments import baselines, fixed_tasks, run_folder, run_lock, runs
 from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.comparison import Comparison
 from maml_keras.experiments.own_settings import Choice
@@ -209,7 +209,7 @@ def _compare(
         if contender.choice is not None:
             choices[name] = contender.choice
         described[name] = {**settings_of(maml), "meta-steps": counts[name]}
-        results[name] = runs.evaluate_on(
+        results[name] = fixed_tasks.evaluate_on(
             maml,
             families,
             steps=max(preset.evaluation_steps, contender.own_steps),

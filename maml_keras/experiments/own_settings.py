@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from maml_keras import data
 from maml_keras.evaluation.metrics import direction, mean_of_task, named_metric
-from maml_keras.experiments import runs
+from maml_keras.experiments import fixed_tasks
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.learner import masks
 from maml_keras.learner.weights import passes_of, support_of
@@ -148,7 +148,7 @@ def best(maml: MAML, family: data.TaskFamily, grid: Grid) -> Choice:
         data.episodes(
             family,
             batch_size=20,
-            seed=runs.VALIDATION_SEED,
+            seed=fixed_tasks.VALIDATION_SEED,
             num_episodes=VALIDATION_TASKS,
         )
     )

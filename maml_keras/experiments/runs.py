@@ -1,14 +1,13 @@
-"""Trains a preset into a run folder; resumes, evaluates and exports the run."""
+"""Trains a preset into a run folder; resumes, loads and exports the run."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import pathlib
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,14 +15,16 @@ import keras
 
 from maml_keras import data
 from maml_keras.backend.documents import reason
-from maml_keras.evaluation import ensemble
-from maml_keras.evaluation.ensemble import Ensemble
-from maml_keras.evaluation.evaluate import evaluate_episodes
 from maml_keras.evaluation.result import Evaluation
 from maml_keras.execution.replicas import Replicas
-from maml_keras.experiments import changes, registry, run_folder, run_lock
-from maml_keras.experiments.other_tasks import check_unseen
-from maml_keras.experiments.preset import Families, Preset
+from maml_keras.experiments import (
+    changes,
+    fixed_tasks,
+    registry,
+    run_folder,
+    run_lock,
+)
+from maml_keras.experiments.preset import Preset
 from maml_keras.experiments.time_limit import (
     LOOKS,
     Clock,
@@ -40,16 +41,8 @@ from maml_keras.outer.proven_file import save_proven
 logger = logging.getLogger(__name__)
 
 ON_SHARED_DISK = "Keep the folder on a file system that all workers share."
-MODEL, RESULT = "maml.keras", "evaluation.json"
+MODEL = "maml.keras"
 HISTORY, BACKUP = "history.jsonl", "backup"
-
-# Seeds of the evaluated tasks. They do not depend on the run's seed, so all runs see
-# the same validation tasks and the same test tasks.
-VALIDATION_SEED, TEST_SEED = 1, 2
-SEEDS = {"validation": VALIDATION_SEED, "test": TEST_SEED}
-# Seed of the tasks from training classes that `Watch` looks at. The run does not train
-# on these tasks.
-TRAIN_SEED = 3
 
 
 def train(
@@ -198,10 +191,14 @@ def _train(
     watch: keras.callbacks.Callback = Watch(
         folder / "logs",
         {
-            "train": _fixed_episodes(
-                _resized_like(families.train, families.validation), TRAIN_SEED, 60
+            "train": fixed_tasks.episodes(
+                _resized_like(families.train, families.validation),
+                fixed_tasks.TRAIN_SEED,
+                60,
             ),
-            "validation": _fixed_episodes(families.validation, VALIDATION_SEED, 100),
+            "validation": fixed_tasks.episodes(
+                families.validation, fixed_tasks.VALIDATION_SEED, 100
+            ),
         },
         steps=preset.evaluation_steps,
         every=None if seconds is None else 1,
@@ -297,96 +294,6 @@ def load(folder: str | pathlib.Path) -> tuple[MAML, Preset, dict[str, Any]]:
     return maml, preset.of(algorithm), config
 
 
-def evaluate(
-    maml: MAML,
-    preset: Preset,
-    *,
-    trained_on: Preset | None = None,
-    on: str = "test",
-    steps: int | None = None,
-    num_tasks: int = 600,
-    queries: str = "together",
-    data_dir: str | None = None,
-    download: bool = False,
-    verbose: str | int = "auto",
-) -> Evaluation:
-    """Evaluates a model on the preset's tasks, the same tasks in every call.
-
-    Args:
-        maml: the model.
-        preset: gives the tasks.
-        trained_on: the preset of the training if `preset` is another one.
-        on: `"test"` or `"validation"`.
-        steps: int, adaptation steps; None for the preset's.
-        num_tasks: int, how many tasks to evaluate on.
-        queries: `"together"` or `"alone"`, as for `evaluate_episodes`.
-        data_dir: str, folder of the TFDS data sets.
-        download: bool, whether TFDS may download.
-        verbose: 0 for silence.
-
-    Raises:
-        ValueError: if classes of the training of `trained_on` are among the tasks.
-    """
-    families = _families(preset, trained_on, on, data_dir, download, verbose)
-    return evaluate_on(
-        maml,
-        families,
-        on=on,
-        steps=preset.evaluation_steps if steps is None else steps,
-        num_tasks=num_tasks,
-        queries=queries,
-        verbose=verbose,
-    )
-
-
-def evaluate_on(
-    maml: MAML,
-    families: Families,
-    *,
-    on: str = "test",
-    steps: int,
-    num_tasks: int = 600,
-    queries: str = "together",
-    verbose: str | int = "auto",
-) -> Evaluation:
-    """Evaluates as `evaluate` does, on task families that are made already."""
-    if on not in SEEDS:
-        raise ValueError(f"`on` must be 'test' or 'validation'. Received: {on!r}.")
-    return evaluate_episodes(
-        maml,
-        _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
-        steps=steps,
-        num_tasks=num_tasks,
-        queries=queries,
-        verbose=verbose,
-    )
-
-
-def evaluate_ensemble(
-    mamls: Sequence[MAML],
-    preset: Preset,
-    *,
-    trained_on: Preset | None = None,
-    on: str = "test",
-    steps: int | None = None,
-    num_tasks: int = 600,
-    queries: str = "together",
-    data_dir: str | None = None,
-    download: bool = False,
-    verbose: str | int = "auto",
-) -> Ensemble:
-    """Evaluates models and the mean of them on the tasks of `evaluate`."""
-    families = _families(preset, trained_on, on, data_dir, download, verbose)
-    return ensemble.evaluate_ensemble(
-        mamls,
-        _fixed_episodes(getattr(families, on), SEEDS[on], num_tasks),
-        steps=preset.evaluation_steps if steps is None else steps,
-        num_tasks=num_tasks,
-        queries=queries,
-        verbose=verbose,
-    )
-
-
 def export(
     maml: MAML,
     preset: Preset,
@@ -405,7 +312,11 @@ def export(
         "seed": config["seed"],
         "iterations": int(maml.meta_steps.numpy()),
         "tasks_per_iteration": preset.tasks,
-        "evaluation": {**result.summary(), "text": str(result), "seed": TEST_SEED},
+        "evaluation": {
+            **result.summary(),
+            "text": str(result),
+            "seed": fixed_tasks.TEST_SEED,
+        },
     }
     return pathlib.Path(maml.export(path, card=card, verbose=verbose))
 
@@ -415,61 +326,11 @@ def history(folder: str | pathlib.Path) -> list[dict[str, float]]:
     return read(pathlib.Path(folder) / HISTORY)
 
 
-def write_result(
-    folder: str | pathlib.Path,
-    result: Evaluation | Ensemble,
-    *,
-    on: str = "test",
-    preset: Preset | None = None,
-    name: str = RESULT,
-) -> pathlib.Path:
-    """Writes an evaluation into the run folder, without replacing an earlier one.
-
-    Args:
-        folder: the run's folder.
-        result: the result of `evaluate` or `evaluate_ensemble`.
-        on: the evaluated tasks, `"test"` or `"validation"`.
-        preset: gave the tasks, if it is not the run's own.
-        name: str, the name of the first such file.
-
-    Returns:
-        The new file: `evaluation.json`, `evaluation-2.json`, ...
-    """
-    path = run_folder.first_free(pathlib.Path(folder) / name)
-    tasks = {"on": on, "seed": SEEDS[on]}
-    if preset is not None:
-        tasks = {"preset": preset.name, **tasks}
-    summary = {**tasks, **result.summary(), "text": str(result)}
-    text = json.dumps(summary, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
-
-
-def _families(
-    preset: Preset,
-    trained_on: Preset | None,
-    on: str,
-    data_dir: str | None,
-    download: bool,
-    verbose: str | int,
-) -> Families:
-    where = {"data_dir": data_dir, "download": download, "verbose": verbose}
-    families = preset.families(**where)
-    if trained_on is not None and on in SEEDS:
-        check_unseen(trained_on.families(**where), families, on=on)
-    return families
-
-
 def _resized_like(family: Any, other: Any) -> Any:
     # Equal sizes make the two curves comparable and share one compiled function.
     if isinstance(family, data.NWayKShot) and isinstance(other, data.NWayKShot):
         return family.resized(shots=other.shots, queries=other.queries)
     return family
-
-
-def _fixed_episodes(family: Any, seed: int, num_tasks: int) -> Any:
-    # 20 tasks in a batch keep the cores busy and need little memory.
-    return data.episodes(family, batch_size=20, seed=seed, num_episodes=num_tasks)
 
 
 def _epochs(kept: list[dict[str, float]], seconds: float) -> int:

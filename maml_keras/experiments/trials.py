@@ -15,7 +15,7 @@ import numpy as np
 
 from maml_keras.backend import documents
 from maml_keras.evaluation.result import DIVERGED_RATIO, Evaluation
-from maml_keras.experiments import runs
+from maml_keras.experiments import fixed_tasks, runs
 from maml_keras.experiments.preset import Families, Preset
 from maml_keras.monitoring.epoch_log import EpochLog
 from maml_keras.outer.backup import WholeBackup
@@ -156,7 +156,7 @@ class Training:
         return preset.build(self.algorithm, self.iterations)
 
     def _evaluated(self, maml: MAML, steps: int | None = None) -> Evaluation:
-        return runs.evaluate_on(
+        return fixed_tasks.evaluate_on(
             maml,
             self.families,
             on="validation",

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from maml_keras import recipes
 from maml_keras.backend import progress
-from maml_keras.experiments import baselines, registry, runs
+from maml_keras.experiments import baselines, fixed_tasks, registry, runs
 from maml_keras.export import runtimes
 from maml_keras_cli import app
 
@@ -75,11 +75,11 @@ def test_a_run_is_evaluated_on_the_tasks_of_another_preset(trained):
     written = json.loads(pathlib.Path(result.output.split()[-1]).read_text("utf-8"))
     assert written["preset"] == "sinusoid_5"
     maml, preset, _ = runs.load(trained[0])
-    expected = runs.evaluate(
+    expected = fixed_tasks.evaluate(
         maml, registry.get("sinusoid_5"), steps=1, num_tasks=20, verbose=0
     )
     np.testing.assert_allclose(written["mean"], expected.curve, rtol=1e-5)
-    own = runs.evaluate(maml, preset, steps=1, num_tasks=20, verbose=0)
+    own = fixed_tasks.evaluate(maml, preset, steps=1, num_tasks=20, verbose=0)
     assert abs(own.mean - expected.mean) > 1e-3
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from typer.testing import CliRunner
 
 from maml_keras import MAML
-from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.experiments import fixed_tasks, registry, run_folder, runs
 from maml_keras.monitoring.watch import Watch
 from maml_keras_cli import app
 
@@ -168,10 +168,13 @@ def test_existing_files_are_not_overwritten(exports, tmp_path):
     assert run("evaluate", "mine").exit_code == 0
     assert run("export", "mine").exit_code == 0
     written = json.loads((tmp_path / "mine/evaluation-2.json").read_text("utf-8"))
-    assert (written["on"], written["seed"]) == ("test", runs.TEST_SEED)
+    assert (written["on"], written["seed"]) == ("test", fixed_tasks.TEST_SEED)
     assert run("evaluate", "mine", "--on", "validation").exit_code == 0
     written = json.loads((tmp_path / "mine/evaluation-3.json").read_text("utf-8"))
-    assert (written["on"], written["seed"]) == ("validation", runs.VALIDATION_SEED)
+    assert (written["on"], written["seed"]) == (
+        "validation",
+        fixed_tasks.VALIDATION_SEED,
+    )
     assert (tmp_path / "mine/export-2/saved_model.pb").exists()
     for path, written in kept.items():
         assert path.is_dir() or path.stat().st_mtime_ns == written, path

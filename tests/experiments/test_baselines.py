@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.experiments import baselines, own_settings, registry, runs
+from maml_keras.experiments import baselines, fixed_tasks, own_settings, registry
 from maml_keras.experiments.baselines import (
     BASELINES,
     joint_pretraining,
@@ -108,7 +108,7 @@ class OneHot(mk.data.TaskFamily):
 
 
 def accuracy_of(found, steps=5):
-    return runs.evaluate_on(*found, steps=steps, num_tasks=40, verbose=0).mean
+    return fixed_tasks.evaluate_on(*found, steps=steps, num_tasks=40, verbose=0).mean
 
 
 @pytest.mark.slow
@@ -197,7 +197,9 @@ def test_prototypes_are_the_nearest_class_means_of_pretrained_features():
     nearest = np.square(query[:, None] - means).sum(-1).argmin(-1)
     np.testing.assert_array_equal(maml.predict(task, verbose=0)[0].argmax(-1), nearest)
     # No step changes anything.
-    curve = runs.evaluate_on(maml, families, steps=3, num_tasks=20, verbose=0).curve
+    curve = fixed_tasks.evaluate_on(
+        maml, families, steps=3, num_tasks=20, verbose=0
+    ).curve
     assert np.ptp(curve) == 0.0
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from maml_keras.experiments import registry, run_folder, runs
+from maml_keras.experiments import fixed_tasks, registry, run_folder, runs
 from maml_keras.experiments.compared_algorithm import epoch_length
 from maml_keras.experiments.comparing import compare
 from maml_keras.experiments.preset import Families
@@ -30,7 +30,7 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
 ):
     names = ["maml", "anil", "random", "pretrained", "oracle"]
     options = {"num_tasks": 20, "verbose": 0, "command": "the command"}
-    evaluate, seen = runs.evaluate_episodes, []
+    evaluate, seen = fixed_tasks.evaluate_episodes, []
 
     def recorded(maml, episodes, **kwargs):
         batches = list(episodes.take(1).as_numpy_iterator())
@@ -38,7 +38,7 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
         return evaluate(maml, episodes, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "evaluate_episodes", recorded)
+        patch.setattr(fixed_tasks, "evaluate_episodes", recorded)
         # Without matplotlib a comparison still writes its tables.
         patch.setattr("maml_keras.monitoring.figures.can_draw", lambda: False)
         first = compare(SMALL, names, tmp_path, **options)
@@ -54,7 +54,7 @@ def test_all_see_the_same_episodes_and_nothing_is_trained_twice(
     np.testing.assert_allclose(np.ptp(first.results["oracle"].curve), 0.0, atol=1e-6)
     maml, _, config = runs.load(tmp_path / "anil")
     assert config["algorithm"] == "anil"
-    alone = runs.evaluate(maml, SMALL, num_tasks=20, verbose=0)
+    alone = fixed_tasks.evaluate(maml, SMALL, num_tasks=20, verbose=0)
     np.testing.assert_allclose(
         alone.per_episode, first.results["anil"].per_episode, rtol=1e-5
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import maml_keras as mk
-from maml_keras.experiments import baselines, registry, runs
+from maml_keras.experiments import baselines, fixed_tasks, registry, runs
 from maml_keras.experiments.compared_algorithm import Contender
 from maml_keras.experiments.comparing import compare
 from maml_keras.experiments.own_settings import Choice, Grid, best, grid
@@ -50,7 +50,7 @@ def test_the_best_setting_of_the_grid_wins(classes):
         family, maml = WAVES, mk.recipes.maml(mk.models.mlp(), "mse", 0.01)
     settings = Grid((0.001, 0.1, 1.0), (0, 1, 4))
     tasks = mk.data.episodes(
-        family, batch_size=20, seed=runs.VALIDATION_SEED, num_episodes=100
+        family, batch_size=20, seed=fixed_tasks.VALIDATION_SEED, num_episodes=100
     )
     # The same adaptation by the ordinary evaluation, with each rate in turn.
     means = {}
@@ -74,7 +74,7 @@ def test_the_best_regularisation_wins():
         return mk.MAML(network, inner)
 
     tasks = mk.data.episodes(
-        WAVES, batch_size=20, seed=runs.VALIDATION_SEED, num_episodes=100
+        WAVES, batch_size=20, seed=fixed_tasks.VALIDATION_SEED, num_episodes=100
     )
     # The same adaptation by the ordinary evaluation, with each pull in turn.
     means = {

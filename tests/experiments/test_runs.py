@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from maml_keras import MAML
-from maml_keras.experiments import registry, runs
+from maml_keras.experiments import fixed_tasks, registry, runs
 from maml_keras.monitoring.watch import Watch
 from maml_keras.outer.backup import WholeBackup
 
@@ -152,21 +152,9 @@ def test_a_missing_run_is_named(tmp_path):
         runs.load(tmp_path / "none")
 
 
-@pytest.mark.slow
-def test_test_tasks_are_the_same_for_every_seed_and_differ_from_validation(tmp_path):
-    maml = runs.train(SMALL, tmp_path, verbose=0)
-    first = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
-    again = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
-    other = runs.evaluate(maml, SMALL, on="validation", num_tasks=25, verbose=0)
-    np.testing.assert_array_equal(first.per_episode, again.per_episode)
-    assert not np.allclose(first.per_episode[:, 0], other.per_episode[:, 0])
-    with pytest.raises(ValueError, match="'test' or 'validation'"):
-        runs.evaluate(maml, SMALL, on="training", verbose=0)
-
-
 def test_the_card_states_a_runs_command_seed_and_results(tmp_path):
     maml = runs.train(SMALL, tmp_path / "run", seed=4, verbose=0, command="do it")
-    result = runs.evaluate(maml, SMALL, num_tasks=25, verbose=0)
+    result = fixed_tasks.evaluate(maml, SMALL, num_tasks=25, verbose=0)
     _, _, config = runs.load(tmp_path / "run")
     path = runs.export(maml, SMALL, config, result, tmp_path / "export")
     card = json.loads((path / "card.json").read_text(encoding="utf-8"))

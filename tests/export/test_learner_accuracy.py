@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.experiments import registry, runs
+from maml_keras.experiments import fixed_tasks, registry
 
 pytestmark = [
     pytest.mark.slow,
@@ -58,7 +58,7 @@ print(json.dumps(found))
 def tasks(tmp_path_factory):
     family = registry.get("omniglot_small_alone").families().test
     episodes = mk.data.episodes(
-        family, batch_size=50, seed=runs.TEST_SEED, num_episodes=TASKS
+        family, batch_size=50, seed=fixed_tasks.TEST_SEED, num_episodes=TASKS
     )
     batches = [({k: v.numpy() for k, v in x.items()}, y.numpy()) for x, y in episodes]
     arrays = {k: np.concatenate([x[k] for x, _ in batches]) for k in batches[0][0]}

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import maml_keras as mk
-from maml_keras.experiments import registry, runs
+from maml_keras.experiments import fixed_tasks, registry
 
 pytestmark = [pytest.mark.journey, pytest.mark.optimized]
 
@@ -49,7 +49,7 @@ def test_the_keras_file_holds_the_same_weights(name):
 def test_the_sinusoid_export_reaches_the_figure_of_its_card():
     saved = tf.saved_model.load(str(FOLDER / "sinusoid"))
     episodes = mk.data.episodes(
-        mk.data.Sinusoid(), batch_size=600, seed=runs.TEST_SEED, num_episodes=600
+        mk.data.Sinusoid(), batch_size=600, seed=fixed_tasks.TEST_SEED, num_episodes=600
     )
     (task, query_y), *_ = list(episodes)
     errors = [
@@ -74,7 +74,7 @@ def new_characters(omniglot_folder):
 def test_the_omniglot_export_reaches_the_figure_of_its_card(new_characters):
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
     episodes = mk.data.episodes(
-        new_characters, batch_size=20, seed=runs.TEST_SEED, num_episodes=100
+        new_characters, batch_size=20, seed=fixed_tasks.TEST_SEED, num_episodes=100
     )
     before, after = [], []
     for task, query_y in episodes:
@@ -94,7 +94,7 @@ def test_the_omniglot_export_reaches_the_figure_of_its_card(new_characters):
 def test_the_omniglot_export_answers_one_query_as_it_answers_many(new_characters):
     assert card("omniglot")["queries"] == "alone or together"
     saved = tf.saved_model.load(str(FOLDER / "omniglot"))
-    task, _ = new_characters.sample_many([0, runs.TEST_SEED], 1)
+    task, _ = new_characters.sample_many([0, fixed_tasks.TEST_SEED], 1)
     sx, sy, qx = (task[name][0] for name in ("support_x", "support_y", "query_x"))
     weights = saved.adapt(sx, sy, steps=3)
     together = saved.predict_with(weights, qx, steps=3)
