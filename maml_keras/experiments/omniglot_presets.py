@@ -88,17 +88,31 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
     )
 
 
-def omniglot_short() -> Preset:
-    """The tasks of `omniglot_5w1s`, in an hour or two instead of many."""
-    preset = omniglot(5, 1, code=False)
-    return dataclasses.replace(
+def omniglot_short(ways: int) -> Preset:
+    """The 1-shot tasks of `omniglot`, in an hour or two instead of many."""
+    preset = omniglot(ways, 1, code=False)
+    preset = dataclasses.replace(
         preset,
-        name="omniglot_5w1s_short",
+        name=f"omniglot_{ways}w1s_short",
         title=f"{preset.title}, in a shorter training",
         protocol=f"{preset.protocol}; the outer rate falls to zero along a cosine",
         iterations=10_000,
         learning_rate=2e-3,
         cosine=True,
+    )
+    if ways == 5:
+        return preset
+    # Five inner steps at 0.1 take three times as long, and learn less in equal time.
+    return dataclasses.replace(
+        preset,
+        protocol=f"{preset.protocol}; one inner step in place of the paper's five, at "
+        "twenty times the paper's rate, as its program has it",
+        adaptation="inner SGD 2, 1 step(s) in training",
+        inner_rate=2.0,
+        inner_steps=1,
+        evaluation_steps=3,
+        iterations=12_000,
+        learning_rate=3e-3,
     )
 
 

@@ -47,7 +47,7 @@ PRESETS = {
         glyphs(),
         *(omniglot_small(ways) for ways in (5, 20)),
         omniglot_small_alone(),
-        omniglot_short(),
+        *(omniglot_short(ways) for ways in (5, 20)),
         omniglot_alone(),
         *(
             omniglot(ways, shots, code=code)
