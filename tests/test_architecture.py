@@ -206,6 +206,7 @@ WITHOUT_EXAMPLE = {
     "mk.experiments.compare": "trains at least two networks",
     "mk.experiments.evaluate": "adapts a trained network to new tasks, for seconds",
     "mk.experiments.joint_pretraining": "trains, and adapts to 100 validation tasks",
+    "mk.experiments.linear_probe": "trains, and adapts to 100 validation tasks",
     "mk.experiments.random_initialisation": "adapts to 100 validation tasks",
     "mk.experiments.train": "trains a network",
     "mk.experiments.tune": "trains several networks",

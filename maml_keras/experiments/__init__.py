@@ -3,6 +3,7 @@
 from maml_keras.experiments.algorithm_settings import of_images
 from maml_keras.experiments.baselines import (
     joint_pretraining,
+    linear_probe,
     nearest_class_mean,
     random_initialisation,
     sinusoid_oracle,
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate",
     "get",
     "joint_pretraining",
+    "linear_probe",
     "load",
     "nearest_class_mean",
     "of_images",
