@@ -247,31 +247,9 @@ def test_the_table_of_protocols_matches_the_presets():
     assert table in (DOCS / "protocols.md").read_text("utf-8"), table
 
 
-TABLES = sorted((ROOT / "benchmarks/results/tables").glob("*.json"))
-
-
-@pytest.mark.parametrize("path", TABLES, ids=lambda path: path.stem)
-def test_tables_of_comparisons_match_the_measurements(path):
-    page = (DOCS / "comparisons.md").read_text("utf-8")
-    results = json.loads(path.read_text("utf-8"))
-    command = results.pop("command").split(" --out ")[0]
-    assert f"`{command}`" in page
-    # The page states these two accuracies and their difference in a sentence.
-    if path.stem.endswith("_steps"):
-        for result in results.values():
-            assert accuracy(result, 5) in page
-        mean, half = results["maml_plus_plus"]["difference"]
-        assert f"{mean:+.1%} ± {half:.1%}" in page
-        return
-    last = results["maml"]["steps"][-1]
-    own = any("chosen" in result for result in results.values())
-    for name, result in results.items():
-        assert row(name, result, first="maml", last=last, own=own) in page
-
-
 @pytest.mark.parametrize(
     "path",
-    sorted((ROOT / "benchmarks/results/tables/seeds").glob("*.json")),
+    sorted((ROOT / "benchmarks/results/tables").glob("*.json")),
     ids=lambda path: path.stem,
 )
 def test_tables_of_several_seeds_match_the_measurements(path):
@@ -287,30 +265,14 @@ def test_tables_of_several_seeds_match_the_measurements(path):
         assert f"| {' | '.join(cells)} |" in page
 
 
-def accuracy(result, step):
-    return f"{result['mean'][step]:.1%} ± {result['half_width_95'][step]:.1%}"
-
-
-def row(name, result, *, first, last, own):
-    """A line of a table of `maml-keras compare`, without its last column."""
-    tasks, lost = result["tasks"], result["diverged_tasks"]
-    kind = ".1%" if result["metric"] == "accuracy" else ".3g"
-
-    def mean_after(k):
-        cell = f"{result['mean'][k]:{kind}} ± {result['half_width_95'][k]:{kind}}"
-        return cell + (f" ({tasks - lost[k]} tasks)" if lost[k] else "")
-
-    cells = [f"`{name}`", f"{result['iterations']:,}", f"{result['seconds']:.0f}"]
-    cells += map(mean_after, sorted({k for k in (0, 1, 5, 10) if k < last} | {last}))
-    end, chosen = last, result.get("chosen")
-    if chosen:
-        end, rate = chosen["steps"], chosen["learning_rate"]
-        cells.append(f"{mean_after(end)} ({end} steps of {rate:g})")
-    elif own:
-        cells.append("")
-    cells.append(f"{result['median'][end]:{kind}}")
-    cells.append(f"{lost[end]} of {tasks}" if lost[end] else "0")
-    mean, half = result["difference"]
-    forms = ("+.1%", ".1%") if kind == ".1%" else ("+.3g", ".2g")
-    cells.append("" if name == first else f"{mean:{forms[0]}} ± {half:{forms[1]}}")
-    return f"| {' | '.join(cells)} |"
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "benchmarks/results/omniglot").glob("*/evaluation*.json")),
+    ids=lambda path: f"{path.parent.stem}-{path.stem}",
+)
+def test_figures_of_all_of_omniglot_match_the_measurements(path):
+    page = (DOCS / "comparisons.md").read_text("utf-8")
+    found = json.loads(path.read_text("utf-8"))
+    mean, half = found["mean"][-1], found["half_width_95"][-1]
+    assert found["tasks"] == 600
+    assert f"{100 * mean:.1f} ± {100 * half:.1f}%" in page
