@@ -102,8 +102,8 @@ def omniglot_short(ways: int) -> Preset:
     )
     if ways == 5:
         return preset
-    # In trials on validation tasks, five inner steps learned no more in a meta-step, and
-    # took at least four times as long.
+    # In trials on validation tasks, five inner steps learned no more in a meta-step,
+    # and took at least four times as long.
     return dataclasses.replace(
         preset,
         protocol=f"{preset.protocol}; one inner step in place of the paper's five, at "
