@@ -8,10 +8,13 @@
 `digits` writes 5-way tasks of scikit-learn's digits, 8x8 pixels made 28x28, which no
 network here has seen.
 `measure` adapts the export to each of them and prints the accuracy with its 95%
-half-width over tasks. With `--alone` each query has a call of its own.
+half-width over tasks. With `--alone` each query has a call of its own. With
+`--source NAME` the figures go into the export's card, as tasks of another source.
 """
 
 import argparse
+import json
+import pathlib
 import sys
 from typing import Any
 
@@ -90,15 +93,31 @@ def measure(options: argparse.Namespace) -> None:
         before.append(np.mean(np.argmax(saved.serve(qx), -1) == qy.ravel()))
     assert "maml_keras" not in sys.modules
     how = "alone" if options.alone else "together"
-    for steps, rates in ((0, before), (options.steps, after)):
-        half = 1.96 * np.std(rates, ddof=1) / np.sqrt(len(rates))
-        sizes = (
-            f"{tasks[1].shape[1]} support examples, {tasks[3].shape[1]} queries {how}"
-        )
+    found = {
+        "metric": "accuracy",
+        "tasks": len(after),
+        "support_per_task": tasks[1].shape[1],
+        "queries_per_task": tasks[3].shape[1],
+        "queries": how,
+        "steps": [0, options.steps],
+        "mean": [float(np.mean(rates)) for rates in (before, after)],
+        "half_width_95": [
+            float(1.96 * np.std(rates, ddof=1) / np.sqrt(len(rates)))
+            for rates in (before, after)
+        ],
+    }
+    for steps, mean, half in zip(
+        found["steps"], found["mean"], found["half_width_95"]
+    ):
         sys.stdout.write(
-            f"{steps} steps: {np.mean(rates):.2%} ± {half:.2%} over {len(rates)} "
-            f"tasks, {sizes}\n"
+            f"{steps} steps: {mean:.2%} ± {half:.2%} over {len(after)} tasks, "
+            f"{tasks[1].shape[1]} support examples, {tasks[3].shape[1]} queries {how}\n"
         )
+    if options.source:
+        file = pathlib.Path(options.export) / "card.json"
+        card = json.loads(file.read_text("utf-8"))
+        card.setdefault("transfer", {})[options.source] = found
+        file.write_text(json.dumps(card, indent=2) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -122,6 +141,7 @@ def main() -> None:
     read.add_argument("file")
     read.add_argument("--steps", type=int, default=3)
     read.add_argument("--alone", action="store_true")
+    read.add_argument("--source", help="name of the tasks, for the export's card")
     options = parser.parse_args()
     options.run(options)
 

@@ -18,6 +18,7 @@ PRESETS = (
     "omniglot_small_alone",
     "omniglot_5w1s_short",
     "omniglot_20w1s_short",
+    "omniglot_5w5s_short",
     "omniglot_5w1s_alone",
     "omniglot_5w1s",
     "omniglot_5w1s_code",

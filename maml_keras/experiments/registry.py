@@ -10,6 +10,7 @@ from maml_keras.experiments.omniglot_presets import (
     PUBLISHED,
     omniglot,
     omniglot_alone,
+    omniglot_five_shots,
     omniglot_short,
     omniglot_small,
     omniglot_small_alone,
@@ -48,6 +49,7 @@ PRESETS = {
         *(omniglot_small(ways) for ways in (5, 20)),
         omniglot_small_alone(),
         *(omniglot_short(ways) for ways in (5, 20)),
+        omniglot_five_shots(),
         omniglot_alone(),
         *(
             omniglot(ways, shots, code=code)

@@ -9,6 +9,17 @@ from maml_keras.backend.documents import NUMBER, TEXT, WHOLE, check, read_json
 
 CARD = "card.json"
 TENSOR = {"shape": [WHOLE], "dtype": TEXT}
+# What `Evaluation.summary` gives.
+EVALUATION = {
+    "metric": TEXT,
+    "tasks": WHOLE,
+    "queries": TEXT,
+    "steps": [WHOLE],
+    "mean": [NUMBER],
+    "half_width_95": [NUMBER],
+    "median": [NUMBER],
+    "diverged_tasks": [WHOLE],
+}
 # Types of the entries that are computed with. Other entries are shown as they are.
 KINDS = {
     "batch_norm": TEXT,
@@ -17,15 +28,9 @@ KINDS = {
     "frozen_variables": [WHOLE],
     "inner_loop": {"steps": WHOLE},
     "preparation": {},
-    "evaluation": {
-        "metric": TEXT,
-        "tasks": WHOLE,
-        "steps": [WHOLE],
-        "mean": [NUMBER],
-        "half_width_95": [NUMBER],
-        "median": [NUMBER],
-        "diverged_tasks": [WHOLE],
-    },
+    "evaluation": EVALUATION,
+    # The tasks of other sources, by the source's name.
+    "transfer": {"*": EVALUATION},
     "functions": {"*": {"arguments": {"*": TENSOR}}},
     "versions": {},
 }
@@ -46,27 +51,14 @@ def read(path: str | pathlib.Path) -> dict[str, Any]:
     file = pathlib.Path(path) / CARD
     found: dict[str, Any] = read_json(file)
     check(file, found, KINDS)
-    evaluation = found.get("evaluation") or {}
-    queries = evaluation.get("queries_per_task")
-    kind = [WHOLE] if isinstance(queries, list) else WHOLE
-    check(file, queries, kind, "evaluation.queries_per_task")
+    _check_evaluation(file, found.get("evaluation") or {}, "evaluation")
+    for source, evaluation in (found.get("transfer") or {}).items():
+        _check_evaluation(file, evaluation or {}, f"transfer.{source}")
     for name, function in (found.get("functions") or {}).items():
         returns = (function or {}).get("returns")
         # Otherwise a table of tensors by name, of which only the number is shown.
         if isinstance(returns, dict) and "dtype" in returns:
             check(file, returns, TENSOR, f"functions.{name}.returns")
-    # A mean may be null, if all tasks diverged; the number of a step may not.
-    if None in (evaluation.get("steps") or ()):
-        raise ValueError(
-            f"{file} must have a whole number for each of `evaluation.steps`. "
-            f"Received: {evaluation['steps']}."
-        )
-    sizes = {name: len(evaluation[name]) for name in COLUMNS if evaluation.get(name)}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(
-            f"{file} must have an entry for each step in every column of `evaluation`. "
-            f"Received: columns of {sizes} entries."
-        )
     return found
 
 
@@ -91,3 +83,21 @@ def read_complete(path: str | pathlib.Path) -> dict[str, Any]:
             f"Received: a card without {', '.join(missing)}. Export the model again."
         )
     return found
+
+
+def _check_evaluation(file: pathlib.Path, evaluation: dict[str, Any], name: str) -> None:
+    queries = evaluation.get("queries_per_task")
+    kind = [WHOLE] if isinstance(queries, list) else WHOLE
+    check(file, queries, kind, f"{name}.queries_per_task")
+    # A mean may be null, if all tasks diverged; the number of a step may not.
+    if None in (evaluation.get("steps") or ()):
+        raise ValueError(
+            f"{file} must have a whole number for each of `{name}.steps`. "
+            f"Received: {evaluation['steps']}."
+        )
+    sizes = {key: len(evaluation[key]) for key in COLUMNS if evaluation.get(key)}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(
+            f"{file} must have an entry for each step in every column of `{name}`. "
+            f"Received: columns of {sizes} entries."
+        )

@@ -96,6 +96,7 @@ def facts(
             ("published", _text(card, "published")),
         ],
         "Evaluation": _evaluation(evaluation),
+        **_transfer(card.get("transfer") or {}),
         "Training": [
             ("command", _text(card, "command")),
             ("seed", _text(card, "seed")),
@@ -177,6 +178,27 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         ("seed of the tasks", _text(evaluation, "seed")),
     ]
+
+
+def _transfer(transfer: Mapping[str, Mapping[str, Any] | None]) -> Facts:
+    """Figures on tasks of other sources; no heading where none were measured.
+
+    >>> _transfer({"digits": {"metric": "accuracy", "tasks": 600, "steps": [0, 3],
+    ...     "mean": [0.198, 0.725], "half_width_95": [0.004, 0.008],
+    ...     "queries_per_task": 75, "queries": "alone"}})["On other sources"]
+    [('digits', 'accuracy 72.50% ± 0.80% after 3 steps, 95% CI over 600 new tasks,
+    19.80% before; queries a task: 75, alone')]
+    """
+    lines = []
+    for source, found in transfer.items():
+        text, evaluation = NOTHING, found or {}
+        means = evaluation.get("mean")
+        if means and evaluation.get("metric"):
+            before = figure(means[0], evaluation["metric"])
+            text = f"{headline({'evaluation': evaluation})}, {before} before; queries "
+            text += f"a task: {_queries(evaluation)}"
+        lines.append((source, text))
+    return {"On other sources": lines} if lines else {}
 
 
 def _order(inner: Mapping[str, Any]) -> str:

@@ -28,6 +28,20 @@ def test_the_card_shows_accuracies_in_percent():
     assert len(rows) == 4
 
 
+def test_the_card_shows_figures_on_other_sources_and_none_that_nobody_measured():
+    card = mk.model_card(FOLDER / "sinusoid", latency=False)
+    assert "On other sources" not in str(card)
+    halves = {"half_width_95": [0.01, 0.02], "queries_per_task": 75, "queries": "alone"}
+    found = {"metric": "accuracy", "tasks": 600, "steps": [0, 3], "mean": [0.2, 0.7]}
+    card.card["transfer"] = {"digits": {**found, **halves}, "tables": {"tasks": 3}}
+    shown = flat(str(card))
+    assert (
+        "On other sources digits accuracy 70.00% ± 2.00% after 3 steps, 95% CI over "
+        "600 new tasks, 20.00% before; queries a task: 75, alone tables not recorded"
+    ) in shown
+    assert "<dt>digits</dt><dd>accuracy 70.00% ± 2.00% after 3 steps" in card.html()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_card_has_the_sizes_of_the_files(name):
     card = mk.model_card(FOLDER / name, latency=False)
