@@ -186,8 +186,7 @@ def _transfer(transfer: Mapping[str, Mapping[str, Any] | None]) -> Facts:
     >>> _transfer({"digits": {"metric": "accuracy", "tasks": 600, "steps": [0, 3],
     ...     "mean": [0.198, 0.725], "half_width_95": [0.004, 0.008],
     ...     "queries_per_task": 75, "queries": "alone"}})["On other sources"]
-    [('digits', 'accuracy 72.50% ± 0.80% after 3 steps, 95% CI over 600 new tasks,
-    19.80% before; queries a task: 75, alone')]
+    [('digits', 'accuracy 72.50% ± 0.80% after 3 steps, ... queries a task: 75, alone')]
     """
     lines = []
     for source, found in transfer.items():

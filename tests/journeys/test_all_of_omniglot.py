@@ -26,6 +26,7 @@ pytestmark = pytest.mark.journey
 NAMES = [
     "omniglot_small_20w",
     "omniglot_small_alone",
+    "omniglot_5w5s_short",
     pytest.param("omniglot_5w5s", marks=pytest.mark.slow),
 ]
 
@@ -53,7 +54,9 @@ def test_the_tasks_of_a_preset_come_from_the_folders(omniglot_folder, name):
         assert [len(part) for part in classes] == [1100, 100, 423]
         assert all(family.rotate_classes for family in families)
         assert {family.queries for family in families[1:]} == {families.test.shots}
-        assert (families.train.shots, families.train.queries) == (1, 1)
+        trained = 5 if name == "omniglot_5w5s_short" else 1
+        sizes = families.train.shots, families.train.queries
+        assert sizes == (trained, trained)
     task, query_y = families.test.sample_many([0, 1], 2)
     # Ink is 1 on paper 0, and covers a small part of the paper.
     images = np.asarray(task["support_x"])

@@ -267,7 +267,7 @@ def test_tables_of_several_seeds_match_the_measurements(path):
 
 @pytest.mark.parametrize(
     "path",
-    sorted((ROOT / "benchmarks/results/omniglot").glob("*/evaluation*.json")),
+    sorted((ROOT / "benchmarks/results/omniglot").rglob("evaluation*.json")),
     ids=lambda path: f"{path.parent.stem}-{path.stem}",
 )
 def test_figures_of_all_of_omniglot_match_the_measurements(path):
@@ -276,3 +276,33 @@ def test_figures_of_all_of_omniglot_match_the_measurements(path):
     mean, half = found["mean"][-1], found["half_width_95"][-1]
     assert found["tasks"] == 600
     assert f"{100 * mean:.1f} ± {100 * half:.1f}%" in page
+
+
+def test_the_table_for_equal_time_matches_the_measurements():
+    page = (DOCS / "comparisons.md").read_text("utf-8")
+    folder = ROOT / "benchmarks/results/omniglot/5w1s_equal_time"
+    results = json.loads((folder / "comparison.json").read_text("utf-8"))
+    assert results.pop("command").split(" --out ")[0] in page
+
+    def shown(found):
+        mean, half = found["mean"][-1], found["half_width_95"][-1]
+        return f"{100 * mean:.1f} ± {100 * half:.1f}%"
+
+    for name, found in results.items():
+        own, alone, inductive = (
+            json.loads(file.read_text("utf-8")) if file.exists() else None
+            for file in (
+                folder / name / f"evaluation_{how}.json"
+                for how in ("own_steps", "alone", "inductive")
+            )
+        )
+        own = own or found
+        assert alone["queries"] == "alone"
+        assert own["steps"] == alone["steps"]
+        assert 500 <= found["seconds"] < 501
+        cells = [f"`{name}`", f"{found['iterations']:,}", shown(found)]
+        cells += [str(own["steps"][-1]), shown(own), shown(alone)]
+        # Statistics of each step cannot be replaced by statistics of the support set.
+        assert (inductive is None) == (found["batch_norm"] == "per_step")
+        cells += [shown(inductive) if inductive else "not possible"]
+        assert f"| {' | '.join(cells)} |" in page

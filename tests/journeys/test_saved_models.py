@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 
@@ -89,6 +90,45 @@ def test_the_omniglot_export_reaches_the_figure_of_its_card(new_characters):
     noise = 3 * np.std(after) / np.sqrt(len(after))
     assert np.mean(after) == pytest.approx(published, abs=noise)
     assert np.mean(before) == pytest.approx(0.2, abs=3 * np.std(before) / 10)
+
+
+def test_the_card_has_the_figures_on_other_sources_that_the_page_has():
+    page = (FOLDER.parent / "docs/comparisons.md").read_text("utf-8")
+    transfer = card("omniglot")["transfer"]
+    assert len(transfer) == 2
+    for found in transfer.values():
+        assert (found["tasks"], found["queries"]) == (600, "alone")
+        figures = found["mean"][-1], found["half_width_95"][-1]
+        assert "{:.1f} ± {:.1f}%".format(*(100 * figure for figure in figures)) in page
+
+
+def test_the_benchmark_of_exports_writes_the_figures_into_the_card(tmp_path):
+    shutil.copytree(FOLDER / "omniglot", tmp_path / "export")
+    images = np.random.default_rng(0).integers(0, 255, (3, 5, 28, 28, 1), "uint8")
+    labels = np.tile(np.arange(5, dtype="int32"), (3, 1))
+    np.savez(
+        tmp_path / "tasks.npz",
+        support_x=images,
+        support_y=labels,
+        query_x=images,
+        query_y=labels,
+    )
+    script = FOLDER.parent / "benchmarks" / "exported.py"
+    words = ["measure", "export", "tasks.npz", "--alone", "--source", "noise"]
+    ended = subprocess.run(
+        [sys.executable, script, *words],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    shown = mk.model_card(tmp_path / "export", latency=False)
+    found = shown.card["transfer"]["noise"]
+    # The queries are the support images, so a few steps name them all.
+    assert (found["tasks"], found["mean"][-1]) == (3, 1.0)
+    assert "3 steps: 100.00% ± 0.00% over 3 tasks" in ended.stdout
+    assert found["support_per_task"] == found["queries_per_task"] == 5
+    assert "noise" in dict(shown.facts["On other sources"])
 
 
 def test_the_omniglot_export_answers_one_query_as_it_answers_many(new_characters):
