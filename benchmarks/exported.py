@@ -106,9 +106,7 @@ def measure(options: argparse.Namespace) -> None:
             for rates in (before, after)
         ],
     }
-    for steps, mean, half in zip(
-        found["steps"], found["mean"], found["half_width_95"]
-    ):
+    for steps, mean, half in zip(found["steps"], found["mean"], found["half_width_95"]):
         sys.stdout.write(
             f"{steps} steps: {mean:.2%} ± {half:.2%} over {len(after)} tasks, "
             f"{tasks[1].shape[1]} support examples, {tasks[3].shape[1]} queries {how}\n"

@@ -112,7 +112,7 @@ def omniglot_short(ways: int) -> Preset:
         inner_rate=2.0,
         inner_steps=1,
         evaluation_steps=3,
-        iterations=12_000,
+        iterations=20_000,
         learning_rate=3e-3,
     )
 

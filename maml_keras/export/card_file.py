@@ -85,7 +85,9 @@ def read_complete(path: str | pathlib.Path) -> dict[str, Any]:
     return found
 
 
-def _check_evaluation(file: pathlib.Path, evaluation: dict[str, Any], name: str) -> None:
+def _check_evaluation(
+    file: pathlib.Path, evaluation: dict[str, Any], name: str
+) -> None:
     queries = evaluation.get("queries_per_task")
     kind = [WHOLE] if isinstance(queries, list) else WHOLE
     check(file, queries, kind, f"{name}.queries_per_task")
