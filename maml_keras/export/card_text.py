@@ -183,10 +183,11 @@ def _evaluation(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
 def _transfer(transfer: Mapping[str, Mapping[str, Any] | None]) -> Facts:
     """Figures on tasks of other sources; no heading where none were measured.
 
-    >>> _transfer({"digits": {"metric": "accuracy", "tasks": 600, "steps": [0, 3],
-    ...     "mean": [0.198, 0.725], "half_width_95": [0.004, 0.008],
+    >>> [(source, text)] = _transfer({"digits": {"metric": "accuracy", "tasks": 600,
+    ...     "steps": [0, 3], "mean": [0.198, 0.725], "half_width_95": [0.004, 0.008],
     ...     "queries_per_task": 75, "queries": "alone"}})["On other sources"]
-    [('digits', 'accuracy 72.50% ± 0.80% after 3 steps, ... queries a task: 75, alone')]
+    >>> source, text.split(", ")[2:]
+    ('digits', ['19.80% before; queries a task: 75', 'alone'])
     """
     lines = []
     for source, found in transfer.items():
