@@ -119,7 +119,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Runs one of the two commands."""
+    """Runs one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
     of_preset = commands.add_parser("tasks")

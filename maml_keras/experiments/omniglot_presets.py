@@ -20,6 +20,12 @@ from maml_keras.models.networks import conv4
 TEST_ALPHABETS = ("Early_Aramaic", "Tagalog")
 VALIDATION_ALPHABETS = ("Greek",)
 
+# The split of the presets of all characters, and their rotations.
+SPLIT = (
+    "1,100 / 100 / 423 characters to train / validate / test; each class of an episode "
+    "rotated by a multiple of 90 degrees, in tests too"
+)
+
 # Accuracies in MAML's paper, by ways and shots.
 PUBLISHED = {
     (5, 1): "98.7 ± 0.4%",
@@ -39,8 +45,7 @@ def omniglot(ways: int, shots: int, *, code: bool) -> Preset:
         name=f"omniglot_{ways}w{shots}s" + ("_code" if code else ""),
         title=f"Omniglot {ways}-way {shots}-shot, all 1,623 characters"
         + (", as the paper's code has it" if code else ""),
-        protocol="1,100 / 100 / 423 characters to train / validate / test; each class "
-        "of an episode rotated by a multiple of 90 degrees, in tests too; trained "
+        protocol=f"{SPLIT}; trained "
         f"1-shot with 1 query a class, tested with {shots} queries a class; "
         + (
             f"cross-entropy summed over classes, which is {ways} times the mean; "
@@ -126,8 +131,7 @@ def omniglot_five_shots() -> Preset:
         title=f"{preset.title}, in a shorter training with five shots",
         # Batch norm takes its statistics from the queries of a task together, so the
         # network learns for the number of queries that it is trained with.
-        protocol="1,100 / 100 / 423 characters to train / validate / test; each class "
-        "of an episode rotated by a multiple of 90 degrees, in tests too; 5 shots and "
+        protocol=f"{SPLIT}; 5 shots and "
         "5 queries a class in training as in tests, where the paper trains with one; "
         "the outer rate falls to zero along a cosine; mean cross-entropy; conv-4, 64 "
         "filters",
@@ -148,8 +152,7 @@ def omniglot_alone() -> Preset:
         preset,
         name="omniglot_5w1s_alone",
         title=f"{preset.title}, each query predicted alone",
-        protocol="1,100 / 100 / 423 characters to train / validate / test; each class "
-        "of an episode rotated by a multiple of 90 degrees, in tests too; 5 queries a "
+        protocol=f"{SPLIT}; 5 queries a "
         "class in training, 15 in tests; queries are normalised by the support set; "
         "the outer rate falls to zero along a cosine; mean cross-entropy; conv-4, 64 "
         "filters",
